@@ -1,0 +1,52 @@
+# Every target does its own set-up; the first call on a fresh machine takes about a minute.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install up test check format bench lock clean
+
+help: ## what can be done here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## .venv with everything in it, and .venv/bin/horoscope
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ops/stack/apt.sh python3-venv
+	@echo "Installing the Python packages into $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: install ## run everything here: PostgreSQL, RabbitMQ, bot, workers, scheduler; Ctrl-C stops it
+	@exec $(BIN)/python -m ops.stack
+
+test: check ## lint, types, floors and all tests, on real PostgreSQL and RabbitMQ
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install ## lint, types, floors
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timings > .local-lint 2>&1 || { cat .local-lint; rm -f .local-lint; exit 1; }; rm -f .local-lint
+
+format: install ## put the code into its one format
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: install ## measure the budgets, side by side in one run
+	@$(BIN)/python -m ops.bench $(ARGS)
+
+lock: install ## pin every package anew (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--upgrade pyproject.toml --output-file requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+
+clean: ## remove .venv, the local data and all caches
+	@rm -rf $(VENV) .local build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

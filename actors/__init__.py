@@ -1,0 +1,30 @@
+"""What happens when a message arrives: the whole system as one table."""
+
+from actors import handlers
+from actors.table import Actor, Batch, Ladder
+from schema.messages import (
+    DELIVERY,
+    GENERATION,
+    REQUESTS,
+    TICKS,
+    VIEWS,
+    DeliverHoroscope,
+    GenerateDay,
+    GenerateHoroscope,
+    HoroscopeRequested,
+    MidnightTick,
+    ReconcileTick,
+)
+
+# fmt: off
+TABLE = (
+    #     message             queue       handler                    ladder
+    Actor(HoroscopeRequested, VIEWS,      handlers.count_views,      Ladder.REQUEST, batch=Batch(size=1000)),
+    Actor(HoroscopeRequested, REQUESTS,   handlers.write_requested,  Ladder.REQUEST),
+    Actor(GenerateDay,        GENERATION, handlers.order_day,        Ladder.NIGHT),
+    Actor(GenerateHoroscope,  GENERATION, handlers.write_ordered,    Ladder.NIGHT),
+    Actor(DeliverHoroscope,   DELIVERY,   handlers.answer_waiters,   Ladder.REQUEST),
+    Actor(MidnightTick,       TICKS,      handlers.begin_night,      Ladder.NONE),
+    Actor(ReconcileTick,      TICKS,      handlers.reconcile,        Ladder.NONE),
+)
+# fmt: on

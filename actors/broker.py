@@ -1,0 +1,282 @@
+"""A Dramatiq broker on RabbitMQ for a worker that shares one publishing connection.
+
+It differs from ``dramatiq.brokers.rabbitmq`` on purpose:
+
+- every publish is confirmed, over the process's one :class:`services.publisher.Publisher`;
+- nothing is delayed in memory: a retry waits in a queue of the broker's own (see ``actors.retries``);
+- a message that dies is published to ``dead_letters`` as it died, not as it was last delivered;
+- a delivery belongs to the consumer that received it, so that after a reconnection an old delivery cannot
+  acknowledge a new one with the same tag;
+- one consumer, and so one connection, a queue; a consumer that RabbitMQ cancels is opened anew.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import dramatiq
+import pika
+import structlog
+from dramatiq import MessageProxy
+from dramatiq.broker import Consumer
+from dramatiq.errors import ConnectionClosed, DecodeError
+from pika.exceptions import AMQPError
+
+from actors.table import Actor
+from schema.errors import NotPublished
+from services.publisher import Publisher, Queue, connection_parameters
+
+log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+#: Publishes bytes to a queue with headers, and returns when the broker has confirmed them.
+Publish = Callable[[str, bytes, dict[str, Any] | None], None]
+
+#: Makes the consumer of a queue: (broker, queue, prefetch, timeout in ms).
+ConsumerFactory = Callable[["Broker", str, int, int], "QueueConsumer"]
+
+
+class Broker(dramatiq.Broker):
+    """Consumes on connections of its own and publishes through ``publish``.
+
+    Args:
+        urls: One or several AMQP addresses with ``;`` between.
+        queues: Every queue, as :mod:`actors.topology` gives them.
+        publish: Called from any thread.
+        prefetch: Messages that a queue's consumer holds at most, by queue.
+        consumers: Queues whose consumer is not the plain one.
+        middleware: Dramatiq's middleware, in order.
+    """
+
+    def __init__(
+        self,
+        urls: str,
+        queues: Sequence[Queue],
+        publish: Publish,
+        *,
+        prefetch: Mapping[str, int] | None = None,
+        consumers: Mapping[str, ConsumerFactory] | None = None,
+        middleware: Sequence[dramatiq.Middleware] = (),
+    ) -> None:
+        super().__init__(middleware=list(middleware))
+        self.parameters = connection_parameters(urls)
+        self.topology = queues
+        self.queues: set[str] = set()
+        self.publish = publish
+        #: Called with a queue's name and bytes that are no message.
+        self.on_undecodable: Callable[[str, bytes, BaseException], None] | None = None
+        #: Called with a message for which there is no actor.
+        self.on_unknown: Callable[[Delivered, BaseException], None] | None = None
+        self._prefetch = dict(prefetch or {})
+        self._consumers = dict(consumers or {})
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Announce a queue to the worker; on RabbitMQ each consumer declares the whole topology."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """Open the consumer of a queue, on a connection of its own."""
+        factory = self._consumers.get(queue_name, QueueConsumer)
+        return factory(self, queue_name, self._prefetch.get(queue_name, prefetch), timeout)
+
+    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
+        """Publish a message.
+
+        Raises:
+            NotPublished: It was not confirmed.
+            ValueError: A delay is asked for; a rung of a ladder is the way to wait.
+        """
+        if delay is not None:
+            raise ValueError("messages are not delayed in a worker's memory; publish to a retry queue")
+        self.emit_before("enqueue", message, delay)
+        self.publish(message.queue_name, message.encode(), None)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def get_declared_queues(self) -> set[str]:
+        """The queues announced so far."""
+        return self.queues.copy()
+
+    def close(self) -> None:
+        """Nothing to close: consumers are closed by the worker, the publisher by its owner."""
+
+
+class Delivered(MessageProxy):
+    """A message as one consumer received it.
+
+    Attributes:
+        consumer: Who received it; nobody else can settle it.
+        tag: The delivery's number there.
+        requeue: Set when the message has to go back to its queue instead of being acknowledged.
+        done: In a batch: this one is dealt with, whatever becomes of the others.
+        started: When the current try began, in seconds since the epoch.
+    """
+
+    def __init__(self, message: dramatiq.Message[Any], consumer: "QueueConsumer", tag: int) -> None:
+        super().__init__(message)
+        self.consumer = consumer
+        self.tag = tag
+        self.requeue = False
+        self.done = False
+        self.started = 0.0
+
+
+class QueueConsumer(Consumer):
+    """Receives the messages of one queue on a connection of its own.
+
+    Iterating and closing belong to one thread; settling may come from any.
+
+    Raises:
+        ConnectionClosed: Whenever the connection, the channel or the consumer is no more.
+    """
+
+    def __init__(self, broker: Broker, queue_name: str, prefetch: int, timeout: int) -> None:
+        self.broker = broker
+        self.queue_name = queue_name
+        self._timeout_s = timeout / 1000
+        self._arrived: deque[tuple[int, bytes]] = deque()
+        self._unsettled: set[int] = set()
+        self._cancelled = False
+        try:
+            self._connection = pika.BlockingConnection(broker.parameters)
+            self._channel = self._connection.channel()
+            for queue in broker.topology:
+                self._channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+            self._channel.basic_qos(prefetch_count=prefetch)
+            self._channel.add_on_cancel_callback(self._on_cancel)
+            self._channel.basic_consume(queue_name, self._on_message)
+        except (AMQPError, OSError) as error:
+            raise ConnectionClosed(error) from None
+
+    def _on_message(self, _: Any, method: Any, __: Any, body: bytes) -> None:
+        self._unsettled.add(method.delivery_tag)
+        self._arrived.append((method.delivery_tag, body))
+
+    def _on_cancel(self, _: Any) -> None:
+        self._cancelled = True
+
+    def __next__(self) -> MessageProxy | None:
+        """The next message; None when there was none for a while or it could not be decoded."""
+        if not self._arrived:
+            self._wait(self._timeout_s)
+        return self._take() if self._arrived else None
+
+    def _wait(self, seconds: float) -> None:
+        """Serve the connection until something happens, at most for ``seconds``."""
+        try:
+            self._connection.process_data_events(time_limit=seconds)
+        except (AMQPError, OSError) as error:
+            raise ConnectionClosed(error) from None
+        if self._cancelled or not self._channel.is_open:
+            raise ConnectionClosed(f"RabbitMQ cancelled the consumer of {self.queue_name!r}")
+
+    def _take(self) -> Delivered | None:
+        """The oldest message that has arrived; bytes that are none are settled here."""
+        tag, body = self._arrived.popleft()
+        try:
+            message = dramatiq.Message.decode(body)
+            if not isinstance(message.options, dict) or not isinstance(message.kwargs, dict):
+                raise DecodeError("arguments and options must be objects", body, None)  # noqa: TRY301
+            # The queue that it came from counts, not the one that it says.
+            message = message.copy(queue_name=self.queue_name)
+            # Nothing waits in memory here, so a delay that somebody put in means nothing.
+            message.options.pop("eta", None)
+        except Exception as error:  # noqa: BLE001  whatever the bytes are, they must not stop the queue
+            self._settle_undecodable(tag, body, error)
+            return None
+        return Delivered(message, self, tag)
+
+    def _settle_undecodable(self, tag: int, body: bytes, error: BaseException) -> None:
+        kept = False
+        if self.broker.on_undecodable:
+            try:
+                self.broker.on_undecodable(self.queue_name, body, error)
+                kept = True
+            except NotPublished as trouble:
+                log.warning("dead_letter.not_published", reason=str(trouble))
+        self._settle(tag, requeue=not kept)
+
+    def ack(self, message: MessageProxy) -> None:
+        """Settle a message whose handler has finished: acknowledged, or put back where that is asked."""
+        assert isinstance(message, Delivered)
+        self._check_own(message)
+        self._settle(message.tag, requeue=message.requeue)
+
+    def nack(self, message: MessageProxy) -> None:
+        """Settle a message that Dramatiq itself gave up: there is no actor for it."""
+        assert isinstance(message, Delivered)
+        self._check_own(message)
+        if self.broker.on_unknown:
+            error = message._exception or LookupError(f"no actor {message.actor_name!r}")  # noqa: SLF001
+            try:
+                self.broker.on_unknown(message, error)
+            except NotPublished as trouble:
+                log.warning("dead_letter.not_published", reason=str(trouble))
+                message.requeue = True
+        self._settle(message.tag, requeue=message.requeue)
+
+    def _check_own(self, message: Delivered) -> None:
+        if message.consumer is not self:
+            # The connection that delivered it is gone; RabbitMQ has already given it to somebody else.
+            message.tag = 0
+
+    def _settle(self, tag: int, *, requeue: bool) -> None:
+        if tag not in self._unsettled:
+            return
+        self._unsettled.discard(tag)
+        if requeue:
+            settle = partial(self._channel.basic_nack, tag, requeue=True)
+        else:
+            settle = partial(self._channel.basic_ack, tag)
+        self._later(settle)
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """Have the connection's own thread make a call."""
+
+        def guarded() -> None:
+            if self._channel.is_open:
+                call()
+
+        try:
+            self._connection.add_callback_threadsafe(guarded)
+        except AMQPError:
+            # The connection is gone, and with it the delivery: it comes again.
+            log.info("message.unsettled", queue=self.queue_name)
+
+    def requeue(self, messages: Any) -> None:
+        """What was not settled goes back to its queue when the connection closes."""
+
+    def close(self) -> None:
+        """Send the acknowledgements that are still waiting, then close the connection."""
+        try:
+            if self._connection.is_open:
+                self._connection.process_data_events(time_limit=0)
+                self._connection.close()
+        except (AMQPError, OSError) as error:
+            raise ConnectionClosed(error) from None
+
+
+def declare(broker: dramatiq.Broker, actor: Actor, answer: Callable[..., None], **options: Any) -> Any:
+    """Make a row of the table an actor of a broker."""
+    decorate = dramatiq.actor(broker=broker, actor_name=actor.name, queue_name=actor.queue, **options)
+    return decorate(answer)
+
+
+def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine on the process's loop and wait for it in this thread."""
+    return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+def blocking_publish(publisher: Publisher, loop: asyncio.AbstractEventLoop) -> Publish:
+    """Publishing for threads: returns when the broker has confirmed."""
+
+    def publish(queue: str, body: bytes, headers: dict[str, Any] | None) -> None:
+        run_on(loop, publisher.send(queue, body, headers))
+
+    return publish

@@ -1,0 +1,68 @@
+"""Thin handlers: each turns a message into one call of a service."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from actors.table import Attempt
+from schema.errors import LeaseHeld
+from schema.messages import (
+    DeliverHoroscope,
+    GenerateDay,
+    GenerateHoroscope,
+    HoroscopeRequested,
+    MidnightTick,
+    ReconcileTick,
+)
+from services.leases import Ladder, Order, Refusal
+
+if TYPE_CHECKING:  # the table is read by processes that have no use for the model and Telegram
+    from services.workshop import Workshop
+
+
+async def count_views(workshop: "Workshop", events: Sequence[HoroscopeRequested]) -> None:
+    """Readers were shown texts."""
+    await workshop.app.views.count(events)
+
+
+async def write_requested(workshop: "Workshop", event: HoroscopeRequested, attempt: Attempt) -> None:
+    """A reader waits: write the text, or leave it to whoever is writing it and will answer all."""
+    if attempt.number == 1 and await workshop.app.waiters.is_answered(event.request_id):
+        return
+    await workshop.writer.write(event.sign, event.day, _order(attempt, "request"))
+
+
+async def order_day(workshop: "Workshop", command: GenerateDay, _: Attempt) -> None:
+    """Prune, then order the signs that are missing."""
+    await workshop.app.night.order(command.day)
+
+
+async def write_ordered(workshop: "Workshop", command: GenerateHoroscope, attempt: Attempt) -> None:
+    """Write one sign; the queue passes the turn on, whether it was written or failed."""
+    refusal = await workshop.writer.write(command.sign, command.day, _order(attempt, "night"))
+    if refusal is Refusal.HELD:
+        raise LeaseHeld(f"{command.sign} {command.day} is being written on a reader's request")
+
+
+async def answer_waiters(workshop: "Workshop", command: DeliverHoroscope, _: Attempt) -> None:
+    """Edit the progress message of everyone who waits."""
+    await workshop.delivery.deliver(command.sign, command.day, command.given_up_at)
+
+
+async def begin_night(workshop: "Workshop", _: MidnightTick, __: Attempt) -> None:
+    """Order today's missing texts and all of tomorrow's."""
+    await workshop.app.night.begin()
+
+
+async def reconcile(workshop: "Workshop", _: ReconcileTick, __: Attempt) -> None:
+    """Compare what should exist with what does."""
+    await workshop.app.night.reconcile()
+
+
+def _order(attempt: Attempt, ladder: Ladder) -> Order:
+    return Order(
+        holder=attempt.message_id,
+        ladder=ladder,
+        published_at=attempt.published_at,
+        attempt=attempt.number,
+        retry_in=attempt.retry_in,
+    )

@@ -1,0 +1,100 @@
+"""A message that failed climbs its ladder, whose rungs are queues of the broker's own."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import dramatiq
+import structlog
+
+from actors.broker import Delivered
+from actors.dead_letters import DeadLetters
+from actors.table import Attempt
+from actors.topology import retry_queue
+from schema.errors import DatabaseUnavailable, NotPublished, PermanentError
+
+log = structlog.get_logger(__name__)
+
+#: Seconds before a message that could not be settled is handed out again.
+PAUSE_S = 2.0
+
+
+class Retries(dramatiq.Middleware):
+    """Decides what becomes of a message whose handler raised.
+
+    - PostgreSQL or RabbitMQ is away: not the message's fault. It goes back to its queue after a short pause,
+      and the try does not count.
+    - a permanent error, or the end of the ladder: it becomes a dead letter.
+    - otherwise it is published to the next rung, confirmed, before the delivery is acknowledged.
+
+    Args:
+        dead_letters: Where the last rung leads.
+    """
+
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
+
+    @property
+    def actor_options(self) -> set[str]:
+        """``ladder``: seconds before each further try."""
+        return {"ladder"}
+
+    def before_process_message(self, _: dramatiq.Broker, message: Any) -> None:
+        """Note when the try began."""
+        message.started = time.time()
+
+    def after_process_message(
+        self,
+        broker: dramatiq.Broker,
+        message: Any,
+        *,
+        result: Any = None,  # noqa: ARG002  Dramatiq's signature
+        exception: BaseException | None = None,
+    ) -> None:
+        """Settle a failed try."""
+        if exception is not None and isinstance(message, Delivered):
+            self.failed(broker, message, exception)
+
+    def failed(self, broker: dramatiq.Broker, message: Delivered, error: BaseException) -> None:
+        """Send a message where its failure leads; if that cannot be done, back to its queue."""
+        if isinstance(error, DatabaseUnavailable | NotPublished):
+            log.warning("message.put_back", actor=message.actor_name, reason=str(error))
+            time.sleep(PAUSE_S)
+            message.requeue = True
+            return
+        ladder: tuple[int, ...] = broker.get_actor(message.actor_name).options.get("ladder", ())
+        attempts = [
+            *message.options.get("attempts", ()),
+            self._dead_letters.attempt(message.started, time.time(), error),
+        ]
+        message.options["attempts"] = attempts
+        try:
+            if isinstance(error, PermanentError):
+                self._dead_letters.bury(message, "permanent", error)
+            elif len(attempts) > len(ladder):
+                self._dead_letters.bury(message, "ladder exhausted", error)
+            else:
+                delay = ladder[len(attempts) - 1]
+                broker.publish(retry_queue(message.queue_name, delay), message.encode(), None)  # type: ignore[attr-defined]
+                log.warning(
+                    "message.retried",
+                    actor=message.actor_name,
+                    attempt=len(attempts),
+                    retry_in=delay,
+                    reason=self._dead_letters.describe(error),
+                )
+        except NotPublished as trouble:
+            log.warning("message.put_back", actor=message.actor_name, reason=str(trouble))
+            time.sleep(PAUSE_S)
+            message.requeue = True
+
+
+def attempt(message: dramatiq.MessageProxy, ladder: tuple[int, ...]) -> Attempt:
+    """Which try of the message is about to begin."""
+    failed = len(message.options.get("attempts", ()))
+    return Attempt(
+        message_id=message.message_id,
+        number=failed + 1,
+        published_at=datetime.fromtimestamp(message.message_timestamp / 1000, UTC),
+        retry_in=ladder[failed] if failed < len(ladder) else None,
+    )

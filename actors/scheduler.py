@@ -1,0 +1,109 @@
+"""The scheduler process: periodiq's clock, which publishes the cluster's ticks.
+
+A tick is only a nudge: what it makes workers do is decided by comparing what should exist with what does. So
+a tick that is lost, doubled or late costs nothing, and two schedulers may run.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import dramatiq
+import periodiq
+import structlog
+
+from actors import TABLE, topology
+from actors.broker import Broker, blocking_publish, declare, run_on
+from schema.errors import NotPublished
+from schema.messages import MidnightTick, ReconcileTick
+from services.publisher import START_PATIENCE_S, Publisher
+from services.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: When each tick is published, in home time.
+SCHEDULE = {MidnightTick: "0 0 * * *", ReconcileTick: "*/5 * * * *"}
+
+
+class SchedulerBroker(Broker):
+    """A broker whose ticks may fail: the next one does what a lost one would have done."""
+
+    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
+        """Publish a tick, or say that it was lost; either way periodiq goes on."""
+        try:
+            sent = super().enqueue(message, delay=delay)
+        except NotPublished as error:
+            log.error("tick.lost", tick=message.actor_name, reason=str(error))
+            return message
+        log.info("tick.published", tick=message.actor_name)
+        return sent
+
+
+def run(settings: Settings) -> None:
+    """Publish ticks until SIGTERM or SIGINT.
+
+    periodiq lives on SIGALRM in the main thread, so the connection to RabbitMQ gets a thread of its own.
+
+    Raises:
+        NotPublished: RabbitMQ cannot be reached at the start.
+    """
+    # periodiq knows no zone but the process's own.
+    os.environ["TZ"] = settings.home_timezone.key
+    time.tzset()
+    assert settings.rabbitmq_url
+    url = settings.rabbitmq_url.get_secret_value()
+    queues = topology.queues(settings)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="publisher", daemon=True)
+    thread.start()
+
+    publisher = Publisher(url, queues)
+    run_on(loop, publisher.__aenter__())
+    try:
+        run_on(loop, publisher.wait_ready(START_PATIENCE_S))
+        broker = SchedulerBroker(
+            url,
+            queues,
+            blocking_publish(publisher, loop),
+            middleware=[periodiq.PeriodiqMiddleware()],
+        )
+        _run_periodiq(broker, settings)
+    finally:
+        run_on(loop, publisher.__aexit__())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def _run_periodiq(broker: Broker, settings: Settings) -> None:
+    ticks = [
+        declare(broker, actor, _never, periodic=periodiq.cron(SCHEDULE[actor.message]))
+        for actor in TABLE
+        if actor.message in SCHEDULE
+    ]
+    scheduler = periodiq.Scheduler(actors=ticks)
+
+    def stop(*_: Any) -> None:
+        log.info("scheduler.stopping")
+        scheduler.alarm_q.put_nowait(None)  # what ends periodiq's loop
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    # A scheduler that was away over midnight says so at once, instead of five minutes later.
+    broker.enqueue(dramatiq.Message(**_first_tick(ticks)))
+    log.info("scheduler.ready", home=settings.home_timezone.key)
+    scheduler.schedule()
+    scheduler.loop()
+    signal.alarm(0)
+    log.info("scheduler.stopped")
+
+
+def _first_tick(ticks: list[Any]) -> dict[str, Any]:
+    reconcile = next(tick for tick in ticks if tick.actor_name.endswith(ReconcileTick.__name__))
+    return reconcile.message().asdict()  # type: ignore[no-any-return]
+
+
+def _never() -> None:
+    """Ticks are answered by workers; here they only have a name and a time."""

@@ -1,0 +1,142 @@
+"""The worker process: Dramatiq's threads around one event loop.
+
+The loop runs in the main thread, with the composition root open on it; each of Dramatiq's threads hands its
+message's handler to the loop and waits for it. So a process has one pool of database connections, one client
+of each kind, and one publishing connection, however many messages it answers at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+import dramatiq
+import structlog
+from dramatiq.middleware import CurrentMessage
+
+from actors import TABLE, batches, topology
+from actors.batches import BatchConsumer, DeliveredBatch
+from actors.broker import Broker, Delivered, blocking_publish, declare, run_on
+from actors.dead_letters import DeadLetters
+from actors.retries import Retries, attempt
+from actors.table import Actor
+from schema.errors import InvalidMessage
+from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, VIEWS, ReconcileTick
+from services.app import App, open_app
+from services.days import Clock, system_clock
+from services.settings import Settings
+from services.workshop import Workshop, open_workshop
+
+log = structlog.get_logger(__name__)
+
+#: Messages that one process answers at once. Most wait for the model, which costs a sleeping thread.
+THREADS = 64
+
+#: Messages that one process holds, by queue. In the generation queue, one; together with the single active
+#: consumer that makes one at a time in the cluster. Of the requests, enough for every sign of three days.
+PREFETCH = {VIEWS: 2000, REQUESTS: 40, GENERATION: 1, DELIVERY: 8, TICKS: 1}
+
+#: Milliseconds that a stopping worker waits for what is under way.
+GRACE_MS = 60_000
+
+
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    only: Collection[str] = (),
+    clock: Clock = system_clock,
+) -> None:
+    """Answer messages until ``stop`` is set, then finish what is under way.
+
+    Args:
+        settings: With the database, RabbitMQ, the bot's token and the model's key set.
+        stop: Set it to stop.
+        only: The queues to consume; none: all.
+        clock: The time.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot be reached at the start, or has not been migrated.
+        NotPublished: RabbitMQ cannot be reached at the start.
+    """
+    queues = topology.queues(settings)
+    async with (
+        open_app(settings, queues, process="worker", clock=clock) as app,
+        open_workshop(app) as workshop,
+    ):
+        broker = make_broker(app, workshop)
+        worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)
+        worker.start()
+        await app.bus.publish(ReconcileTick())
+        log.info("worker.ready", queues=sorted(only) or "all")
+        await stop.wait()
+        log.info("worker.stopping")
+        await asyncio.to_thread(worker.stop, GRACE_MS)
+        log.info("worker.stopped")
+
+
+def make_broker(app: App, workshop: Workshop) -> Broker:
+    """The broker of a worker, with an actor for every row of the table."""
+    loop = asyncio.get_running_loop()
+    on_loop = partial(run_on, loop)
+    assert app.settings.rabbitmq_url
+    broker = Broker(
+        app.settings.rabbitmq_url.get_secret_value(),
+        topology.queues(app.settings),
+        blocking_publish(app.publisher, loop),
+        prefetch=PREFETCH,
+        consumers={
+            actor.queue: partial(BatchConsumer, actor_name=actor.name, batch=actor.batch)
+            for actor in TABLE
+            if actor.batch
+        },
+    )
+    dead_letters = DeadLetters(broker, app.mask)
+    broker.on_undecodable = dead_letters.bury_bytes
+    broker.on_unknown = partial(_bury_unknown, dead_letters)
+    retries = Retries(dead_letters)
+    # A handler finds the message that it answers through the first; the second settles it afterwards.
+    broker.add_middleware(CurrentMessage())
+    broker.add_middleware(retries)
+    for actor in TABLE:
+        ladder = actor.ladder.delays(app.settings)
+        declare(broker, actor, _answer(actor, broker, retries, workshop, on_loop), ladder=ladder)
+    return broker
+
+
+def _answer(
+    actor: Actor,
+    broker: Broker,
+    retries: Retries,
+    workshop: Workshop,
+    on_loop: Callable[[Coroutine[Any, Any, None]], None],
+) -> Callable[..., None]:
+    """The function that Dramatiq calls for a row of the table, in one of its threads."""
+    ladder = actor.ladder.delays(workshop.app.settings)
+
+    def answer(*args: Any, **kwargs: Any) -> None:
+        delivered = CurrentMessage.get_current_message()
+        assert isinstance(delivered, Delivered)
+        if args:
+            raise InvalidMessage(f"{actor.message.__name__} takes named arguments only, not {args!r}")
+        message = actor.message.parse(kwargs)
+        on_loop(_run(actor.handler(workshop, message, attempt(delivered, ladder))))
+
+    def answer_batch() -> None:
+        batch = CurrentMessage.get_current_message()
+        assert isinstance(batch, DeliveredBatch)
+
+        def call(messages: Sequence[Any]) -> None:
+            on_loop(_run(actor.handler(workshop, messages)))
+
+        batches.handle(broker, retries, batch, actor.message.parse, call)
+
+    return answer_batch if actor.batch else answer
+
+
+async def _run(handling: Any) -> None:
+    await handling
+
+
+def _bury_unknown(dead_letters: DeadLetters, message: Any, error: BaseException) -> None:
+    dead_letters.bury(message, "unknown actor", error)

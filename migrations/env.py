@@ -1,0 +1,35 @@
+"""How Alembic reaches the database: over a connection handed in, or by ``DATABASE_URL``."""
+
+import asyncio
+import os
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from schema.tables import metadata
+
+# Two processes that migrate at once wait for each other; any fixed number does.
+_MIGRATION_LOCK = 4_920_311
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=metadata)
+    with context.begin_transaction():
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        context.run_migrations()
+
+
+async def _connect_and_migrate(url: str) -> None:
+    scheme, _, rest = url.partition("://")
+    engine = create_async_engine(f"{scheme}+asyncpg://{rest}", poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(_migrate)
+    await engine.dispose()
+
+
+if (handed_in := context.config.attributes.get("connection")) is not None:
+    _migrate(handed_in)
+else:
+    asyncio.run(_connect_and_migrate(os.environ["DATABASE_URL"]))

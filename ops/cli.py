@@ -1,0 +1,241 @@
+"""The command line: ``horoscope``."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from importlib.metadata import version
+from typing import Any
+
+import click
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from actors import TABLE, topology
+from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
+from schema.messages import GenerateDay, GenerateHoroscope
+from schema.signs import Sign
+from services import status as statuses
+from services.bus import envelope
+from services.database import Database
+from services.days import day_in, system_clock
+from services.logs import Mask, configure
+from services.publisher import Publisher
+from services.settings import Settings, WrongSettings
+
+# As sysexits.h has them, so that a supervisor can tell what to do.
+EXIT_NEEDS_A_PERSON = 1
+EXIT_UNAVAILABLE = 69
+EXIT_WRONG_SETTINGS = 78
+
+EPILOG = """
+Settings come from the environment and the file .env; see README.md.
+
+\b
+Exit codes: 0 all is well; 1 something needs a person; 2 wrong usage;
+69 PostgreSQL or RabbitMQ cannot be reached; 78 a setting is missing or wrong.
+"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("horoscope"), prog_name="horoscope")
+def main() -> None:
+    """A Telegram horoscope service: its processes, and a look at how it is doing.
+
+    A deployment runs `migrate` once, then any number of `bot` (one with polling) and `worker`, and one or
+    two `scheduler`.
+    """
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the newest schema. Safe to run twice, and by several at once."""
+    from services import migrations  # noqa: PLC0415  each command pays for its own imports only
+
+    with _told():
+        settings = Settings.read("database_url")
+        before, after = asyncio.run(_with_database(settings, migrations.migrate))
+    click.echo(f"The database is at {after}" + (" already." if before == after else f", was at {before}."))
+
+
+@main.command()
+def bot() -> None:
+    """Answer readers on Telegram, by polling, or by webhook when WEBHOOK_URL is set."""
+    from services.bot import process  # noqa: PLC0415
+
+    settings = _start("bot", "database_url", "rabbitmq_url", "bot_token")
+    _run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
+
+
+@main.command()
+@click.option(
+    "--queues",
+    help="Consume these only, with commas between; all by default.",
+    metavar="NAMES",
+    default="",
+)
+def worker(queues: str) -> None:
+    """Answer messages: write texts, deliver them, count views."""
+    from actors import worker as workers  # noqa: PLC0415
+
+    known = {actor.queue for actor in TABLE}
+    only = {name.strip() for name in queues.split(",") if name.strip()}
+    if unknown := only - known:
+        raise click.BadParameter(
+            f"no queue {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}",
+            param_hint="--queues",
+        )
+    settings = _start("worker", "database_url", "rabbitmq_url", "bot_token", "openai_api_key")
+    _run_until_stopped(lambda stop: workers.run(settings, stop, only=only))
+
+
+@main.command()
+def scheduler() -> None:
+    """Publish the ticks: midnight at home, and every five minutes. Two may run."""
+    from actors import scheduler as schedulers  # noqa: PLC0415
+
+    with _told():
+        schedulers.run(_start("scheduler", "rabbitmq_url"))
+
+
+@main.command()
+@click.option("--day", help="Which day, as YYYY-MM-DD; today at home by default.", metavar="DAY")
+@click.option("--sign", help="Only this sign, such as leo; all by default.", metavar="SIGN")
+def generate(day: str | None, sign: str | None) -> None:
+    """Order what is missing of a day to be written now. A text that exists stays as it is."""
+    with _told():
+        settings = Settings.read("rabbitmq_url")
+        which = _day(day) if day else day_in(settings.home_timezone, system_clock())
+        order = GenerateHoroscope(_sign(sign), which) if sign else GenerateDay(which)
+        assert settings.rabbitmq_url
+        url = settings.rabbitmq_url.get_secret_value()
+
+        async def publish() -> None:
+            async with Publisher(url, topology.queues(settings)) as publisher:
+                await publisher.wait_ready(10)
+                await publisher.send(order.queue, envelope(order).encode())
+
+        asyncio.run(publish())
+    click.echo(f"Ordered: {sign or 'all signs'}, {which}. Follow it with: horoscope status")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(as_json: bool) -> None:
+    """Is today ready, is anything stuck. Exits with 1 when something needs a person."""
+    with _told():
+        settings = Settings.read("database_url", "rabbitmq_url")
+        assert settings.rabbitmq_url
+
+        async def read(database: Database) -> Any:
+            await database.check()
+            return await statuses.read_days(database, system_clock, settings.home_timezone)
+
+        days, counts = asyncio.run(_with_database(settings, read))
+        queues = statuses.read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
+        seen = statuses.judge(days, counts, queues)
+    if as_json:
+        click.echo(json.dumps(asdict(seen), default=str, ensure_ascii=False, indent=2))
+    else:
+        _print_status(seen)
+    sys.exit(EXIT_NEEDS_A_PERSON if seen.alarms else 0)
+
+
+_MARKS = {"written": "●", "writing": "✎", "retrying": "↻", "given_up": "✗", "missing": "·"}
+
+
+def _print_status(seen: statuses.Status) -> None:
+    console = Console(highlight=False)
+    table = Table("day", *(sign.symbol.removesuffix("\ufe0f") for sign in Sign), "ready", box=None)
+    for day in seen.days:
+        marks = (_MARKS[day.states[sign.value]] for sign in Sign)
+        table.add_row(str(day.day), *marks, f"{day.written} of {len(Sign)}")
+    console.print(table)
+    console.print(
+        "  ".join(f"{mark} {state.replace('_', ' ')}" for state, mark in _MARKS.items()), style="dim"
+    )
+    for day in seen.days:
+        for sign, error in day.errors.items():
+            console.print(f"  {day.day} {sign}: {error}", markup=False)
+    table = Table("queue", "messages", "consumers", box=None)
+    for queue in seen.queues:
+        if ".retry." not in queue.name or queue.messages:
+            consumers = (
+                "" if ".retry." in queue.name or queue.name == "dead_letters" else str(queue.consumers)
+            )
+            table.add_row(queue.name, str(queue.messages), consumers)
+    console.print(table)
+    console.print(
+        f"horoscopes today {seen.horoscopes_today}   readers {seen.readers}   "
+        f"waiting {seen.waiters}   parked {seen.parked}"
+    )
+    for alarm in seen.alarms:
+        console.print(f"! {alarm}", style="bold red", markup=False)
+    if not seen.alarms:
+        console.print("All is well.", style="green")
+
+
+def _start(process: str, *required: str) -> Settings:
+    """Read the settings and set the logs up, or leave with a clear message."""
+    with _told():
+        settings = Settings.read(*required)
+    configure(settings.log_format, Mask(settings.secrets), process=process)
+    return settings
+
+
+def _run_until_stopped(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run a process's coroutine; SIGTERM and SIGINT ask it to finish."""
+
+    async def main_task() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await run(stop)
+
+    with _told():
+        uvloop.run(main_task())
+
+
+async def _with_database(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, Any]]) -> Any:
+    assert settings.database_url
+    async with Database(settings.database_url.get_secret_value(), process="horoscope command") as database:
+        return await work(database)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """An error that a person can mend is told in its own words, without a traceback."""
+    try:
+        yield
+    except WrongSettings as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_WRONG_SETTINGS)
+    except (DatabaseUnavailable, NotPublished) as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_UNAVAILABLE)
+    except HoroscopeError as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_NEEDS_A_PERSON)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no day; expected YYYY-MM-DD, such as 2026-11-22", param_hint="--day"
+        ) from None
+
+
+def _sign(text: str) -> Sign:
+    try:
+        return Sign(text.lower())
+    except ValueError:
+        raise click.BadParameter(
+            f"no sign {text!r}; there are {', '.join(Sign)}", param_hint="--sign"
+        ) from None

@@ -1,0 +1,81 @@
+"""What can go wrong, as one tree. An error's docstring says what happened.
+
+HoroscopeError
+├── PassingError            worth another try: the ladder is climbed
+│   ├── ModelUnavailable    with `retry_after` when the model named a time
+│   ├── TextRejected        with the `rule` that the text broke
+│   ├── LeaseHeld
+│   ├── LeaseLost
+│   ├── TelegramUnavailable with `retry_after` when Telegram named a time
+│   ├── DatabaseUnavailable
+│   └── NotPublished
+└── PermanentError          another try would fail the same way: straight to the dead letters
+    ├── ModelRefused
+    ├── ReaderGone
+    └── InvalidMessage
+"""
+
+
+class HoroscopeError(Exception):
+    """Something of ours went wrong."""
+
+
+class PassingError(HoroscopeError):
+    """It may succeed when it is tried again.
+
+    Args:
+        message: What happened, with which value, and what to do.
+        retry_after: Seconds that the other side asked us to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentError(HoroscopeError):
+    """It would fail the same way however often it is tried."""
+
+
+class ModelUnavailable(PassingError):
+    """The model did not answer, or asked us to come back later."""
+
+
+class TextRejected(PassingError):
+    """The model's text breaks a rule and is not shown to anyone."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(f"text rejected by the rule {rule!r}: {reason}")
+        self.rule = rule
+
+
+class LeaseHeld(PassingError):
+    """Somebody else is writing this text at this moment."""
+
+
+class LeaseLost(PassingError):
+    """The lease ran out or was taken over before the text was stored; the text was thrown away."""
+
+
+class TelegramUnavailable(PassingError):
+    """Telegram did not carry out a call that it may carry out later."""
+
+
+class DatabaseUnavailable(PassingError):
+    """PostgreSQL cannot be reached."""
+
+
+class NotPublished(PassingError):
+    """RabbitMQ did not confirm a message."""
+
+
+class ModelRefused(PermanentError):
+    """The model's server refused the request itself: the key, the model's name or the parameters."""
+
+
+class ReaderGone(PermanentError):
+    """The reader blocked the bot or left Telegram; nothing can be sent."""
+
+
+class InvalidMessage(PermanentError):
+    """A message's arguments do not fit its actor."""

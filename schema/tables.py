@@ -1,0 +1,123 @@
+"""The tables. Every change here needs a migration; a test compares the two."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_instant = DateTime(timezone=True)
+
+horoscope_cache = Table(
+    "horoscope_cache",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("zodiac_sign", String(20), nullable=False, index=True),
+    Column("horoscope_date", Date, nullable=False, index=True),
+    Column("content", Text, nullable=False),
+    Column("generated_at", _instant, nullable=False, server_default=func.now()),
+    UniqueConstraint("zodiac_sign", "horoscope_date", name="uq_horoscope_cache_sign_date"),
+    comment="The texts that readers are shown.",
+)
+
+horoscope_views = Table(
+    "horoscope_views",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("zodiac_sign", String(20), nullable=False),
+    Column("view_date", Date, nullable=False),
+    Column("view_count", Integer, nullable=False, server_default=text("0")),
+    UniqueConstraint("zodiac_sign", "view_date", name="uq_horoscope_views_sign_date"),
+    comment="How often the text of a sign and a day was shown; view_date is the reader's day.",
+)
+
+view_receipts = Table(
+    "view_receipts",
+    metadata,
+    Column("request_id", Uuid, primary_key=True),
+    Column("view_date", Date, nullable=False, index=True),
+    comment="The views already counted: a second copy of one finds its receipt here.",
+)
+
+readers = Table(
+    "readers",
+    metadata,
+    Column("telegram_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("zodiac_sign", String(20), comment="NULL: not chosen yet."),
+    Column("time_zone", Text, comment="An IANA name; NULL: the home zone."),
+    Column("language", String(2), nullable=False),
+    Column("blocked_at", _instant, comment="When the reader was found to have blocked the bot."),
+    Column("created_at", _instant, nullable=False, server_default=func.now()),
+    comment="Who asks, for which sign, and where on Earth.",
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("zodiac_sign", String(20)),
+    Column("horoscope_date", Date),
+    Column("state", String(10), nullable=False, comment="writing, retrying, written or given_up."),
+    Column("since", _instant, nullable=False, server_default=func.now(), comment="When the state began."),
+    Column("token", BigInteger, nullable=False, comment="Fencing: grows with every lease."),
+    Column("holder", Text, nullable=False, comment="The message that holds or last held the lease."),
+    Column("ladder", String(10), nullable=False, comment="The holder's ladder: night or request."),
+    Column("expires_at", _instant, comment="When the lease may be taken over; only while writing."),
+    Column("retry_at", _instant, comment="When the ladder tries again; only while retrying."),
+    Column("attempts", Integer, nullable=False, server_default=text("0"), comment="Leases so far."),
+    Column("error", Text, comment="Why the last attempt failed."),
+    Column("model", Text),
+    Column("prompt_version", Text),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("latency_ms", Integer, comment="Of the model's answer."),
+    PrimaryKeyConstraint("zodiac_sign", "horoscope_date"),
+    comment="The right to write a text, and how writing it went.",
+)
+
+waiters = Table(
+    "waiters",
+    metadata,
+    Column("request_id", Uuid, primary_key=True),
+    Column("chat_id", BigInteger, nullable=False),
+    Column("zodiac_sign", String(20), nullable=False),
+    Column("horoscope_date", Date, nullable=False),
+    Column("language", String(2), nullable=False),
+    Column("message_id", BigInteger, comment="The progress message; NULL until Telegram has named it."),
+    Column("created_at", _instant, nullable=False, server_default=func.now()),
+    Column("claimed_until", _instant, comment="Somebody is answering; after this, anybody may."),
+    Column("answered_at", _instant, comment="NULL: an answer is owed."),
+    Index("ix_waiters_owed", "zodiac_sign", "horoscope_date", postgresql_where=text("answered_at IS NULL")),
+    comment="Chats that are owed an answer, and those that lately got theirs.",
+)
+
+parked_messages = Table(
+    "parked_messages",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("parked_at", _instant, nullable=False, server_default=func.now()),
+    comment="Messages that RabbitMQ did not take; sent when it is back.",
+)

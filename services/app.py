@@ -1,0 +1,85 @@
+"""The composition root: everything that a process needs, opened and closed in one place."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiogram import Bot
+
+from services.bus import Bus
+from services.database import Database
+from services.days import Clock, system_clock
+from services.horoscopes import Horoscopes
+from services.logs import Mask
+from services.night import Night
+from services.publisher import START_PATIENCE_S, Publisher, Queue
+from services.readers import Readers
+from services.settings import Settings
+from services.telegram import open_bot
+from services.views import Views
+from services.waiters import Waiters
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """What every process shares. The parts know each other; whoever uses them takes what it needs."""
+
+    settings: Settings
+    clock: Clock
+    mask: Mask
+    database: Database
+    publisher: Publisher
+    bus: Bus
+    bot: Bot
+    readers: Readers
+    horoscopes: Horoscopes
+    waiters: Waiters
+    views: Views
+    night: Night
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings, queues: Sequence[Queue], *, process: str, clock: Clock = system_clock
+) -> AsyncIterator[App]:
+    """Open everything on the running event loop, and close it in the reverse order.
+
+    Args:
+        settings: With ``database_url``, ``rabbitmq_url`` and ``bot_token`` set.
+        queues: The queues to declare; see ``actors.topology``.
+        process: The name that PostgreSQL shows for this process.
+        clock: The time.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot be reached, or has not been migrated.
+        NotPublished: RabbitMQ cannot be reached.
+    """
+    assert settings.database_url
+    assert settings.rabbitmq_url
+    assert settings.bot_token
+    home = settings.home_timezone
+    async with (
+        Database(settings.database_url.get_secret_value(), process=f"horoscope {process}") as database,
+        Publisher(settings.rabbitmq_url.get_secret_value(), queues) as publisher,
+    ):
+        await database.check()
+        await publisher.wait_ready(START_PATIENCE_S)
+        bus = Bus(publisher, database)
+        bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url)
+        waiters = Waiters(database)
+        views = Views(database)
+        async with bot:
+            yield App(
+                settings=settings,
+                clock=clock,
+                mask=Mask(settings.secrets),
+                database=database,
+                publisher=publisher,
+                bus=bus,
+                bot=bot,
+                readers=Readers(database, home),
+                horoscopes=Horoscopes(database, home, clock),
+                waiters=waiters,
+                views=views,
+                night=Night(database, waiters, views, bus, clock, home),
+            )

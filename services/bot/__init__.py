@@ -1,0 +1,1 @@
+"""The Telegram bot: from an update to a reply."""

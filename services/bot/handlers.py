@@ -1,0 +1,244 @@
+"""What the bot does when a reader writes or presses a button."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from aiogram import Bot, F, Router
+from aiogram.exceptions import TelegramBadRequest
+from aiogram.filters import Command, CommandObject, CommandStart
+from aiogram.methods import AnswerCallbackQuery
+from aiogram.types import CallbackQuery, ChatMemberUpdated, InaccessibleMessage, Message
+
+from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable
+from schema.messages import HoroscopeRequested
+from schema.signs import Language, Sign
+from services import replies, telegram
+from services.bot import zones
+from services.bot.answers import Answer
+from services.bus import Bus
+from services.days import Clock
+from services.horoscopes import Horoscopes, Today
+from services.readers import Readers
+from services.replies import Reply
+from services.strings import STRINGS
+from services.waiters import Waiters
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who sent an update, from which chat, and as which request.
+
+    Args:
+        reader: Telegram's id of the person.
+        chat_id: Telegram's id of the chat.
+        language: Of the interface.
+        request_id: The same for every copy of the update.
+    """
+
+    reader: int
+    chat_id: int
+    language: Language
+    request_id: UUID
+
+    def answer(self, reply: Reply) -> Answer:
+        """A reply as a new message in the chat."""
+        return Answer(telegram.send(self.chat_id, reply))
+
+
+class Handlers:
+    """The handlers, with what they need."""
+
+    def __init__(
+        self, bot: Bot, readers: Readers, horoscopes: Horoscopes, waiters: Waiters, bus: Bus, clock: Clock
+    ) -> None:
+        self._bot = bot
+        self._readers = readers
+        self._horoscopes = horoscopes
+        self._waiters = waiters
+        self._bus = bus
+        self._clock = clock
+
+    def router(self) -> Router:
+        """A router that leads every update that means something to its handler."""
+        router = Router(name="readers")
+        private = router.message
+        private.register(self.start, CommandStart())
+        private.register(self.today, Command("today"))
+        private.register(self.choose_sign, Command("sign"))
+        private.register(self.choose_zone, Command("timezone"))
+        private.register(self.help, Command("help"))
+        private.register(self.anything_else)
+        pressed = router.callback_query
+        pressed.register(self.today_pressed, F.data == replies.TODAY)
+        pressed.register(self.again_pressed, F.data == replies.AGAIN)
+        pressed.register(self.choose_sign_pressed, F.data == replies.CHOOSE_SIGN)
+        pressed.register(self.sign_pressed, F.data.startswith(replies.SIGN_PREFIX))
+        pressed.register(self.zone_pressed, F.data.startswith(replies.ZONE_PREFIX))
+        pressed.register(self.unknown_pressed)
+        router.my_chat_member.register(self.membership)
+        return router
+
+    # Messages
+
+    async def start(self, _: Message, asker: Asker) -> Answer:
+        """Greet, and ask for the sign."""
+        try:
+            await self._readers.unblocked(asker.reader)
+        except DatabaseUnavailable as error:  # the greeting needs no database
+            log.warning("reader.not_unblocked", reason=str(error))
+        return asker.answer(replies.sign_picker(STRINGS[asker.language].welcome, asker.language))
+
+    async def today(self, _: Message, asker: Asker) -> Answer | None:
+        """Today's text, or the wait for it."""
+        return await self._show_today(asker)
+
+    async def choose_sign(self, _: Message, asker: Asker) -> Answer:
+        """The twelve signs."""
+        return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
+
+    async def choose_zone(self, _: Message, asker: Asker, command: CommandObject) -> Answer:
+        """The zones, or the one that was typed behind the command."""
+        if command.args:
+            return await self._typed_zone(asker, command.args)
+        zone = await self._readers.zone(asker.reader)
+        text = STRINGS[asker.language].choose_zone
+        local = f"{self._clock().astimezone(zone):%H:%M}"
+        return asker.answer(replies.zone_picker(text.format(zone=zone.key, time=local)))
+
+    async def help(self, _: Message, asker: Asker) -> Answer:
+        """What the bot can do."""
+        return asker.answer(replies.with_today_button(STRINGS[asker.language].help, asker.language))
+
+    async def anything_else(self, message: Message, asker: Asker) -> Answer | None:
+        """A time zone, if it looks like one; otherwise a hint."""
+        if message.text and zones.looks_like_a_zone(message.text):
+            return await self._typed_zone(asker, message.text)
+        if message.chat.type != "private":
+            return None
+        return asker.answer(replies.with_today_button(STRINGS[asker.language].hint, asker.language))
+
+    # Buttons
+
+    async def today_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
+        """Today's text, as a new message."""
+        _, answer = await asyncio.gather(self._acknowledge(query), self._show_today(asker))
+        return answer
+
+    async def again_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
+        """Once more, in the place of the error."""
+        message_id = query.message.message_id if query.message else None
+        _, answer = await asyncio.gather(self._acknowledge(query), self._show_today(asker, message_id))
+        return answer
+
+    async def choose_sign_pressed(self, query: CallbackQuery, asker: Asker) -> Answer:
+        """The twelve signs."""
+        await self._acknowledge(query)
+        return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
+
+    async def sign_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
+        """Remember the sign and show its text."""
+        chosen = (query.data or "").removeprefix(replies.SIGN_PREFIX)
+        if chosen not in set(Sign):
+            return await self.unknown_pressed(query, asker)
+        sign = Sign(chosen)
+        name = STRINGS[asker.language].sign_saved.format(sign=sign.name_in(asker.language))
+        await asyncio.gather(
+            self._acknowledge(query, name), self._readers.choose_sign(asker.reader, sign, asker.language)
+        )
+        return await self._show_today(asker)
+
+    async def zone_pressed(self, query: CallbackQuery, asker: Asker) -> Answer:
+        """Remember the zone."""
+        _, answer = await asyncio.gather(
+            self._acknowledge(query),
+            self._typed_zone(asker, (query.data or "").removeprefix(replies.ZONE_PREFIX)),
+        )
+        return answer
+
+    async def unknown_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
+        """A button of an older release, or a forged one."""
+        await self._acknowledge(query)
+        if query.message is None or isinstance(query.message, InaccessibleMessage):
+            return None
+        return asker.answer(replies.with_today_button(STRINGS[asker.language].hint, asker.language))
+
+    async def membership(self, update: ChatMemberUpdated) -> None:
+        """The reader blocked the bot, or let it write again."""
+        if update.new_chat_member.status == "kicked":
+            await self._readers.blocked(update.from_user.id)
+        else:
+            await self._readers.unblocked(update.from_user.id)
+
+    # What they share
+
+    async def _show_today(self, asker: Asker, message_id: int | None = None) -> Answer | None:
+        """The text, the way to it, or the wait for it.
+
+        Args:
+            asker: Who asks.
+            message_id: A message to put the answer into; None: a new one.
+        """
+        now = self._clock()
+        today = await self._horoscopes.today(asker.reader, asker.request_id)
+        if today is None:
+            return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
+        if today.text is None or today.asked_before:
+            await self._wait(asker, today, message_id, now)
+            return None
+        reply = replies.horoscope(today.sign, today.day, today.text, asker.language)
+        view = HoroscopeRequested(asker.request_id, today.sign, today.day, answered=True, at=now)
+        if message_id is None:
+            return Answer(telegram.send(asker.chat_id, reply), view)
+        return Answer(telegram.edit(asker.chat_id, message_id, reply), view)
+
+    async def _wait(self, asker: Asker, today: Today, message_id: int | None, now: datetime) -> None:
+        """Owe the reader an answer: on record first, then on the screen, then on the way.
+
+        Whichever step is the last before a crash, the update comes again, finds the record, and goes on
+        from there; or the reconcile tick does.
+        """
+        waiter = await self._waiters.add(
+            asker.request_id,
+            chat_id=asker.chat_id,
+            sign=today.sign,
+            day=today.day,
+            language=asker.language,
+            message_id=message_id,
+        )
+        progress = replies.generating(asker.language)
+        try:
+            if waiter.message_id is None:
+                shown = await telegram.show(self._bot, asker.chat_id, None, progress)
+                await self._waiters.name(asker.request_id, shown)
+            elif not today.asked_before:
+                await telegram.show(self._bot, asker.chat_id, waiter.message_id, progress)
+        except ReaderGone:
+            await self._waiters.settle([asker.request_id])
+            return
+        await self._bus.publish(
+            HoroscopeRequested(asker.request_id, waiter.sign, waiter.day, answered=False, at=now)
+        )
+
+    async def _typed_zone(self, asker: Asker, typed: str) -> Answer:
+        strings = STRINGS[asker.language]
+        zone = zones.find(typed)
+        if zone and await self._readers.choose_zone(asker.reader, zone, asker.language):
+            local = f"{self._clock().astimezone(await self._readers.zone(asker.reader)):%H:%M}"
+            text = strings.zone_saved.format(zone=zone, time=local)
+            return asker.answer(replies.with_today_button(text, asker.language))
+        shown = typed.strip()[:64]
+        if suggestions := zones.suggest(typed):
+            return asker.answer(replies.zone_picker(strings.zone_suggestions.format(zone=shown), suggestions))
+        return asker.answer(replies.zone_picker(strings.zone_unknown.format(zone=shown)))
+
+    async def _acknowledge(self, query: CallbackQuery, text: str | None = None) -> None:
+        """Stop the button's spinner; that it is too late for it does not matter."""
+        try:
+            await telegram.call(self._bot, AnswerCallbackQuery(callback_query_id=query.id, text=text))
+        except (TelegramBadRequest, TelegramUnavailable, ReaderGone) as error:
+            log.info("button.not_acknowledged", reason=str(error))

@@ -1,0 +1,128 @@
+"""The bot process: updates in, answers out, by polling or by webhook."""
+
+import asyncio
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import structlog
+from aiogram import Bot
+from aiogram.exceptions import TelegramAPIError, TelegramUnauthorizedError
+from aiogram.methods import DeleteWebhook, GetMe, SetMyCommands, SetMyShortDescription
+from aiogram.types import BotCommand
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from schema.errors import DatabaseUnavailable, PassingError
+from schema.signs import Language
+from services import telegram
+from services.app import App, open_app
+from services.bot import polling, webhook
+from services.bot.updates import Updates
+from services.days import Clock, system_clock
+from services.publisher import Queue
+from services.settings import Settings, WrongSettings, split_listen
+from services.strings import STRINGS
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the texts, and between two tries to send what is parked.
+REFRESH_S = 30
+UNPARK_S = 5
+
+
+async def run(
+    settings: Settings, queues: Sequence[Queue], stop: asyncio.Event, *, clock: Clock = system_clock
+) -> None:
+    """Answer readers until ``stop`` is set; what is under way then is finished.
+
+    Args:
+        settings: With the database, RabbitMQ and the bot's token set.
+        queues: The queues to declare.
+        stop: Set it to stop.
+        clock: The time.
+
+    Raises:
+        DatabaseUnavailable, NotPublished: A server cannot be reached at the start.
+        WrongSettings: Telegram does not know the token.
+    """
+    async with open_app(settings, queues, process="bot", clock=clock) as app:
+        scheduler = AsyncIOScheduler()
+        # Late is better than never: by default a job that is a second late is left out.
+        every = {"trigger": "interval", "misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        scheduler.add_job(_refresh, args=[app], seconds=REFRESH_S, **every)
+        scheduler.add_job(_send_parked, args=[app], seconds=UNPARK_S, **every)
+        scheduler.start()
+        try:
+            await app.horoscopes.refresh()
+            await _introduce(app.bot, stop)
+            await _serve(app, stop)
+        finally:
+            scheduler.shutdown(wait=False)
+        log.info("bot.stopped")
+
+
+async def _serve(app: App, stop: asyncio.Event) -> None:
+    settings, updates = app.settings, Updates(app)
+    if not settings.webhook_url:
+        await telegram.call(app.bot, DeleteWebhook())
+        log.info("bot.ready", mode="polling")
+        await polling.poll(app.bot, updates, app.bus, stop)
+        return
+    assert settings.webhook_secret
+    secret = settings.webhook_secret.get_secret_value()
+    path = urlsplit(settings.webhook_url).path or "/"
+    web_app = webhook.application(updates, app.bot, app.bus, path, secret)
+    host, port = split_listen(settings.webhook_listen)
+    serving = asyncio.create_task(webhook.serve(web_app, host, port, stop))
+    try:
+        await webhook.announce(app.bot, settings.webhook_url, secret)
+        log.info("bot.ready", mode="webhook", listen=settings.webhook_listen)
+        await serving
+    finally:
+        serving.cancel()
+
+
+async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
+    """Make sure of the token, then tell Telegram what the bot can do; wait while Telegram is away.
+
+    Raises:
+        WrongSettings: Telegram does not know the token.
+    """
+    while not stop.is_set():
+        try:
+            me = await telegram.call(bot, GetMe())
+        except TelegramUnauthorizedError:
+            raise WrongSettings(
+                "BOT_TOKEN is wrong: Telegram does not know it; ask @BotFather for the token"
+            ) from None
+        except PassingError as error:
+            log.warning("telegram.unreachable", reason=str(error))
+            await asyncio.wait({asyncio.create_task(stop.wait())}, timeout=5)
+        else:
+            log.info("telegram.reached", username=me.username)
+            break
+    try:
+        for language in Language:
+            strings = STRINGS[language]
+            commands = [BotCommand(command=name, description=text) for name, text in strings.commands.items()]
+            # Russian is what readers of all other languages see.
+            code = None if language is Language.RU else language.value
+            await telegram.call(bot, SetMyCommands(commands=commands, language_code=code))
+            await telegram.call(
+                bot, SetMyShortDescription(short_description=strings.description, language_code=code)
+            )
+    except (TelegramAPIError, PassingError) as error:  # a menu is missing, the service is not
+        log.warning("telegram.menu_not_set", reason=str(error))
+
+
+async def _refresh(app: App) -> None:
+    try:
+        await app.horoscopes.refresh()
+    except DatabaseUnavailable as error:
+        log.warning("texts.not_refreshed", reason=str(error))
+
+
+async def _send_parked(app: App) -> None:
+    try:
+        await app.bus.send_parked()
+    except PassingError as error:
+        log.warning("parked_messages.not_sent", reason=str(error))

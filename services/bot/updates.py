@@ -1,0 +1,118 @@
+"""One update, from Telegram's JSON to the answer, whatever the JSON is."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import structlog
+from aiogram import Dispatcher
+from aiogram.exceptions import TelegramBadRequest
+from aiogram.types import CallbackQuery, Message, TelegramObject, Update
+from pydantic import ValidationError
+
+from schema.errors import PassingError, TelegramUnavailable
+from services import replies
+from services.app import App
+from services.bot.answers import Answer
+from services.bot.handlers import Asker, Handlers
+from services.strings import interface_language
+
+log = structlog.get_logger(__name__)
+
+#: The kinds of updates that the bot wants to be sent.
+ALLOWED_UPDATES = ["message", "callback_query", "my_chat_member"]
+
+
+def request_id(bot_id: int, update_id: int) -> UUID:
+    """The id of the request that an update makes: the same however often the update comes."""
+    return uuid5(NAMESPACE_URL, f"tg://bot/{bot_id}/update/{update_id}")
+
+
+class Updates:
+    """Turns updates into answers.
+
+    Args:
+        app: What the handlers work with.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._bot = app.bot
+        handlers = Handlers(app.bot, app.readers, app.horoscopes, app.waiters, app.bus, app.clock)
+        self._dispatcher = Dispatcher(disable_fsm=True)
+        self._dispatcher.include_router(handlers.router())
+        self._dispatcher.message.outer_middleware(_introduce)
+        self._dispatcher.callback_query.outer_middleware(_introduce)
+
+    async def handle(self, raw: Any) -> Answer | None:
+        """Handle one update.
+
+        Whatever is wrong with it, or with us, ends here: an update that made us stumble would make us
+        stumble for ever if it came again. Only an unreachable Telegram is worth another try.
+
+        Args:
+            raw: The update as decoded JSON.
+
+        Returns:
+            The answer, if one is to be given.
+
+        Raises:
+            TelegramUnavailable: The update must be handled again.
+        """
+        try:
+            update = Update.model_validate(raw, context={"bot": self._bot})
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors(include_url=False)[:3]
+            )
+            number = raw.get("update_id") if isinstance(raw, dict) else None
+            log.warning("update.malformed", update_id=number, reason=faults)
+            return None
+        try:
+            answer = await self._dispatcher.feed_update(
+                self._bot, update, request_id=request_id(self._bot.id, update.update_id)
+            )
+        except TelegramUnavailable:
+            raise
+        except PassingError as error:
+            log.warning("update.failed", update_id=update.update_id, reason=str(error))
+            return self._apology(update)
+        except TelegramBadRequest as error:
+            log.error("update.refused", update_id=update.update_id, reason=error.message)
+            return None
+        except Exception:
+            log.exception("update.failed", update_id=update.update_id)
+            return self._apology(update)
+        return answer if isinstance(answer, Answer) else None
+
+    def _apology(self, update: Update) -> Answer | None:
+        event = update.message or update.callback_query
+        if event is None:
+            return None
+        asker = _asker(event, request_id(self._bot.id, update.update_id))
+        return asker.answer(replies.failed(asker.language)) if asker else None
+
+
+async def _introduce(
+    handler: Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]],
+    event: TelegramObject,
+    data: dict[str, Any],
+) -> Any:
+    """Tell the handler who asks; what nobody can have asked for is left alone."""
+    assert isinstance(event, Message | CallbackQuery)
+    asker = _asker(event, data["request_id"])
+    if asker is None:
+        return None
+    data["asker"] = asker
+    return await handler(event, data)
+
+
+def _asker(event: Message | CallbackQuery, request: UUID) -> Asker | None:
+    person = event.from_user
+    if person is None or person.is_bot:
+        return None
+    if isinstance(event, Message):
+        chat_id = event.chat.id
+    else:
+        # Telegram leaves the message out when it is very old; the person is a chat, too.
+        chat_id = event.message.chat.id if event.message else person.id
+    return Asker(person.id, chat_id, interface_language(person.language_code), request)

@@ -1,0 +1,84 @@
+"""Receiving updates by webhook: an update is confirmed, and often answered, by the response itself."""
+
+import asyncio
+import hmac
+
+import orjson
+import structlog
+from aiogram import Bot
+from aiohttp import web
+
+from schema.errors import PassingError
+from services import telegram
+from services.bot import answers
+from services.bot.updates import ALLOWED_UPDATES, Updates
+from services.bus import Bus
+
+log = structlog.get_logger(__name__)
+
+#: Telegram's updates are far smaller.
+LARGEST_BODY = 1 << 20
+#: Seconds that a stopping process gives to the requests under way.
+GRACE_S = 30.0
+
+
+def application(updates: Updates, bot: Bot, bus: Bus, path: str, secret: str) -> web.Application:
+    """The web application that Telegram posts updates to.
+
+    Args:
+        updates: Handles them.
+        bot: Our name on Telegram.
+        bus: How views are published.
+        path: Where Telegram posts to.
+        secret: What Telegram must send in ``X-Telegram-Bot-Api-Secret-Token``.
+    """
+
+    async def receive(request: web.Request) -> web.Response:
+        token = request.headers.get("X-Telegram-Bot-Api-Secret-Token", "")
+        if not hmac.compare_digest(token.encode(), secret.encode()):
+            log.warning("webhook.forged", remote=request.remote)
+            return web.Response(status=401)
+        try:
+            raw = orjson.loads(await request.read())
+        except orjson.JSONDecodeError as error:
+            log.warning("webhook.not_json", reason=str(error))
+            return web.Response(status=400)
+        try:
+            answer = await updates.handle(raw)
+            if answer is None:
+                return web.Response()
+            body = await answers.in_response(answer, bot, bus)
+        except PassingError as error:
+            # Telegram sends the update again, after a pause of its own.
+            log.warning("update.put_back", reason=str(error))
+            return web.Response(status=503)
+        return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+    app = web.Application(client_max_size=LARGEST_BODY)
+    app.router.add_post(path, receive)
+    return app
+
+
+async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set, then finish the requests under way.
+
+    Raises:
+        OSError: The address cannot be listened on.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE_S, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+async def announce(bot: Bot, url: str, secret: str) -> None:
+    """Tell Telegram where to post updates to.
+
+    Raises:
+        TelegramUnavailable: Telegram cannot be reached.
+        TelegramBadRequest: Telegram refuses the address.
+    """
+    await telegram.call(bot, telegram.set_webhook(url, secret, ALLOWED_UPDATES))

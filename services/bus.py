@@ -1,0 +1,113 @@
+"""Publishing messages, without importing whoever answers them."""
+
+from collections import deque
+
+import dramatiq
+import structlog
+from sqlalchemy import text
+
+from schema.errors import DatabaseUnavailable, NotPublished
+from schema.messages import Message
+from services.database import Database
+from services.publisher import Publisher
+
+log = structlog.get_logger(__name__)
+
+_PARK = text("INSERT INTO parked_messages (queue, body, reason) VALUES (:queue, :body, :reason)")
+
+# Oldest first. A second process that sends at the same time finds these rows locked and takes others.
+_UNPARK = text("""
+    DELETE FROM parked_messages
+    WHERE id IN (
+        SELECT id FROM parked_messages ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, queue, body
+""")
+
+_UNPARK_AT_ONCE = 200
+
+#: Messages held in memory while RabbitMQ and PostgreSQL are both away.
+HELD_AT_MOST = 10_000
+
+
+class Bus:
+    """Publishes messages, confirmed; what RabbitMQ does not take is parked in PostgreSQL.
+
+    Args:
+        publisher: The connection to RabbitMQ.
+        database: Where messages are parked.
+    """
+
+    def __init__(self, publisher: Publisher, database: Database) -> None:
+        self._publisher = publisher
+        self._database = database
+        self._held: deque[tuple[str, bytes, str]] = deque()
+
+    async def publish(self, message: Message) -> None:
+        """Publish a message; or park it; or, while both servers are away, hold it in memory.
+
+        A message is held no longer than the process lives, and at most 10,000 are: past that the oldest is
+        lost, which is logged. Whoever publishes need not know; :meth:`send_parked` sees to the rest.
+        """
+        body = envelope(message).encode()
+        try:
+            await self._publisher.send(message.queue, body)
+        except NotPublished as error:
+            self._hold(message.queue, body, str(error))
+            try:
+                await self._park_held()
+            except DatabaseUnavailable:
+                log.warning("message.held", message=message.actor, held=len(self._held))
+            else:
+                log.warning("message.parked", message=message.actor, reason=str(error))
+
+    async def send_parked(self) -> int:
+        """Park what is held; then, if the broker is back, send what is parked, oldest first.
+
+        A message leaves the table in the transaction that saw it confirmed: a crash in between sends it a
+        second time, which every handler stands.
+
+        Returns:
+            How many were sent.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away.
+            NotPublished: RabbitMQ went away again; the rest stays parked.
+        """
+        await self._park_held()
+        sent = 0
+        while self._publisher.connected:
+            async with self._database.transaction() as connection:
+                parked = sorted(await connection.execute(_UNPARK, {"limit": _UNPARK_AT_ONCE}))
+                for _, queue, body in parked:
+                    await self._publisher.send(queue, body)
+            if not parked:
+                break
+            sent += len(parked)
+            log.info("parked_messages.sent", count=len(parked))
+        return sent
+
+    def _hold(self, queue: str, body: bytes, reason: str) -> None:
+        if len(self._held) >= HELD_AT_MOST:
+            lost, _, _ = self._held.popleft()
+            log.error("message.lost", queue=lost, held=len(self._held))
+        self._held.append((queue, body, reason))
+
+    async def _park_held(self) -> None:
+        held = list(self._held)
+        if not held:
+            return
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                _PARK, [{"queue": queue, "body": body, "reason": reason} for queue, body, reason in held]
+            )
+        for each in held:  # more may have come meanwhile, and some of these may have been parked by others
+            if each in self._held:
+                self._held.remove(each)
+
+
+def envelope(message: Message) -> dramatiq.Message[None]:
+    """The Dramatiq message that carries ``message`` to its actor."""
+    return dramatiq.Message(
+        queue_name=message.queue, actor_name=message.actor, args=(), kwargs=message.arguments(), options={}
+    )

@@ -1,0 +1,131 @@
+"""PostgreSQL: transactions through SQLAlchemy, and one fast lane for the serving path.
+
+A statement through SQLAlchemy's asynchronous engine costs about six times the processor time of the same
+statement through asyncpg's own pool, which is why the one query behind every reply takes the latter.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from schema.errors import DatabaseUnavailable
+
+CONNECT_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 30.0
+
+#: What asyncpg and the operating system raise when the server is away.
+UNREACHABLE = (
+    OSError,  # includes TimeoutError
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class Database:
+    """The connections of one process.
+
+    Args:
+        url: ``postgresql://user:password@host:port/name``, as libpq reads it.
+        process: What PostgreSQL shows as the application's name.
+        pool_size: The most connections of either kind.
+    """
+
+    def __init__(self, url: str, *, process: str = "horoscope", pool_size: int = 8) -> None:
+        self._url = url
+        self._options = {
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": STATEMENT_TIMEOUT_S,
+            "server_settings": {"application_name": process},
+        }
+        # The fast lane. It opens its first connection with its first query.
+        self._pool = asyncpg.create_pool(
+            url, min_size=0, max_size=pool_size, reset=_leave_as_is, **self._options
+        )
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=True,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Open the fast lane; the database itself is first reached by :meth:`check` or a query."""
+        await self._pool
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        self._pool.terminate()  # nothing on the fast lane outlives its reply
+        await self._engine.dispose()
+
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(self._url, **self._options)
+
+    async def check(self) -> None:
+        """Reach the database and find our tables.
+
+        Raises:
+            DatabaseUnavailable: It cannot be reached, or ``horoscope migrate`` has not been run.
+        """
+        async with self.transaction() as connection:
+            found = await connection.execute(text("SELECT to_regclass('alembic_version')"))
+            if found.scalar_one() is None:
+                raise DatabaseUnavailable("the database has no tables yet; run: horoscope migrate")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed when the block ends well.
+
+        Raises:
+            DatabaseUnavailable: The database cannot be reached, or went away meanwhile.
+        """
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (*UNREACHABLE, PoolTimeoutError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+            raise _unavailable(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated or isinstance(_cause(error), UNREACHABLE):
+                raise _unavailable(error) from error
+            raise
+
+    async def fetch_row(self, query: str, *arguments: Any, timeout: float) -> asyncpg.Record | None:
+        """The first row of a query in one round trip, outside of any transaction: the fast lane.
+
+        Args:
+            query: SQL with ``$1`` placeholders.
+            arguments: The values, in their order.
+            timeout: Seconds for all of it, waiting for a free connection included.
+
+        Raises:
+            DatabaseUnavailable: The database cannot be reached, or took too long.
+        """
+        try:
+            async with self._pool.acquire(timeout=timeout) as connection:
+                return await connection.fetchrow(query, *arguments, timeout=timeout)
+        except UNREACHABLE as error:
+            raise _unavailable(error) from error
+
+
+async def _leave_as_is(_: asyncpg.Connection) -> None:
+    """A single SELECT leaves nothing behind that a reset, with its round trip, would have to clean up."""
+
+
+def _cause(error: DBAPIError) -> BaseException | None:
+    return getattr(error.orig, "__cause__", None)
+
+
+def _unavailable(error: BaseException) -> DatabaseUnavailable:
+    reason = str(error) or type(error).__name__
+    return DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}; check DATABASE_URL and the server")

@@ -1,0 +1,53 @@
+"""Which days are lived in, which texts must exist, which are out of date.
+
+Every rule is stated by instants. The zones of the Earth span UTC-12 to UTC+14, so at any instant the days
+lived in somewhere are those from the date at UTC-12 to the date at UTC+14.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+#: The time now, with its zone; a test hands in its own.
+Clock = Callable[[], datetime]
+
+WESTERNMOST = timedelta(hours=-12)
+EASTERNMOST = timedelta(hours=14)
+ONE_DAY = timedelta(days=1)
+
+
+def system_clock() -> datetime:
+    """The machine's time, in UTC."""
+    return datetime.now(UTC)
+
+
+def day_in(zone: ZoneInfo, now: datetime) -> date:
+    """The date of ``now`` for somebody who lives in ``zone``."""
+    return now.astimezone(zone).date()
+
+
+def first_day_alive(now: datetime) -> date:
+    """The earliest day that some zone is still living in: older texts are out of date."""
+    return (now.astimezone(UTC) + WESTERNMOST).date()
+
+
+def next_night(now: datetime, home: ZoneInfo) -> datetime:
+    """The instant after ``now`` at which the next day begins at home.
+
+    Where clocks skip midnight, the day begins at the instant of the change.
+    """
+    tomorrow = day_in(home, now) + ONE_DAY
+    return datetime.combine(tomorrow, time(), home).astimezone(UTC)
+
+
+def days_to_write(now: datetime, home: ZoneInfo) -> list[date]:
+    """The days whose texts must exist, in the order in which they are written.
+
+    From today at home to the last day that begins anywhere before the next night, and at least tomorrow.
+    Days that have begun everywhere and still last in the west were written by earlier nights.
+    """
+    today = day_in(home, now)
+    # A day that begins in the very instant of the next night is still in time to be written then.
+    last_begun = (next_night(now, home) + EASTERNMOST - timedelta(microseconds=1)).date()
+    last = max(today + ONE_DAY, last_begun)
+    return [today + ONE_DAY * ahead for ahead in range((last - today).days + 1)]

@@ -1,0 +1,236 @@
+"""The right to write one text: a row with a holder, an expiry and a fencing token.
+
+For one sign and day at most one lease lives in the whole cluster. All times are PostgreSQL's, so that the
+machines' clocks need not agree. The row outlives its lease and tells what became of it:
+
+    writing ──► written
+       │  ▲
+       ▼  │ next rung of the ladder
+    retrying ──► given_up     until the next night, a reader's request or a person
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Literal
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schema.errors import LeaseLost, PassingError
+from schema.signs import Sign
+from services.database import Database
+
+log = structlog.get_logger(__name__)
+
+LEASE_S = 60
+RENEW_EVERY_S = 15
+
+Ladder = Literal["night", "request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The message on whose behalf a text is written.
+
+    Args:
+        holder: The message's id: its redelivery re-enters the lease that it holds.
+        ladder: The ladder that the message climbs when it fails.
+        published_at: When the message was first published.
+        attempt: 1 for the first try.
+        retry_in: Seconds until the ladder's next try; None on the last rung.
+    """
+
+    holder: str
+    ladder: Ladder
+    published_at: datetime
+    attempt: int = 1
+    retry_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write the text of a sign and a day, as long as its token is the latest."""
+
+    sign: Sign
+    day: date
+    token: int
+
+
+class Refusal(StrEnum):
+    """Why no lease was given."""
+
+    WRITTEN = "the text exists"
+    HELD = "somebody else is writing it"
+    ON_A_LADDER = "a ladder already deals with it"
+
+
+# One statement decides: the row's lock makes those who ask at once stand in a queue.
+#
+# A reader's request joins the ladder of an earlier request, whose end answers both. It does not wait for
+# the night's ladder, whose rungs are minutes apart. The night leaves alone what failed after it was
+# ordered, so that copies of an order do not become ladders of their own.
+#
+# The condition on 'written': that no text exists was seen in the statement's snapshot, while the row is the
+# latest. Where the snapshot saw the row written as well, the text was deleted since and may be written
+# anew; otherwise it was written a moment ago.
+_ACQUIRE = text("""
+    INSERT INTO generations AS held
+        (zodiac_sign, horoscope_date, state, token, holder, ladder, attempts, expires_at)
+    SELECT CAST(:sign AS varchar), CAST(:day AS date), 'writing', 1, :holder, CAST(:ladder AS varchar), 1, now() + make_interval(secs => :lease)
+    WHERE NOT EXISTS (SELECT FROM horoscope_cache WHERE zodiac_sign = CAST(:sign AS varchar) AND horoscope_date = :day)
+    ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE SET
+        state = 'writing', since = now(), token = held.token + 1, holder = excluded.holder,
+        ladder = excluded.ladder, attempts = held.attempts + 1, expires_at = excluded.expires_at,
+        retry_at = NULL
+    WHERE (held.state <> 'written' OR EXISTS (
+              SELECT FROM generations AS seen
+              WHERE seen.zodiac_sign = held.zodiac_sign AND seen.horoscope_date = held.horoscope_date
+                AND seen.state = 'written' AND seen.token = held.token))
+      AND (held.holder = excluded.holder
+           OR (held.state <> 'writing' OR held.expires_at < now())
+              AND NOT (:first_attempt AND CASE CAST(:ladder AS varchar)
+                  WHEN 'request' THEN held.state = 'retrying' AND held.ladder = 'request'
+                      AND held.retry_at + make_interval(secs => :grace) > now()
+                  ELSE held.state IN ('retrying', 'given_up') AND held.since >= :published_at
+              END))
+    RETURNING token
+""")
+
+_WHY_NOT = text("""
+    SELECT EXISTS (SELECT FROM horoscope_cache WHERE zodiac_sign = :sign AND horoscope_date = :day)
+               AS written,
+           EXISTS (SELECT FROM generations WHERE zodiac_sign = :sign AND horoscope_date = :day
+                   AND state = 'writing') AS held
+""")
+
+_RENEW = text("""
+    UPDATE generations SET expires_at = now() + make_interval(secs => :lease)
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
+""")
+
+_FAIL = text("""
+    UPDATE generations SET
+        state = CASE WHEN CAST(:retry_in AS double precision) IS NULL THEN 'given_up' ELSE 'retrying' END,
+        retry_at = now() + make_interval(secs => CAST(:retry_in AS double precision)),
+        since = now(), expires_at = NULL, error = :error
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
+    RETURNING since
+""")
+
+_FINISH = text("""
+    UPDATE generations SET state = 'written', since = now(), expires_at = NULL, error = NULL
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
+""")
+
+# A message that waits on a ladder may come back a little late; this much later it counts as lost.
+_GRACE_S = 15
+
+
+class Leases:
+    """Gives leases out and takes them back."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def acquire(self, sign: Sign, day: date, order: Order) -> Lease | Refusal:
+        """The lease on a text, or why there is none.
+
+        The message that already holds the lease is given it anew with a higher token: it was redelivered,
+        so whoever held it is gone, or will be refused when it stores.
+        """
+        key = {"sign": sign, "day": day}
+        asked = key | {
+            "holder": order.holder,
+            "ladder": order.ladder,
+            "first_attempt": order.attempt == 1,
+            "published_at": order.published_at,
+            "lease": LEASE_S,
+            "grace": _GRACE_S,
+        }
+        async with self._database.transaction() as connection:
+            token = (await connection.execute(_ACQUIRE, asked)).scalar()
+            if token is not None:
+                return Lease(sign, day, token)
+            why = (await connection.execute(_WHY_NOT, key)).one()
+        if why.written:
+            return Refusal.WRITTEN
+        return Refusal.HELD if why.held else Refusal.ON_A_LADDER
+
+    @asynccontextmanager
+    async def kept(self, lease: Lease) -> AsyncIterator[None]:
+        """Renew the lease while the block runs.
+
+        Raises:
+            LeaseLost: It was taken over; the block was cancelled.
+        """
+        writer = asyncio.current_task()
+        assert writer is not None
+        lost = False
+
+        async def renew() -> None:
+            nonlocal lost
+            while True:
+                await asyncio.sleep(RENEW_EVERY_S)
+                try:
+                    async with self._database.transaction() as connection:
+                        renewed = await connection.execute(_RENEW, _key(lease) | {"lease": LEASE_S})
+                except PassingError as error:
+                    # The lease may outlast the trouble; if not, the token refuses the text.
+                    log.warning("lease.not_renewed", sign=lease.sign, day=lease.day, reason=str(error))
+                    continue
+                if not renewed.rowcount:
+                    lost = True
+                    writer.cancel()
+                    return
+
+        renewal = asyncio.create_task(renew(), name="lease-renewal")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost:
+                writer.uncancel()
+                raise LeaseLost(_lost(lease)) from None
+            raise
+        finally:
+            renewal.cancel()
+
+    async def finish(self, connection: AsyncConnection, lease: Lease) -> None:
+        """Mark the text as written, in the transaction that stores it.
+
+        Raises:
+            LeaseLost: A later holder was given the lease; the caller's transaction must not commit.
+        """
+        finished = await connection.execute(_FINISH, _key(lease))
+        if not finished.rowcount:
+            raise LeaseLost(_lost(lease))
+
+    async def fail(self, lease: Lease, error: str, retry_in: float | None) -> datetime | None:
+        """Give the lease back without a text.
+
+        Args:
+            lease: The lease.
+            error: Why.
+            retry_in: Seconds until the next try; None when there is none.
+
+        Returns:
+            When the text was given up or the wait began; None when the lease was no longer ours.
+        """
+        async with self._database.transaction() as connection:
+            failed = await connection.execute(
+                _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in}
+            )
+            since: datetime | None = failed.scalar()
+        return since
+
+
+def _key(lease: Lease) -> dict[str, object]:
+    return {"sign": lease.sign, "day": lease.day, "token": lease.token}
+
+
+def _lost(lease: Lease) -> str:
+    return f"the lease on {lease.sign} {lease.day} (token {lease.token}) was taken over"

@@ -1,0 +1,102 @@
+"""Logs: structured, for eyes or for machines, and without secrets."""
+
+import logging
+import sys
+from collections.abc import Iterable, MutableMapping
+from datetime import date
+from typing import Any
+
+import structlog
+
+
+class Mask:
+    """Replaces secrets in text; holds them so that nothing else has to.
+
+    Args:
+        secrets: Strings that must not be shown. Those under 4 characters are left: they would mask words.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """The text with every secret as ``***``."""
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, "***")
+        return text
+
+
+def configure(log_format: str, mask: Mask, *, process: str) -> None:
+    """Send every log of this process, our own and the libraries', to the standard output.
+
+    Args:
+        log_format: ``console`` or ``json``.
+        mask: Applied to every line.
+        process: Named in each line of the JSON form.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ExtraAdder(),
+        _plain_dates,
+    ]
+    renderer: Any
+    if log_format == "json":
+        shared += [structlog.processors.dict_tracebacks, _named(process)]
+        renderer = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+    else:
+        colours = sys.stdout.isatty()
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=colours,
+            pad_event_to=30,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        _Masking(
+            mask,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    # What these say at INFO is said better by our own lines, or is a line a request.
+    for name in ("pika", "aiogram.event", "aiohttp.access", "httpx2", "httpx", "apscheduler", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # pika describes each failed step of a reconnection; the publisher and the consumers tell the whole.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+
+
+class _Masking(structlog.stdlib.ProcessorFormatter):
+    """Masks the finished line, whatever part of it a secret came in with."""
+
+    def __init__(self, mask: Mask, **options: Any) -> None:
+        super().__init__(**options)
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._mask(super().format(record))
+
+
+def _plain_dates(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, date):  # datetime is one, too
+            event[name] = value.isoformat()
+    return event
+
+
+def _named(process: str) -> Any:
+    def name(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = process
+        return event
+
+    return name

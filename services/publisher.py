@@ -1,0 +1,234 @@
+"""One connection to RabbitMQ that publishes, confirmed, without ever blocking the event loop.
+
+pika's asynchronous connection speaks in callbacks; here each becomes the end of a future. Every message is
+published persistent and mandatory: it counts as published when the broker has confirmed that a queue holds
+it, and not before.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pika
+import structlog
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from schema.errors import NotPublished
+
+log = structlog.get_logger(__name__)
+
+CONFIRM_TIMEOUT_S = 5.0
+#: Seconds that a process waits for RabbitMQ as it starts.
+START_PATIENCE_S = 30.0
+RECONNECT_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
+_EXPIRED = "the broker did not confirm in time"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue as it is declared; every process declares the same, or the broker refuses."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def connection_parameters(urls: str) -> list[pika.URLParameters]:
+    """The parameters for ``RABBITMQ_URL``: one address, or several with ``;`` between."""
+    parameters = [pika.URLParameters(url) for url in urls.split(";")]
+    for each in parameters:
+        each.heartbeat = 30
+        # Without it a broker that is out of memory or disk blocks its publishers for ever.
+        each.blocked_connection_timeout = CONFIRM_TIMEOUT_S
+        each.socket_timeout = each.stack_timeout = CONFIRM_TIMEOUT_S
+    return parameters
+
+
+class Publisher:
+    """A connection that is kept open, opened anew when it breaks, and waited for at the start.
+
+    Args:
+        urls: One or several AMQP addresses with ``;`` between; tried in turn.
+        queues: What to declare on every new connection, so that a message always finds its queue.
+    """
+
+    def __init__(self, urls: str, queues: Sequence[Queue]) -> None:
+        self._parameters = connection_parameters(urls)
+        self._queues = queues
+        self._channel: Any = None
+        self._unconfirmed: dict[int, asyncio.Future[None]] = {}
+        self._tags = itertools.count(1)
+        self._closed: asyncio.Future[None] | None = None
+        self._ready = asyncio.Event()
+        self._why_not = "not connected yet"
+
+    async def __aenter__(self) -> Self:
+        """Begin to connect; :meth:`wait_ready` waits for it."""
+        self._keeper = asyncio.create_task(self._keep_connected(), name="publisher")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Wait for the confirms still under way, then close."""
+        if self._unconfirmed:
+            await asyncio.wait(self._unconfirmed.values(), timeout=CONFIRM_TIMEOUT_S)
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
+
+    @property
+    def connected(self) -> bool:
+        """Messages can be published now."""
+        return self._ready.is_set()
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Wait for a connection.
+
+        Raises:
+            NotPublished: There was none within ``timeout`` seconds.
+        """
+        try:
+            await asyncio.wait_for(self._ready.wait(), timeout)
+        except TimeoutError:
+            raise NotPublished(
+                f"RabbitMQ cannot be reached: {self._why_not}; check RABBITMQ_URL and the server"
+            ) from None
+
+    async def send(self, queue: str, body: bytes, headers: dict[str, Any] | None = None) -> None:
+        """Publish one message and wait until the broker has confirmed it.
+
+        Raises:
+            NotPublished: There is no connection, no such queue, or no confirm within 5 seconds. The message
+                may still have arrived; whoever handles it must stand a second copy.
+        """
+        if not self._ready.is_set():
+            raise NotPublished(f"RabbitMQ cannot be reached: {self._why_not}")
+        tag = next(self._tags)
+        confirmed = self._unconfirmed[tag] = asyncio.get_running_loop().create_future()
+        try:
+            self._channel.basic_publish(
+                "", queue, body,
+                # A returned message names itself by this id; it carries no delivery tag.
+                pika.BasicProperties(delivery_mode=2, message_id=str(tag), headers=headers),
+                mandatory=True,
+            )  # fmt: skip
+        except pika.exceptions.AMQPError as error:
+            del self._unconfirmed[tag]
+            raise NotPublished(f"RabbitMQ did not take a message for {queue!r}: {error!r}") from error
+        expiry = asyncio.get_running_loop().call_later(CONFIRM_TIMEOUT_S, self._fail, tag, _EXPIRED)
+        try:
+            await confirmed
+        finally:
+            expiry.cancel()
+
+    def _fail(self, tag: int, reason: str) -> None:
+        confirmed = self._unconfirmed.pop(tag, None)
+        if confirmed and not confirmed.done():
+            confirmed.set_exception(NotPublished(f"RabbitMQ did not take a message: {reason}"))
+
+    async def _keep_connected(self) -> None:
+        delays = iter(RECONNECT_DELAYS_S)
+        for parameters in itertools.cycle(self._parameters):
+            try:
+                connection = await self._connect(parameters)
+            except Exception as error:  # noqa: BLE001  a DNS failure is no AMQPError, and both pass
+                self._why_not = _reason(error)
+                log.warning("rabbitmq.unreachable", reason=self._why_not)
+                await asyncio.sleep(next(delays, RECONNECT_DELAYS_S[-1]))
+                continue
+            try:
+                assert self._closed is not None
+                await self._closed
+            finally:
+                self._ready.clear()
+                if connection.is_open:
+                    connection.close()
+            log.warning("rabbitmq.connection_lost", reason=self._why_not)
+            delays = iter(RECONNECT_DELAYS_S)
+
+    async def _connect(self, parameters: pika.URLParameters) -> AsyncioConnection:
+        loop = asyncio.get_running_loop()
+        closed = self._closed = loop.create_future()
+        opened: asyncio.Future[AsyncioConnection] = loop.create_future()
+
+        def on_open_error(_: Any, error: BaseException) -> None:
+            if not opened.done():
+                opened.set_exception(error)
+
+        def on_close(_: Any, error: BaseException) -> None:
+            self._ready.clear()
+            self._why_not = _reason(error)
+            for tag in list(self._unconfirmed):
+                self._fail(tag, self._why_not)
+            if not closed.done():
+                closed.set_result(None)
+
+        AsyncioConnection(
+            parameters,
+            on_open_callback=opened.set_result,
+            on_open_error_callback=on_open_error,
+            on_close_callback=on_close,
+            custom_ioloop=loop,
+        )
+        connection = await opened
+        try:
+            channel = await asyncio.wait_for(self._open_channel(connection, on_close), CONFIRM_TIMEOUT_S)
+        except BaseException:
+            if connection.is_open:
+                connection.close()
+            raise
+        self._channel = channel
+        self._tags = itertools.count(1)
+        self._ready.set()
+        return connection
+
+    async def _open_channel(self, connection: AsyncioConnection, on_close: Callable[..., None]) -> Any:
+        async def answered(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+            """Wait for the callback of ``call``, or for the end of the channel."""
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            call(*arguments, **options, callback=answer.set_result)
+            await asyncio.wait({answer, broken}, return_when=asyncio.FIRST_COMPLETED)
+            return broken.result() if broken.done() else answer.result()
+
+        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_channel_close(closed_channel: Any, error: BaseException) -> None:
+            if not broken.done():
+                broken.set_exception(error)
+                broken.exception()  # looked at here: nobody else may be waiting for it
+            on_close(closed_channel, error)
+
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        connection.channel(on_open_callback=opened.set_result)
+        channel = await opened
+        channel.add_on_close_callback(on_channel_close)
+        for queue in self._queues:
+            await answered(channel.queue_declare, queue.name, durable=True, arguments=queue.arguments)
+        await answered(channel.confirm_delivery, self._on_confirm)
+        channel.add_on_return_callback(self._on_return)
+        return channel
+
+    def _on_return(self, _: Any, method: Any, properties: Any, __: bytes) -> None:
+        """A mandatory message that no queue took; its confirm follows and finds nobody."""
+        self._fail(int(properties.message_id), f"no queue {method.routing_key!r} ({method.reply_text})")
+
+    def _on_confirm(self, frame: Any) -> None:
+        last, multiple = frame.method.delivery_tag, frame.method.multiple
+        tags = [tag for tag in self._unconfirmed if tag <= last] if multiple else [last]
+        for tag in tags:
+            if isinstance(frame.method, pika.spec.Basic.Ack):
+                confirmed = self._unconfirmed.pop(tag, None)
+                if confirmed and not confirmed.done():
+                    confirmed.set_result(None)
+            else:
+                self._fail(tag, "the broker refused it")
+
+
+def _reason(error: BaseException) -> str:
+    """The plainest words for what pika wraps several times over."""
+    for attribute in ("error", "exceptions", "args"):
+        inner = getattr(error, attribute, None)
+        if isinstance(inner, list | tuple) and inner and isinstance(inner[0], BaseException):
+            return _reason(inner[0])
+        if isinstance(inner, BaseException):
+            return _reason(inner)
+    return str(error) or type(error).__name__

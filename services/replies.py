@@ -1,0 +1,93 @@
+"""What readers are sent: texts with their buttons.
+
+Nothing is sent with a parse mode. A text is plain, its heading is made bold by an entity beside it, so what
+a model wrote cannot become markup.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+
+from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
+
+from schema.signs import Language, Sign
+from services.strings import STRINGS
+
+#: What the buttons say to the bot.
+TODAY = "today"
+AGAIN = "again"
+CHOOSE_SIGN = "sign"
+SIGN_PREFIX = "sign:"
+ZONE_PREFIX = "zone:"
+
+#: The zones that most readers live in, from west to east.
+COMMON_ZONES = (
+    "America/Los_Angeles", "America/New_York", "Europe/London", "Europe/Berlin",
+    "Europe/Kaliningrad", "Europe/Moscow", "Europe/Samara", "Asia/Yekaterinburg",
+    "Asia/Omsk", "Asia/Krasnoyarsk", "Asia/Irkutsk", "Asia/Yakutsk",
+    "Asia/Vladivostok", "Asia/Magadan", "Asia/Kamchatka", "Asia/Almaty",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A message to a reader: its text, its buttons, and what is bold in it."""
+
+    text: str
+    keyboard: InlineKeyboardMarkup | None = None
+    entities: list[MessageEntity] = field(default_factory=list)
+
+
+def horoscope(sign: Sign, day: date, text: str, language: Language) -> Reply:
+    """The text of a day under its heading."""
+    heading = f"{sign.symbol} {sign.name_in(language)} · {STRINGS[language].date(day)}"
+    bold = MessageEntity(type="bold", offset=0, length=_utf16_length(heading))
+    return Reply(f"{heading}\n\n{text}", _UNDER_A_TEXT[language], [bold])
+
+
+def generating(language: Language) -> Reply:
+    """The progress message."""
+    return Reply(STRINGS[language].generating)
+
+
+def failed(language: Language) -> Reply:
+    """It did not work; a button asks again."""
+    return Reply(STRINGS[language].failed, _UNDER_AN_ERROR[language])
+
+
+def sign_picker(text: str, language: Language) -> Reply:
+    """The twelve signs, three in a row."""
+    buttons = [(f"{sign.symbol} {sign.name_in(language)}", f"{SIGN_PREFIX}{sign.value}") for sign in Sign]
+    return Reply(text, _keyboard(buttons, columns=3))
+
+
+def zone_picker(text: str, zones: Iterable[str] = COMMON_ZONES) -> Reply:
+    """Time zones, two in a row."""
+    return Reply(text, _keyboard([(zone, f"{ZONE_PREFIX}{zone}") for zone in zones], columns=2))
+
+
+def with_today_button(text: str, language: Language) -> Reply:
+    """A text with the way to today's horoscope under it."""
+    return Reply(text, _keyboard([(STRINGS[language].today, TODAY)], columns=1))
+
+
+def _keyboard(buttons: list[tuple[str, str]], columns: int) -> InlineKeyboardMarkup:
+    row = [InlineKeyboardButton(text=text, callback_data=data) for text, data in buttons]
+    return InlineKeyboardMarkup(
+        inline_keyboard=[row[start : start + columns] for start in range(0, len(row), columns)]
+    )
+
+
+def _utf16_length(text: str) -> int:
+    """Telegram counts in UTF-16 code units."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+# Made once: these are under every text.
+_UNDER_A_TEXT = {
+    language: _keyboard([(STRINGS[language].today, TODAY), (STRINGS[language].change_sign, CHOOSE_SIGN)], 1)
+    for language in Language
+}
+_UNDER_AN_ERROR = {
+    language: _keyboard([(STRINGS[language].try_again, AGAIN)], columns=1) for language in Language
+}

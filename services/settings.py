@@ -1,0 +1,171 @@
+"""The settings, read once per process from the environment and ``.env``."""
+
+import re
+from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schema.signs import Language
+
+
+class WrongSettings(Exception):
+    """One or more settings are missing or wrong; the message names each, with what is expected."""
+
+
+def _seconds(value: Any) -> Any:
+    """``"300,600,1800"`` as a tuple of positive whole seconds."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not all(part.isdecimal() and 0 < int(part) <= 86_400 for part in parts):
+        raise ValueError("expected whole seconds from 1 to 86400 with commas between, such as 5,10,30")
+    return tuple(int(part) for part in parts)
+
+
+def _zone(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in available_timezones():
+            raise ValueError("expected an IANA time zone such as Europe/Moscow")
+        return ZoneInfo(value)
+    return value
+
+
+Seconds = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_seconds)]
+
+_LISTEN = re.compile(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. A secret prints as asterisks."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr | None = None
+    rabbitmq_url: SecretStr | None = None
+    bot_token: SecretStr | None = None
+    telegram_api_url: str = "https://api.telegram.org"
+    webhook_url: str = ""
+    webhook_secret: SecretStr | None = None
+    webhook_listen: str = "127.0.0.1:8080"
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_model: str = Field(default="gpt-4o-mini", min_length=1)
+    home_timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = ZoneInfo("Europe/Moscow")
+    text_language: Language = Language.RU
+    night_retries: Seconds = (300, 600, 1800)
+    request_retries: Seconds = (5, 10, 30)
+    log_format: str = "console"
+
+    @classmethod
+    def read(cls, *required: str) -> Self:
+        """The settings of this process.
+
+        Args:
+            required: Names of the settings, in lower case, that this process cannot do without.
+
+        Raises:
+            WrongSettings: Something is missing or wrong.
+        """
+        try:
+            settings = cls()
+        except ValidationError as error:
+            raise WrongSettings("\n".join(_fault(fault) for fault in error.errors())) from None
+        missing = [name for name in required if getattr(settings, name) is None]
+        if settings.webhook_url and "bot_token" in required and settings.webhook_secret is None:
+            missing.append("webhook_secret")
+        if missing:
+            raise WrongSettings(
+                "\n".join(f"{name.upper()} is not set: expected {_EXPECTED[name]}" for name in missing)
+            )
+        return settings
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.match(r"postgres(ql)?://[^/]*(/|$)", value.get_secret_value()):
+            raise ValueError(f"expected {_EXPECTED['database_url']}")
+        return value
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _rabbitmq_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not all(re.match(r"amqps?://\S+$", url) for url in value.get_secret_value().split(";")):
+            raise ValueError(f"expected {_EXPECTED['rabbitmq_url']}")
+        return value
+
+    @field_validator("bot_token")
+    @classmethod
+    def _bot_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"\d+:[\w-]{3,}", value.get_secret_value()):
+            raise ValueError(f"expected {_EXPECTED['bot_token']}")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"[A-Za-z0-9_-]{1,256}", value.get_secret_value()):
+            raise ValueError(f"expected {_EXPECTED['webhook_secret']}")
+        return value
+
+    @field_validator("telegram_api_url", "openai_base_url", "webhook_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if value and not re.match(r"https?://[^\s/]+", value):
+            raise ValueError("expected an address that begins with https:// or http://")
+        return value.rstrip("/")
+
+    @field_validator("webhook_listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        match = _LISTEN.fullmatch(value)
+        if not match or int(match["port"]) > 65_535:
+            raise ValueError("expected host:port, such as 0.0.0.0:8080")
+        return value
+
+    @field_validator("night_retries", "request_retries")
+    @classmethod
+    def _some(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not 1 <= len(value) <= 10:
+            raise ValueError("expected from one to ten delays, such as 5,10,30")
+        return value
+
+    @field_validator("log_format")
+    @classmethod
+    def _log_format(cls, value: str) -> str:
+        if value not in {"console", "json"}:
+            raise ValueError("expected console or json")
+        return value
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every string that must not be shown anywhere."""
+        values = (self.bot_token, self.webhook_secret, self.openai_api_key)
+        plain = [value.get_secret_value() for value in values if value]
+        for url in (self.database_url, self.rabbitmq_url):
+            if url:
+                plain += re.findall(r"://[^:/@\s]*:([^@/\s]+)@", url.get_secret_value())
+        return tuple(plain)
+
+
+_EXPECTED = {
+    "database_url": "an address such as postgresql://user:password@host:5432/horoscope",
+    "rabbitmq_url": "an address such as amqp://user:password@host:5672/vhost, or several with ; between",
+    "bot_token": "the token that @BotFather gave you, such as 123456:ABC-DEF",
+    "webhook_secret": "1 to 256 letters, digits, _ or -, known only to Telegram and you",
+    "openai_api_key": "the key of the model's server",
+}
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """``host:port`` as its two parts."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _fault(fault: Any) -> str:
+    name = str(fault["loc"][0]).upper() if fault["loc"] else "Settings"
+    return f"{name} is wrong: {fault['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,118 @@
+"""Every string that a reader sees, in both languages."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from schema.signs import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """The interface in one language."""
+
+    months: tuple[str, ...]
+    date_pattern: str
+    welcome: str
+    choose_sign: str
+    sign_saved: str
+    generating: str
+    failed: str
+    try_again: str
+    today: str
+    change_sign: str
+    choose_zone: str
+    zone_saved: str
+    zone_unknown: str
+    zone_suggestions: str
+    help: str
+    hint: str
+    commands: dict[str, str]
+    description: str
+
+    def date(self, day: date) -> str:
+        """A day in words, such as «22 ноября»."""
+        return self.date_pattern.format(day=day.day, month=self.months[day.month - 1])
+
+
+_RU = Strings(
+    months=(
+        "января", "февраля", "марта", "апреля", "мая", "июня",
+        "июля", "августа", "сентября", "октября", "ноября", "декабря",
+    ),
+    date_pattern="{day} {month}",
+    welcome="Здравствуйте! Каждый день я пишу гороскоп для каждого знака. Кто вы по знаку зодиака?",
+    choose_sign="Выберите знак зодиака:",
+    sign_saved="Ваш знак — {sign}.",
+    generating="Генерирую гороскоп…",
+    failed="Не получилось подготовить гороскоп. Попробуйте ещё раз чуть позже.",
+    try_again="🔁 Попробовать ещё раз",
+    today="🔮 Гороскоп на сегодня",
+    change_sign="Сменить знак",
+    choose_zone=(
+        "Сейчас для вас {time} ({zone}). Если это не так, выберите часовой пояс или пришлите его название, "
+        "например Asia/Tokyo."
+    ),
+    zone_saved="Готово: {zone}, сейчас {time}. Новый гороскоп будет ждать вас в полночь.",
+    zone_unknown="Не знаю часового пояса «{zone}». Пришлите название вида Europe/Moscow или выберите из списка.",
+    zone_suggestions="Не знаю часового пояса «{zone}». Может быть, один из этих?",
+    help=(
+        "Я пишу гороскоп на каждый день.\n\n"
+        "/today — гороскоп на сегодня\n"
+        "/sign — выбрать знак\n"
+        "/timezone — часовой пояс, по которому начинается ваш день\n"
+        "/help — эта подсказка"
+    ),
+    hint="Я понимаю команды: /today — гороскоп на сегодня, /sign — сменить знак, /help — всё остальное.",
+    commands={
+        "today": "Гороскоп на сегодня",
+        "sign": "Выбрать знак",
+        "timezone": "Часовой пояс",
+        "help": "Что я умею",
+    },
+    description="Гороскоп на каждый день для вашего знака — сразу и по вашему времени.",
+)  # fmt: skip
+
+_EN = Strings(
+    months=(
+        "January", "February", "March", "April", "May", "June",
+        "July", "August", "September", "October", "November", "December",
+    ),
+    date_pattern="{month} {day}",
+    welcome="Hello! Every day I write a horoscope for each sign. Which one is yours?",
+    choose_sign="Choose your sign:",
+    sign_saved="Your sign is {sign}.",
+    generating="Writing your horoscope…",
+    failed="Your horoscope could not be written. Please try again a little later.",
+    try_again="🔁 Try again",
+    today="🔮 Today's horoscope",
+    change_sign="Change sign",
+    choose_zone=(
+        "For you it is {time} now ({zone}). If that is wrong, choose a time zone or send its name, "
+        "such as Asia/Tokyo."
+    ),
+    zone_saved="Done: {zone}, where it is {time} now. A new horoscope will be waiting at your midnight.",
+    zone_unknown="I don't know the time zone “{zone}”. Send a name like Europe/London or choose one below.",
+    zone_suggestions="I don't know the time zone “{zone}”. Is it one of these?",
+    help=(
+        "I write a horoscope for every day.\n\n"
+        "/today — today's horoscope\n"
+        "/sign — choose your sign\n"
+        "/timezone — the time zone in which your day begins\n"
+        "/help — this text"
+    ),
+    hint="I understand these: /today — today's horoscope, /sign — change your sign, /help — all the rest.",
+    commands={
+        "today": "Today's horoscope",
+        "sign": "Choose your sign",
+        "timezone": "Time zone",
+        "help": "What I can do",
+    },
+    description="A horoscope for your sign every day: at once, and by your own clock.",
+)  # fmt: skip
+
+STRINGS = {Language.RU: _RU, Language.EN: _EN}
+
+
+def interface_language(language_code: str | None) -> Language:
+    """The interface language for Telegram's ``language_code``: English for English, Russian otherwise."""
+    return Language.EN if (language_code or "").lower().startswith("en") else Language.RU
