@@ -58,15 +58,8 @@ class BatchConsumer(QueueConsumer):
         deadline = time.monotonic() + self._batch.linger_ms / 1000
         while len(self._arrived) < self._batch.size and (left := deadline - time.monotonic()) > 0:
             self._wait(left)
-        messages: list[Delivered] = []
-        for _ in range(min(len(self._arrived), self._batch.size)):
-            message = self._take()
-            if message is None:
-                continue
-            if message.actor_name == self._actor_name:
-                messages.append(message)
-            else:
-                self.nack(message)
+        taken = [self._take() for _ in range(min(len(self._arrived), self._batch.size))]
+        messages = [message for message in taken if message]
         if not messages:
             return None
         batch = DeliveredBatch(self._actor_name, messages)

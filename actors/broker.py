@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import dramatiq
 import pika
@@ -37,6 +37,16 @@ Publish = Callable[[str, bytes, dict[str, Any] | None], None]
 
 #: Makes the consumer of a queue: (broker, queue, prefetch, timeout in ms).
 ConsumerFactory = Callable[["Broker", str, int, int], "QueueConsumer"]
+
+
+class Cemetery(Protocol):
+    """Where what cannot be answered is kept; see :class:`actors.dead_letters.DeadLetters`."""
+
+    def bury(self, message: "Delivered", cause: str, error: BaseException) -> None:
+        """Keep a message."""
+
+    def bury_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
+        """Keep bytes that are no message."""
 
 
 class Broker(dramatiq.Broker):
@@ -66,10 +76,8 @@ class Broker(dramatiq.Broker):
         self.topology = queues
         self.queues: set[str] = set()
         self.publish = publish
-        #: Called with a queue's name and bytes that are no message.
-        self.on_undecodable: Callable[[str, bytes, BaseException], None] | None = None
-        #: Called with a message for which there is no actor.
-        self.on_unknown: Callable[[Delivered, BaseException], None] | None = None
+        #: Set by whoever puts the worker together, before it starts.
+        self.cemetery: Cemetery
         self._prefetch = dict(prefetch or {})
         self._consumers = dict(consumers or {})
 
@@ -177,30 +185,33 @@ class QueueConsumer(Consumer):
             raise ConnectionClosed(f"RabbitMQ cancelled the consumer of {self.queue_name!r}")
 
     def _take(self) -> Delivered | None:
-        """The oldest message that has arrived; bytes that are none are settled here."""
+        """The oldest message that has arrived; what nobody here can answer is settled at once."""
         tag, body = self._arrived.popleft()
-        try:
-            message = dramatiq.Message.decode(body)
-            if not isinstance(message.options, dict) or not isinstance(message.kwargs, dict):
-                raise DecodeError("arguments and options must be objects", body, None)  # noqa: TRY301
-            # The queue that it came from counts, not the one that it says.
-            message = message.copy(queue_name=self.queue_name)
-            # Nothing waits in memory here, so a delay that somebody put in means nothing.
-            message.options.pop("eta", None)
-        except Exception as error:  # noqa: BLE001  whatever the bytes are, they must not stop the queue
-            self._settle_undecodable(tag, body, error)
+        bury = self.broker.cemetery
+        message, fault = _decode(body)
+        if message is None:
+            self._settle_dead(tag, partial(bury.bury_bytes, self.queue_name, body, fault))
             return None
-        return Delivered(message, self, tag)
+        # Nothing waits in memory here, so a delay that somebody put in means nothing.
+        message.options.pop("eta", None)
+        # The queue that it came from counts, not the one that it names.
+        delivered = Delivered(message.copy(queue_name=self.queue_name), self, tag)
+        actor = self.broker.actors.get(message.actor_name)
+        if actor is None or actor.queue_name != self.queue_name:
+            unknown = LookupError(f"the queue {self.queue_name} has no actor {message.actor_name!r}")
+            self._settle_dead(tag, partial(bury.bury, delivered, "unknown actor", unknown))
+            return None
+        return delivered
 
-    def _settle_undecodable(self, tag: int, body: bytes, error: BaseException) -> None:
-        kept = False
-        if self.broker.on_undecodable:
-            try:
-                self.broker.on_undecodable(self.queue_name, body, error)
-                kept = True
-            except NotPublished as trouble:
-                log.warning("dead_letter.not_published", reason=str(trouble))
-        self._settle(tag, requeue=not kept)
+    def _settle_dead(self, tag: int, keep: Callable[[], None]) -> None:
+        """Acknowledge what is kept as a dead letter; put it back when that cannot be done now."""
+        try:
+            keep()
+        except NotPublished as trouble:
+            log.warning("dead_letter.not_published", reason=str(trouble))
+            self._settle(tag, requeue=True)
+        else:
+            self._settle(tag, requeue=False)
 
     def ack(self, message: MessageProxy) -> None:
         """Settle a message whose handler has finished: acknowledged, or put back where that is asked."""
@@ -209,17 +220,8 @@ class QueueConsumer(Consumer):
         self._settle(message.tag, requeue=message.requeue)
 
     def nack(self, message: MessageProxy) -> None:
-        """Settle a message that Dramatiq itself gave up: there is no actor for it."""
-        assert isinstance(message, Delivered)
-        self._check_own(message)
-        if self.broker.on_unknown:
-            error = message._exception or LookupError(f"no actor {message.actor_name!r}")  # noqa: SLF001
-            try:
-                self.broker.on_unknown(message, error)
-            except NotPublished as trouble:
-                log.warning("dead_letter.not_published", reason=str(trouble))
-                message.requeue = True
-        self._settle(message.tag, requeue=message.requeue)
+        """Dramatiq gives up only what has no actor, and that does not get this far."""
+        raise NotImplementedError(f"nobody rejects {message}")
 
     def _check_own(self, message: Delivered) -> None:
         if message.consumer is not self:
@@ -260,6 +262,17 @@ class QueueConsumer(Consumer):
                 self._connection.close()
         except (AMQPError, OSError) as error:
             raise ConnectionClosed(error) from None
+
+
+def _decode(body: bytes) -> tuple[dramatiq.Message[Any], None] | tuple[None, Exception]:
+    """The message in a body; or what is wrong with the body, whatever it is."""
+    try:
+        message: dramatiq.Message[Any] = dramatiq.Message.decode(body)
+    except Exception as fault:  # noqa: BLE001  no bytes may stop the queue
+        return None, fault
+    if not isinstance(message.options, dict) or not isinstance(message.kwargs, dict):
+        return None, DecodeError("arguments and options must be objects", body, None)
+    return message, None
 
 
 def declare(broker: dramatiq.Broker, actor: Actor, answer: Callable[..., None], **options: Any) -> Any:

@@ -36,8 +36,8 @@ class Retries(dramatiq.Middleware):
 
     @property
     def actor_options(self) -> set[str]:
-        """``ladder``: seconds before each further try."""
-        return {"ladder"}
+        """``ladder``: seconds before each further try; ``throws``: errors that are foreseen, logged in a line."""
+        return {"ladder", "throws"}
 
     def before_process_message(self, _: dramatiq.Broker, message: Any) -> None:
         """Note when the try began."""

@@ -20,7 +20,7 @@ from actors.broker import Broker, Delivered, blocking_publish, declare, run_on
 from actors.dead_letters import DeadLetters
 from actors.retries import Retries, attempt
 from actors.table import Actor
-from schema.errors import InvalidMessage
+from schema.errors import HoroscopeError, InvalidMessage
 from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, VIEWS, ReconcileTick
 from services.app import App, open_app
 from services.days import Clock, system_clock
@@ -92,15 +92,20 @@ def make_broker(app: App, workshop: Workshop) -> Broker:
         },
     )
     dead_letters = DeadLetters(broker, app.mask)
-    broker.on_undecodable = dead_letters.bury_bytes
-    broker.on_unknown = partial(_bury_unknown, dead_letters)
+    broker.cemetery = dead_letters
     retries = Retries(dead_letters)
     # A handler finds the message that it answers through the first; the second settles it afterwards.
     broker.add_middleware(CurrentMessage())
     broker.add_middleware(retries)
     for actor in TABLE:
         ladder = actor.ladder.delays(app.settings)
-        declare(broker, actor, _answer(actor, broker, retries, workshop, on_loop), ladder=ladder)
+        declare(
+            broker,
+            actor,
+            _answer(actor, broker, retries, workshop, on_loop),
+            ladder=ladder,
+            throws=HoroscopeError,
+        )
     return broker
 
 
@@ -136,7 +141,3 @@ def _answer(
 
 async def _run(handling: Any) -> None:
     await handling
-
-
-def _bury_unknown(dead_letters: DeadLetters, message: Any, error: BaseException) -> None:
-    dead_letters.bury(message, "unknown actor", error)

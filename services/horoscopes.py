@@ -16,8 +16,9 @@ from services.days import Clock, day_in, first_day_alive
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a reply may wait for PostgreSQL before it comes from memory.
+#: Seconds that a reply waits for PostgreSQL if it could come from memory instead, and if it could not.
 PATIENCE_S = 0.3
+LONG_PATIENCE_S = 5.0
 #: After PostgreSQL was found away, replies come from memory for this long before it is tried again.
 BREAK = timedelta(seconds=1)
 #: Readers kept in memory; the one not seen for longest goes first.
@@ -79,30 +80,38 @@ class Horoscopes:
         """The reader's text of the reader's today; None when the reader has not chosen a sign.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL is away and this reader was not seen lately.
+            DatabaseUnavailable: PostgreSQL is away, and the reader or the text is not remembered.
         """
         now = self._clock()
-        if self._away_until is None or now >= self._away_until:
-            try:
-                row = await self._database.fetch_row(
-                    _TODAY, reader, now, self._home.key, request_id, timeout=PATIENCE_S
-                )
-            except DatabaseUnavailable as error:
-                if self._away_until is None:
-                    log.warning("database.away", reason=str(error))
-                self._away_until = now + BREAK
-            else:
-                if self._away_until is not None:
-                    log.info("database.back")
-                    self._away_until = None
-                if row is None:
-                    return None
-                sign, day, content = Sign(row["zodiac_sign"]), row["day"], row["content"]
-                self._remember(reader, sign, row["time_zone"])
-                if content is not None:
-                    self._texts[sign, day] = content
-                return Today(sign, day, content, row["asked_before"])
-        return self._recall(reader, now)
+        recalled = self._recall(reader, now)
+        if recalled and self._away_until and now < self._away_until:
+            return recalled
+        try:
+            row = await self._database.fetch_row(
+                _TODAY,
+                reader,
+                now,
+                self._home.key,
+                request_id,
+                timeout=PATIENCE_S if recalled else LONG_PATIENCE_S,
+            )
+        except DatabaseUnavailable as error:
+            if self._away_until is None:
+                log.warning("database.away", reason=str(error))
+            self._away_until = now + BREAK
+            if recalled:
+                return recalled
+            raise
+        if self._away_until is not None:
+            log.info("database.back")
+            self._away_until = None
+        if row is None:
+            return None
+        sign, day, content = Sign(row["zodiac_sign"]), row["day"], row["content"]
+        self._remember(reader, sign, row["time_zone"])
+        if content is not None:
+            self._texts[sign, day] = content
+        return Today(sign, day, content, row["asked_before"])
 
     async def text(self, sign: Sign, day: date) -> str | None:
         """The text of a sign and a day, if it exists."""
@@ -124,9 +133,11 @@ class Horoscopes:
         if len(self._readers) > READERS_REMEMBERED:
             self._readers.popitem(last=False)
 
-    def _recall(self, reader: int, now: datetime) -> Today:
+    def _recall(self, reader: int, now: datetime) -> Today | None:
+        """The answer without PostgreSQL, if both the reader and the text are remembered."""
         if reader not in self._readers:
-            raise DatabaseUnavailable("PostgreSQL is away and this reader was not seen lately")
+            return None
         sign, zone = self._readers[reader]
         day = day_in(zone, now)
-        return Today(sign, day, self._texts.get((sign, day)))
+        text = self._texts.get((sign, day))
+        return Today(sign, day, text) if text is not None else None

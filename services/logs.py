@@ -64,7 +64,16 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # What these say at INFO is said better by our own lines, or is a line a request.
-    for name in ("pika", "aiogram.event", "aiohttp.access", "httpx2", "httpx", "apscheduler", "alembic"):
+    for name in (
+        "pika",
+        "aiogram.event",
+        "aiohttp.access",
+        "httpx2",
+        "httpx",
+        "apscheduler",
+        "alembic",
+        "dramatiq",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     # pika describes each failed step of a reconnection; the publisher and the consumers tell the whole.
     logging.getLogger("pika").setLevel(logging.CRITICAL)

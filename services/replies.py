@@ -5,10 +5,8 @@ a model wrote cannot become markup.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
-
-from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
 
 from schema.signs import Language, Sign
 from services.strings import STRINGS
@@ -29,20 +27,29 @@ COMMON_ZONES = (
 )  # fmt: skip
 
 
+#: Rows of inline buttons, each its text and what it says to the bot.
+Buttons = tuple[tuple[tuple[str, str], ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A message to a reader: its text, its buttons, and what is bold in it."""
+    """A message to a reader.
+
+    Args:
+        text: Plain text.
+        buttons: What stands under it.
+        bold: So many UTF-16 code units at the beginning are bold.
+    """
 
     text: str
-    keyboard: InlineKeyboardMarkup | None = None
-    entities: list[MessageEntity] = field(default_factory=list)
+    buttons: Buttons = ()
+    bold: int = 0
 
 
 def horoscope(sign: Sign, day: date, text: str, language: Language) -> Reply:
     """The text of a day under its heading."""
     heading = f"{sign.symbol} {sign.name_in(language)} · {STRINGS[language].date(day)}"
-    bold = MessageEntity(type="bold", offset=0, length=_utf16_length(heading))
-    return Reply(f"{heading}\n\n{text}", _UNDER_A_TEXT[language], [bold])
+    return Reply(f"{heading}\n\n{text}", _UNDER_A_TEXT[language], bold=_utf16_length(heading))
 
 
 def generating(language: Language) -> Reply:
@@ -58,24 +65,21 @@ def failed(language: Language) -> Reply:
 def sign_picker(text: str, language: Language) -> Reply:
     """The twelve signs, three in a row."""
     buttons = [(f"{sign.symbol} {sign.name_in(language)}", f"{SIGN_PREFIX}{sign.value}") for sign in Sign]
-    return Reply(text, _keyboard(buttons, columns=3))
+    return Reply(text, _rows(buttons, columns=3))
 
 
 def zone_picker(text: str, zones: Iterable[str] = COMMON_ZONES) -> Reply:
     """Time zones, two in a row."""
-    return Reply(text, _keyboard([(zone, f"{ZONE_PREFIX}{zone}") for zone in zones], columns=2))
+    return Reply(text, _rows([(zone, f"{ZONE_PREFIX}{zone}") for zone in zones], columns=2))
 
 
 def with_today_button(text: str, language: Language) -> Reply:
     """A text with the way to today's horoscope under it."""
-    return Reply(text, _keyboard([(STRINGS[language].today, TODAY)], columns=1))
+    return Reply(text, (((STRINGS[language].today, TODAY),),))
 
 
-def _keyboard(buttons: list[tuple[str, str]], columns: int) -> InlineKeyboardMarkup:
-    row = [InlineKeyboardButton(text=text, callback_data=data) for text, data in buttons]
-    return InlineKeyboardMarkup(
-        inline_keyboard=[row[start : start + columns] for start in range(0, len(row), columns)]
-    )
+def _rows(buttons: list[tuple[str, str]], columns: int) -> Buttons:
+    return tuple(tuple(buttons[start : start + columns]) for start in range(0, len(buttons), columns))
 
 
 def _utf16_length(text: str) -> int:
@@ -83,11 +87,10 @@ def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-# Made once: these are under every text.
-_UNDER_A_TEXT = {
-    language: _keyboard([(STRINGS[language].today, TODAY), (STRINGS[language].change_sign, CHOOSE_SIGN)], 1)
+_UNDER_A_TEXT: dict[Language, Buttons] = {
+    language: (((STRINGS[language].today, TODAY),), ((STRINGS[language].change_sign, CHOOSE_SIGN),))
     for language in Language
 }
-_UNDER_AN_ERROR = {
-    language: _keyboard([(STRINGS[language].try_again, AGAIN)], columns=1) for language in Language
+_UNDER_AN_ERROR: dict[Language, Buttons] = {
+    language: (((STRINGS[language].try_again, AGAIN),),) for language in Language
 }

@@ -1,7 +1,7 @@
 """Telegram as the rest of the service sees it: calls that obey its limits, and errors told apart."""
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from aiogram import Bot
@@ -16,7 +16,7 @@ from aiogram.exceptions import (
     TelegramServerError,
 )
 from aiogram.methods import EditMessageText, SendMessage, SetWebhook, TelegramMethod
-from aiogram.types import Message
+from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, Message, MessageEntity
 
 from schema.errors import ReaderGone, TelegramUnavailable
 from services.replies import Reply
@@ -72,27 +72,42 @@ async def call(bot: Bot, method: TelegramMethod[_T]) -> _T:
             raise TelegramUnavailable(f"Telegram did not answer {method.__api_method__}: {error}") from error
 
 
-def send(chat_id: int, reply: Reply) -> SendMessage:
-    """The call that sends a reply as a new message."""
-    return SendMessage(
-        chat_id=chat_id,
-        text=reply.text,
-        entities=reply.entities or None,
-        reply_markup=reply.keyboard,
-        parse_mode=None,
-    )
-
-
-def edit(chat_id: int, message_id: int, reply: Reply) -> EditMessageText:
-    """The call that puts a reply in the place of an earlier message."""
+def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMethod[Any]:
+    """The call that shows a reply, in the place of a message or as a new one."""
+    entities = [MessageEntity(type="bold", offset=0, length=reply.bold)] if reply.bold else None
+    keyboard = None
+    if reply.buttons:
+        keyboard = InlineKeyboardMarkup(
+            inline_keyboard=[
+                [InlineKeyboardButton(text=text, callback_data=data) for text, data in row]
+                for row in reply.buttons
+            ]
+        )
+    if message_id is None:
+        return SendMessage(
+            chat_id=chat_id, text=reply.text, entities=entities, reply_markup=keyboard, parse_mode=None
+        )
     return EditMessageText(
         chat_id=chat_id,
         message_id=message_id,
         text=reply.text,
-        entities=reply.entities or None,
-        reply_markup=reply.keyboard,
+        entities=entities,
+        reply_markup=keyboard,
         parse_mode=None,
     )
+
+
+def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> dict[str, Any]:
+    """The same call as JSON in the response of a webhook: many times cheaper than aiogram's models."""
+    body: dict[str, Any] = {"method": "sendMessage", "chat_id": chat_id, "text": reply.text}
+    if message_id is not None:
+        body |= {"method": "editMessageText", "message_id": message_id}
+    if reply.bold:
+        body["entities"] = [{"type": "bold", "offset": 0, "length": reply.bold}]
+    if reply.buttons:
+        rows = [[{"text": text, "callback_data": data} for text, data in row] for row in reply.buttons]
+        body["reply_markup"] = {"inline_keyboard": rows}
+    return body
 
 
 async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply) -> int:
@@ -108,7 +123,7 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply) -> 
     """
     if message_id is not None:
         try:
-            await call(bot, edit(chat_id, message_id, reply))
+            await call(bot, showing(chat_id, message_id, reply))
         except TelegramBadRequest as error:
             said = error.message.lower()
             if _NOT_MODIFIED not in said and not any(sign in said for sign in _VANISHED):
@@ -117,7 +132,8 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply) -> 
                 return message_id
         else:
             return message_id
-    sent: Message = await call(bot, send(chat_id, reply))
+    sent = await call(bot, showing(chat_id, None, reply))
+    assert isinstance(sent, Message)
     return sent.message_id
 
 

@@ -54,7 +54,9 @@ _ADD = text(f"""
 """)
 _FIND = text(f"SELECT {_COLUMNS} FROM waiters WHERE request_id = :request_id")
 _NAME = text("UPDATE waiters SET message_id = :message_id WHERE request_id = :request_id")
-_ANSWERED = text("SELECT FROM waiters WHERE request_id = :request_id AND answered_at IS NOT NULL")
+_ANSWERED = text("""
+    SELECT EXISTS (SELECT FROM waiters WHERE request_id = :request_id AND answered_at IS NOT NULL)
+""")
 _OLDEST = text(f"""
     SELECT {_COLUMNS} FROM waiters
     WHERE zodiac_sign = :sign AND horoscope_date = :day AND answered_at IS NULL
@@ -129,8 +131,8 @@ class Waiters:
     async def is_answered(self, request_id: UUID) -> bool:
         """The request made a waiter, and the waiter had its answer."""
         async with self._database.transaction() as connection:
-            found = await connection.execute(_ANSWERED, {"request_id": request_id})
-            return found.one_or_none() is not None
+            answered = await connection.execute(_ANSWERED, {"request_id": request_id})
+            return bool(answered.scalar_one())
 
     async def oldest(self, sign: Sign, day: date) -> Waiter | None:
         """The one who has waited longest, if anybody does."""

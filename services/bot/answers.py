@@ -1,15 +1,15 @@
-"""What a handler gives back: the call that answers the reader, and the view that it makes."""
+"""What a handler gives back: the reply that answers the reader, and the view that it makes."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from aiogram import Bot
-from aiogram.methods import TelegramMethod
 
 from schema.errors import ReaderGone
 from schema.messages import HoroscopeRequested
 from services import telegram
 from services.bus import Bus
+from services.replies import Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,15 @@ class Answer:
     """How an update is answered.
 
     Args:
-        method: The call to Telegram that shows the answer.
-        view: Published when the answer shows a text.
+        chat_id: Where the reader is.
+        reply: What is shown.
+        message_id: The message that the reply replaces; None: it is a new one.
+        view: Published when the reply shows a text.
     """
 
-    method: TelegramMethod[Any]
+    chat_id: int
+    reply: Reply
+    message_id: int | None = None
     view: HoroscopeRequested | None = None
 
 
@@ -30,21 +34,21 @@ async def by_call(answer: Answer, bot: Bot, bus: Bus) -> None:
 
     Raises:
         TelegramUnavailable: The update must be handled again.
+        TelegramBadRequest: Telegram refuses the answer.
     """
     try:
-        await telegram.call(bot, answer.method)
+        await telegram.show(bot, answer.chat_id, answer.message_id, answer.reply)
     except ReaderGone:
         return
     if answer.view:
         await bus.publish(answer.view)
 
 
-async def in_response(answer: Answer, bot: Bot, bus: Bus) -> dict[str, Any]:
+async def in_response(answer: Answer, bus: Bus) -> dict[str, Any]:
     """The body of a webhook's response that answers the update, which spares a call.
 
     Telegram does not say what became of it, so the view is published before.
     """
     if answer.view:
         await bus.publish(answer.view)
-    body: dict[str, Any] = answer.method.model_dump(mode="json", exclude_none=True, context={"bot": bot})
-    return {"method": answer.method.__api_method__, **body}
+    return telegram.showing_in_response(answer.chat_id, answer.message_id, answer.reply)

@@ -47,7 +47,7 @@ class Asker:
 
     def answer(self, reply: Reply) -> Answer:
         """A reply as a new message in the chat."""
-        return Answer(telegram.send(self.chat_id, reply))
+        return Answer(self.chat_id, reply)
 
 
 class Handlers:
@@ -192,9 +192,7 @@ class Handlers:
             return None
         reply = replies.horoscope(today.sign, today.day, today.text, asker.language)
         view = HoroscopeRequested(asker.request_id, today.sign, today.day, answered=True, at=now)
-        if message_id is None:
-            return Answer(telegram.send(asker.chat_id, reply), view)
-        return Answer(telegram.edit(asker.chat_id, message_id, reply), view)
+        return Answer(asker.chat_id, reply, message_id, view)
 
     async def _wait(self, asker: Asker, today: Today, message_id: int | None, now: datetime) -> None:
         """Owe the reader an answer: on record first, then on the screen, then on the way.

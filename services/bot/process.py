@@ -70,7 +70,7 @@ async def _serve(app: App, stop: asyncio.Event) -> None:
     assert settings.webhook_secret
     secret = settings.webhook_secret.get_secret_value()
     path = urlsplit(settings.webhook_url).path or "/"
-    web_app = webhook.application(updates, app.bot, app.bus, path, secret)
+    web_app = webhook.application(updates, app.bus, path, secret)
     host, port = split_listen(settings.webhook_listen)
     serving = asyncio.create_task(webhook.serve(web_app, host, port, stop))
     try:

@@ -22,12 +22,11 @@ LARGEST_BODY = 1 << 20
 GRACE_S = 30.0
 
 
-def application(updates: Updates, bot: Bot, bus: Bus, path: str, secret: str) -> web.Application:
+def application(updates: Updates, bus: Bus, path: str, secret: str) -> web.Application:
     """The web application that Telegram posts updates to.
 
     Args:
         updates: Handles them.
-        bot: Our name on Telegram.
         bus: How views are published.
         path: Where Telegram posts to.
         secret: What Telegram must send in ``X-Telegram-Bot-Api-Secret-Token``.
@@ -47,7 +46,7 @@ def application(updates: Updates, bot: Bot, bus: Bus, path: str, secret: str) ->
             answer = await updates.handle(raw)
             if answer is None:
                 return web.Response()
-            body = await answers.in_response(answer, bot, bus)
+            body = await answers.in_response(answer, bus)
         except PassingError as error:
             # Telegram sends the update again, after a pause of its own.
             log.warning("update.put_back", reason=str(error))

@@ -1,0 +1,1 @@
+"""Tests: unit, integration, acceptance (through running processes), faults."""

@@ -1,0 +1,213 @@
+"""A reader's way through the running service."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import pytest
+
+from ops.sandbox import Sandbox
+from schema.signs import Sign
+from tests.acceptance.conftest import AGAIN, FAILED, GENERATING, heading, reader_of, until_written
+from tests.processes import Processes
+from tests.queues import Queues
+from tests.waiting import until_sql, until_views
+
+
+async def test_a_reader_picks_a_sign_and_is_shown_todays_text_at_once(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection
+) -> None:
+    await processes.workers()
+    await until_written(sql)
+    await processes.bot()
+    reader = sandbox.telegram.reader(7, name="Аня", language="ru")
+
+    await reader.say("/start")
+    await reader.wait_for(lambda messages: "Кто вы по знаку" in messages[-1].text)
+    await reader.press("sign:leo")
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
+    calls = len(sandbox.model.calls)
+    await reader.say("/today")
+    await reader.wait_for(lambda messages: len([m for m in messages if heading("Лев") in m.text]) == 2)
+
+    text = await sql.fetchval(
+        "SELECT content FROM horoscope_cache WHERE zodiac_sign = 'leo' AND horoscope_date = $1",
+        datetime.now(ZoneInfo("Europe/Moscow")).date(),
+    )
+    assert reader.last.text.endswith(text)
+    assert len(reader.last.versions) == 1, "a text that exists is sent in one message"
+    assert len(sandbox.model.calls) == calls, "a text that exists costs no call"
+    await until_views(sql, 2)
+
+
+async def test_a_missing_text_is_answered_in_the_progress_message(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    sandbox.model.latency = 0.5
+    await processes.bot()
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    await reader.say("/today")
+    await reader.wait_for(lambda messages: messages[-1].text == GENERATING)
+    await processes.workers()
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=20)
+
+    assert [version.text for version in reader.last.versions] == [GENERATING, reader.last.text]
+    assert len(reader.received) == 1
+    await until_views(sql, 1)
+    await queues.drained("requests", "delivery", "views")
+
+
+async def test_two_hundred_readers_at_once_cost_one_call_and_get_one_answer_each(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    today = datetime.now(ZoneInfo("Europe/Moscow")).date()
+    # The other signs are there, so that nothing but the readers' own sign is written meanwhile.
+    await processes.workers(2)
+    await until_written(sql)
+    await sql.execute("DELETE FROM horoscope_cache WHERE zodiac_sign = 'leo' AND horoscope_date = $1", today)
+    calls = len(sandbox.model.calls_for("leo", today.isoformat()))
+    sandbox.model.latency = 1.0
+    readers = [await reader_of(sql, sandbox, 1000 + number, Sign.LEO) for number in range(200)]
+    await processes.bot()
+    for reader in readers:
+        await reader.say("/today")
+    for reader in readers:
+        await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
+
+    assert len(sandbox.model.calls_for("leo", today.isoformat())) == calls + 1
+    assert all(len(reader.received) == 1 for reader in readers)
+    assert all(len(reader.last.versions) <= 2 for reader in readers)
+    await until_views(sql, 200)
+    await queues.drained("requests", "delivery", "views")
+    assert await sql.fetchval("SELECT count(*) FROM waiters WHERE answered_at IS NULL") == 0
+    assert queues.count("dead_letters") == 0
+
+
+async def test_a_model_that_fails_to_the_end_of_the_ladder_is_told_with_a_button_that_works_later(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    await processes.workers()
+    await until_written(sql)
+    await sql.execute("DELETE FROM horoscope_cache WHERE zodiac_sign = 'leo'")
+    calls = len(sandbox.model.calls_for("leo"))
+    fault = sandbox.model.faults.add("500", sign="leo")
+    await processes.bot()
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    await reader.say("/today")
+    await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
+
+    assert len(sandbox.model.calls_for("leo")) == calls + 4, "one first try and three retries"
+    assert reader.last.versions[0].text == GENERATING
+    letter = await queues.dead_letter()
+    assert letter.headers["cause"] == "ladder exhausted"
+    assert len(letter.options["attempts"]) == 4
+    assert "ModelUnavailable" in letter.options["traceback"]
+    assert await sql.fetchval("SELECT count(*) FROM horoscope_views") == 0
+
+    sandbox.model.faults.remove(fault.id)
+    await reader.press(AGAIN)
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=20)
+    assert len(reader.received) == 1, "the answer takes the error's place"
+    await until_views(sql, 1)
+
+
+async def test_a_reader_changes_sign_and_zone_and_is_shown_the_text_of_their_own_day(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection
+) -> None:
+    # At this instant it is the 22nd in Moscow, already the 23rd on Kiritimati, still the 21st on Niue.
+    instant = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
+    await processes.workers(clock=instant)
+    await until_written(sql)
+    await processes.bot(clock=instant)
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    await reader.say("/today")
+    await reader.wait_for(lambda messages: heading("Лев") + "22 ноября" in messages[-1].text)
+
+    await reader.say("/timezone")
+    await reader.wait_for(lambda messages: "Europe/Moscow" in messages[-1].text)
+    await reader.say("pacific/kiritimati")
+    await reader.wait_for(lambda messages: "Готово: Pacific/Kiritimati" in messages[-1].text)
+    await reader.press("today")
+    await reader.wait_for(lambda messages: heading("Лев") + "23 ноября" in messages[-1].text)
+
+    await reader.say("/sign")
+    await reader.wait_for(lambda messages: "Выберите знак" in messages[-1].text)
+    await reader.press("sign:virgo")
+    await reader.wait_for(lambda messages: heading("Дева") + "23 ноября" in messages[-1].text)
+
+    await reader.say("/timezone Pacific/Niue")
+    await reader.wait_for(lambda messages: "Готово: Pacific/Niue" in messages[-1].text)
+    await reader.say("/today")
+    await reader.wait_for(lambda messages: heading("Дева") + "21 ноября" in messages[-1].text)
+    assert reader.last.versions[0].text == GENERATING, "that day was missing"
+    days = await sql.fetch("SELECT view_date::text, view_count FROM horoscope_views ORDER BY 1, 2")
+    await until_views(sql, 4)
+    assert days
+
+
+async def test_a_zone_that_does_not_exist_is_refused_kindly_with_suggestions(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection
+) -> None:
+    await processes.bot()
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    await reader.say("/timezone Asia/Tokio")
+    await reader.wait_for(lambda messages: "Не знаю часового пояса «Asia/Tokio»" in messages[-1].text)
+    await reader.press("zone:Asia/Tokyo")
+    await reader.wait_for(lambda messages: "Готово: Asia/Tokyo" in messages[-1].text)
+    await reader.say("/timezone Mars/Crater")
+    await reader.wait_for(lambda messages: "Mars/Crater" in messages[-1].text)
+    assert await sql.fetchval("SELECT time_zone FROM readers") == "Asia/Tokyo"
+
+
+async def test_the_interface_speaks_english_to_english_readers(
+    sandbox: Sandbox, processes: Processes
+) -> None:
+    await processes.bot()
+    reader = sandbox.telegram.reader(8, name="Ann", language="en-GB")
+    await reader.say("/start")
+    await reader.wait_for(lambda messages: "Which one is yours?" in messages[-1].text)
+    await reader.say("what is this")
+    await reader.wait_for(lambda messages: "I understand these" in messages[-1].text)
+    await reader.say("/help")
+    await reader.wait_for(lambda messages: "the time zone in which your day begins" in messages[-1].text)
+
+
+async def test_a_repeated_update_is_the_same_request(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    await processes.workers()
+    await until_written(sql)
+    await sql.execute("DELETE FROM horoscope_cache WHERE zodiac_sign = 'leo'")
+    sandbox.model.latency = 0.5
+    bot = await processes.bot()
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    update = await reader.say("/today")
+    await reader.wait_for(lambda messages: messages[-1].text == GENERATING)
+    await sandbox.telegram.repeat(update)
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
+    await sandbox.telegram.repeat(update)
+    await until_views(sql, 1)
+    await bot.stop()
+    await queues.drained("requests", "delivery", "views")
+
+    assert len(reader.received) == 1
+    await until_sql(sql, "SELECT sum(view_count)::int FROM horoscope_views", 1)
+
+
+@pytest.mark.parametrize("kind", ["empty", "short", "too_long", "html", "english", "refusal"])
+async def test_a_bad_text_is_never_shown(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, kind: str
+) -> None:
+    sandbox.model.faults.add(kind, sign="leo", times=1)
+    await processes.workers()
+    await processes.bot()
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    await reader.say("/today")
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=20)
+
+    bad = next(call for call in sandbox.model.calls_for("leo") if call.outcome == kind)
+    assert all(bad.text not in version.text for version in reader.last.versions if bad.text)
+    good = await sql.fetchval(
+        "SELECT content FROM horoscope_cache WHERE zodiac_sign = 'leo' ORDER BY horoscope_date LIMIT 1"
+    )
+    assert reader.last.text.endswith(good)

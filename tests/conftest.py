@@ -1,0 +1,195 @@
+"""What tests stand on: one private PostgreSQL and RabbitMQ a run; a database and a virtual host a test."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import asyncpg
+import pytest
+import yarl
+from pydantic import SecretStr
+
+from actors import topology
+from ops.sandbox import Sandbox
+from ops.stack.ports import free_port as find_free_port
+from ops.stack.postgres import Postgres
+from ops.stack.rabbitmq import RabbitMQ
+from services.app import App, open_app
+from services.database import Database
+from services.migrations import migrate
+from services.settings import Settings
+from tests.processes import Processes
+from tests.queues import Queues, open_queues
+
+TOKEN = "42:TESTTESTTESTTESTTESTTESTTESTTESTTEST"
+WEBHOOK_SECRET = "a-webhook-secret"
+MODEL_KEY = "sk-a-model-key"
+
+_servers = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers once, in the process that the workers of pytest-xdist are started by."""
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    folder = Path(_servers.enter_context(tempfile.TemporaryDirectory(prefix="horoscope-tests-")))
+    fast = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "400"}
+    postgres, rabbitmq = Postgres(folder / "postgres", settings=fast), RabbitMQ(folder / "rabbitmq")
+    for server in (rabbitmq, postgres):
+        server.launch()
+        _servers.callback(server.stop)
+    for each in (postgres, rabbitmq):
+        each.wait_until_ready()
+    os.environ["TEST_POSTGRES"] = postgres.url
+    os.environ["TEST_RABBITMQ_URL"] = rabbitmq.url
+    os.environ["TEST_RABBITMQ_API"] = rabbitmq.management_url
+
+
+def pytest_unconfigure() -> None:
+    """Stop what was started."""
+    _servers.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tests see neither the settings of whoever runs them nor a .env file."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+async def _run_sql(statement: str) -> None:
+    connection = await asyncpg.connect(os.environ["TEST_POSTGRES"])
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _database_url(name: str) -> str:
+    return f"{os.environ['TEST_POSTGRES'].rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="session")
+def template_database() -> str:
+    """A migrated database that each test's own is copied from."""
+    name = f"template_{uuid4().hex}"
+
+    async def create() -> None:
+        await _run_sql(f"CREATE DATABASE {name}")
+        async with Database(_database_url(name)) as database:
+            await migrate(database)
+
+    asyncio.run(create())
+    return name
+
+
+@pytest.fixture
+async def empty_database_url() -> AsyncIterator[str]:
+    """A database without tables."""
+    name = f"test_{uuid4().hex}"
+    await _run_sql(f"CREATE DATABASE {name}")
+    yield _database_url(name)
+    await _run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(template_database: str) -> AsyncIterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    await _run_sql(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield _database_url(name)
+    await _run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The test's own database, opened."""
+    async with Database(database_url) as database:
+        yield database
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the test's own database, for looking and for preparing."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def rabbitmq_url() -> AsyncIterator[str]:
+    """A virtual host of the test's own."""
+    name = f"test-{uuid4().hex}"
+    server = yarl.URL(os.environ["TEST_RABBITMQ_URL"])
+    headers = {"Authorization": aiohttp.encode_basic_auth(server.user or "", server.password or "")}
+    vhost = f"{os.environ['TEST_RABBITMQ_API']}/api/vhosts/{name}"
+    async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as api:
+        await api.put(vhost)
+        yield str(server.with_path(f"/{name}"))
+        await api.delete(vhost)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Telegram and the model, over real HTTP."""
+    async with Sandbox(token=TOKEN) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def environment(database_url: str, rabbitmq_url: str, sandbox: Sandbox) -> dict[str, str]:
+    """The settings of a whole service of the test's own, as environment variables."""
+    return {
+        "DATABASE_URL": database_url,
+        "RABBITMQ_URL": rabbitmq_url,
+        "BOT_TOKEN": TOKEN,
+        "TELEGRAM_API_URL": sandbox.url,
+        "OPENAI_API_KEY": MODEL_KEY,
+        "OPENAI_BASE_URL": f"{sandbox.url}/v1",
+        "OPENAI_MODEL": "sandbox",
+        "REQUEST_RETRIES": "1,1,1",
+        "NIGHT_RETRIES": "1,1,1",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """The same settings, read."""
+    values: dict[str, Any] = {name.lower(): value for name, value in environment.items()}
+    for name in ("database_url", "rabbitmq_url", "bot_token", "openai_api_key"):
+        values[name] = SecretStr(values[name])
+    return Settings(_env_file=None, **values)
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[App]:
+    """The composition root, opened inside the test."""
+    async with open_app(settings, topology.queues(settings), process="test") as app:
+        yield app
+
+
+@pytest.fixture
+async def processes(environment: dict[str, str]) -> AsyncIterator[Processes]:
+    """Starts the service's real processes on the test's own settings, and ends them."""
+    async with Processes(environment) as processes:
+        yield processes
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    return find_free_port()
+
+
+@pytest.fixture
+async def queues(rabbitmq_url: str) -> AsyncIterator[Queues]:
+    """A look into the test's own virtual host."""
+    async with open_queues(rabbitmq_url) as queues:
+        yield queues

@@ -1,0 +1,303 @@
+"""The chat page does in a real browser what a messenger does."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Error, Page, async_playwright, expect
+
+from ops.sandbox import Sandbox
+
+# One browser for all tests here, so one event loop too.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Scheme = Literal["light", "dark"]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TOKEN = "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQr"
+SIGNS = ["♈ Овен", "♉ Телец", "♊ Близнецы", "♋ Рак", "♌ Лев", "♍ Дева"]
+KEYS = [[{"text": name, "callback_data": name} for name in SIGNS[at : at + 3]] for at in (0, 3)]
+GREETING = {
+    "ru": "Здравствуйте! Я пишу <b>гороскопы</b> на каждый день. Выберите свой знак или напишите /today.",
+    "en": "Hello! I write <b>horoscopes</b> for every day. Choose your sign or write /today.",
+}
+TEXT = (
+    "<b>♌ Лев, 1 марта</b>\n\nЗвёзды советуют вам смотреть на вещи шире: именно в этом сейчас ваша сила. "
+    "Близкие ждут от вас <i>решительности</i>: даже короткий звонок многое изменит. В работе лучше всего пойдёт "
+    "всё, что связано с переговорами.\n\nСамочувствие будет ровным, если вы дадите глазам отдохнуть от экрана. "
+    "1 &lt; 2 &amp; &lt;img src=x onerror=alert(1)&gt;"
+)
+
+
+class Bot:
+    """A small bot that polls the emulator, as a stranger's would."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self.base = f"{url}/bot{TOKEN}"
+        self.http = http
+
+    async def call(self, method: str, **parameters: Any) -> Any:
+        async with self.http.post(f"{self.base}/{method}", json=parameters) as response:
+            return (await response.json())["result"]
+
+    async def run(self) -> None:
+        await self.call(
+            "setMyCommands", commands=[{"command": "today", "description": "Гороскоп на сегодня"}]
+        )
+        await self.call(
+            "setMyCommands",
+            language_code="en",
+            commands=[
+                {"command": "today", "description": "Today's horoscope"},
+                {"command": "sign", "description": "Change the sign"},
+            ],
+        )
+        await self.call("setMyDescription", description="Гороскоп на сегодня для вашего знака.")
+        offset = 0
+        while True:
+            for update in await self.call("getUpdates", offset=offset, timeout=50):
+                offset = update["update_id"] + 1
+                await self.handle(update)
+
+    async def handle(self, update: dict[str, Any]) -> None:
+        if message := update.get("message"):
+            greeting = GREETING[message["from"]["language_code"]]
+            await self.call(
+                "sendMessage",
+                chat_id=message["chat"]["id"],
+                text=greeting,
+                parse_mode="HTML",
+                reply_markup={"inline_keyboard": KEYS},
+            )
+        elif query := update.get("callback_query"):
+            chat_id = query["message"]["chat"]["id"]
+            await self.call(
+                "answerCallbackQuery", callback_query_id=query["id"], text=f"Ваш знак: {query['data']}"
+            )
+            await self.call("sendChatAction", chat_id=chat_id, action="typing")
+            waiting = await self.call("sendMessage", chat_id=chat_id, text="Генерирую гороскоп…")
+            await self.call(
+                "editMessageText",
+                chat_id=chat_id,
+                message_id=waiting["message_id"],
+                text=TEXT,
+                parse_mode="HTML",
+                reply_markup={"inline_keyboard": [[{"text": "Другой знак", "callback_data": "other"}]]},
+            )
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        sandbox.telegram.reader(1001, name="Аня", language="ru")
+        yield sandbox
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bot(sandbox: Sandbox) -> AsyncIterator[Bot]:
+    async with aiohttp.ClientSession() as http:
+        bot = Bot(sandbox.url, http)
+        running = asyncio.create_task(bot.run())
+        await sandbox.telegram.wait_for_polling()
+        yield bot
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        try:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        except Error as error:
+            pytest.fail(f"Chromium does not start; install it with: ops/stack/apt.sh chromium ({error})")
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+def screen() -> tuple[int, int, Scheme]:
+    return 1440, 900, "light"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(sandbox: Sandbox, browser: Browser, screen: tuple[int, int, Scheme]) -> AsyncIterator[Page]:
+    width, height, scheme = screen
+    page = await browser.new_page(
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        locale="ru-RU",
+        reduced_motion="reduce",
+    )
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.on(
+        "request", lambda asked: problems.append(asked.url) if not _is_own(asked.url, sandbox.url) else None
+    )
+    await page.goto(sandbox.url)
+    yield page
+    await page.close()
+    # The browser itself reports every request that fails while the sandbox is away.
+    assert [problem for problem in problems if "net::ERR" not in problem] == []
+
+
+def _is_own(url: str, base: str) -> bool:
+    return url.startswith((f"{base}/", "data:"))
+
+
+SIZES = pytest.mark.parametrize(
+    "screen", [(1440, 900, "light"), (360, 740, "dark")], ids=["1440 light", "360 dark"]
+)
+
+
+async def no_sideways_scroll(page: Page) -> None:
+    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@SIZES
+async def test_a_stranger_starts_presses_and_reads(
+    sandbox: Sandbox, bot: Bot, page: Page, tmp_path: Path
+) -> None:
+    reader = sandbox.telegram.readers[1001]
+    await expect(page.locator("#status")).to_have_text("на связи")
+    await expect(page.locator("#description")).to_have_text("Гороскоп на сегодня для вашего знака.")
+    await page.screenshot(path=tmp_path / "1-first.png")
+
+    await page.get_by_role("button", name="Начать /start").click()
+    await expect(page.locator("#messages strong")).to_have_text("гороскопы")
+    await page.screenshot(path=tmp_path / "2-started.png")
+
+    await page.get_by_role("button", name="♌ Лев").click()
+    edited = page.locator(".message").last
+    await expect(edited).to_contain_text("<img src=x onerror=alert(1)>")
+    await expect(edited).to_contain_text("изменено")
+    await expect(page.locator("#toast")).to_have_text("Ваш знак: ♌ Лев")
+    await expect(page.locator(".key.waiting")).to_have_count(0)
+    assert await page.locator("#messages img").count() == 0
+    assert reader.last.texts[0] == "Генерирую гороскоп…"
+    await page.screenshot(path=tmp_path / "3-edited.png")
+
+    await page.locator(".words .command").first.click()
+    await reader.wait_for(
+        lambda messages: messages[-1].text.startswith("Здравствуйте") and len(messages) == 5
+    )
+    await no_sideways_scroll(page)
+
+
+@SIZES
+async def test_a_second_reader_with_another_language(
+    sandbox: Sandbox, bot: Bot, page: Page, tmp_path: Path
+) -> None:
+    narrow = await page.locator("#back").is_visible()
+    if narrow:
+        await page.locator("#back").click()
+        await page.screenshot(path=tmp_path / "4-list.png")
+    await page.locator("#language").click()
+    await expect(page.locator("#list-title")).to_have_text("Readers")
+    await page.get_by_role("button", name="Add a reader").click()
+    await page.get_by_label("Name").fill("Clara")
+    await page.get_by_label("English", exact=True).check()
+    await page.screenshot(path=tmp_path / "5-add.png")
+    await page.get_by_role("button", name="Add", exact=True).click()
+
+    await expect(page.locator("#start")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message").last).to_contain_text("Hello! I write horoscopes")
+
+    await page.locator("#text").press_sequentially("/")
+    await expect(page.get_by_role("option")).to_have_count(2)
+    await page.screenshot(path=tmp_path / "6-commands.png")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message.mine").last).to_contain_text("/sign")
+
+    await sandbox.telegram.readers[1001].say("/start")
+    if narrow:
+        await page.locator("#back").click()
+    await expect(page.locator(".reader", has_text="Аня").locator(".unread")).to_have_text("1")
+    await page.screenshot(path=tmp_path / "7-unread.png")
+    await no_sideways_scroll(page)
+
+
+@SIZES
+async def test_the_panel_breaks_and_mends(sandbox: Sandbox, bot: Bot, page: Page, tmp_path: Path) -> None:
+    await page.get_by_role("button", name="Сбои").click()
+    await page.get_by_label("Сколько раз").select_option("1")
+    await page.get_by_role("switch", name="Слишком много запросов").first.check()
+    await expect(page.locator("#fault-badge")).to_have_text("1")
+    (fault,) = sandbox.telegram.faults
+    assert (fault.kind, fault.times, fault.details) == ("429", 1, {"retry_after": 3})
+
+    await page.get_by_label("Для знака").select_option("leo")
+    await page.get_by_role("switch", name="Отказ").check()
+    await expect(page.locator("#fault-badge")).to_have_text("2")
+    (refusal,) = sandbox.model.faults
+    assert (refusal.kind, refusal.where) == ("refusal", {"sign": "leo"})
+    await page.locator("#model-latency").fill("5")
+    await expect(page.locator("#model-latency-value")).to_have_text("5 с")
+    await page.screenshot(path=tmp_path / "8-panel.png")
+    await no_sideways_scroll(page)
+
+    await page.get_by_role("button", name="Выключить все").click()
+    await expect(page.locator("#fault-badge")).to_be_hidden()
+    assert len(sandbox.telegram.faults) == len(sandbox.model.faults) == 0
+    assert sandbox.model.latency == 5
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#panel")).to_be_hidden()
+
+
+async def test_a_reader_blocks_the_bot_and_forgives(sandbox: Sandbox, bot: Bot, page: Page) -> None:
+    await page.get_by_role("button", name="Заблокировать бота").click()
+    await expect(page.locator("#composer")).to_be_hidden()
+    assert sandbox.telegram.readers[1001].blocked
+    await page.locator("#unblock").click()
+    await expect(page.locator("#composer")).to_be_visible()
+    assert not sandbox.telegram.readers[1001].blocked
+
+
+async def test_what_is_hidden_typed_and_alerted_is_shown_so(sandbox: Sandbox, page: Page) -> None:
+    async with aiohttp.ClientSession() as http:
+        bot = Bot(sandbox.url, http)
+        await bot.call("sendMessage", chat_id=1001, text="<tg-spoiler>Тайна</tg-spoiler>", parse_mode="HTML")
+        await expect(page.locator(".spoiler")).to_have_text("Тайна")
+        await bot.call("sendChatAction", chat_id=1001, action="typing")
+        await expect(page.locator("#status")).to_have_text("печатает")
+        await bot.call("sendMessage", chat_id=1001, text="Да?", reply_markup={"inline_keyboard": KEYS})
+        await expect(page.locator("#status")).not_to_have_text("печатает")
+        await page.get_by_role("button", name="♌ Лев").click()
+        (update,) = await bot.call("getUpdates", timeout=10)
+        await expect(page.locator(".key.waiting")).to_have_text("♌ Лев")
+        await bot.call(
+            "answerCallbackQuery",
+            callback_query_id=update["callback_query"]["id"],
+            text="Важно!",
+            show_alert=True,
+        )
+    await expect(page.get_by_role("alertdialog")).to_contain_text("Важно!")
+    await expect(page.locator(".key.waiting")).to_have_count(0)
+
+
+async def test_the_page_survives_an_outage(sandbox: Sandbox, page: Page) -> None:
+    await expect(page.locator("#status")).to_have_text("бот не запущен")
+    await sandbox.stop()
+    await expect(page.locator("#notice")).to_be_visible()
+
+    await sandbox.start()
+
+    await expect(page.locator("#notice")).to_be_hidden()
+    await page.get_by_role("button", name="Начать /start").click()
+    await expect(page.locator(".message.mine")).to_contain_text("/start")

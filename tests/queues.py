@@ -1,0 +1,91 @@
+"""A look into RabbitMQ, and a hand to put anything into it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pika
+
+from schema.messages import DEAD_LETTERS, Message
+from services.bus import envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message as it lay in a queue."""
+
+    body: bytes
+    headers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The Dramatiq message in it."""
+        message: dict[str, Any] = json.loads(self.body)
+        return message
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What Dramatiq and we noted beside the arguments."""
+        options: dict[str, Any] = self.message["options"]
+        return options
+
+
+class Queues:
+    """One connection for a test's own needs."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        self._channel = self._connection.channel()
+        self._channel.confirm_delivery()
+
+    def put(self, queue: str, body: bytes) -> None:
+        """Publish bytes, whatever they are."""
+        self._channel.basic_publish("", queue, body, pika.BasicProperties(delivery_mode=2), mandatory=True)
+
+    def publish(self, message: Message) -> None:
+        """Publish a message as the service itself would."""
+        self.put(message.queue, envelope(message).encode())
+
+    def take(self, queue: str) -> Letter | None:
+        """Take the oldest message out of a queue."""
+        method, properties, body = self._channel.basic_get(queue, auto_ack=True)
+        return Letter(body, properties.headers or {}) if method else None
+
+    def count(self, queue: str) -> int:
+        """Messages that wait in a queue."""
+        count: int = self._channel.queue_declare(queue, passive=True).method.message_count
+        return count
+
+    async def dead_letter(self, within: float = 20.0) -> Letter:
+        """Wait for a dead letter and take it."""
+        async with asyncio.timeout(within):
+            while (letter := self.take(DEAD_LETTERS)) is None:
+                await asyncio.sleep(0.03)
+        return letter
+
+    async def drained(self, *queues: str, within: float = 20.0) -> None:
+        """Wait until nothing waits in these queues."""
+        try:
+            async with asyncio.timeout(within):
+                while any(self.count(queue) for queue in queues):
+                    await asyncio.sleep(0.03)
+        except TimeoutError:
+            left = {queue: self.count(queue) for queue in queues}
+            raise AssertionError(f"messages are left: {left}") from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@asynccontextmanager
+async def open_queues(url: str) -> AsyncIterator[Queues]:
+    """A connection that is closed at the end of the block."""
+    queues = Queues(url)
+    try:
+        yield queues
+    finally:
+        queues.close()
