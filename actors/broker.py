@@ -188,9 +188,9 @@ class QueueConsumer(Consumer):
         """The oldest message that has arrived; what nobody here can answer is settled at once."""
         tag, body = self._arrived.popleft()
         bury = self.broker.cemetery
-        message, fault = _decode(body)
-        if message is None:
-            self._settle_dead(tag, partial(bury.bury_bytes, self.queue_name, body, fault))
+        message = _decode(body)
+        if isinstance(message, Exception):
+            self._settle_dead(tag, partial(bury.bury_bytes, self.queue_name, body, message))
             return None
         # Nothing waits in memory here, so a delay that somebody put in means nothing.
         message.options.pop("eta", None)
@@ -264,15 +264,15 @@ class QueueConsumer(Consumer):
             raise ConnectionClosed(error) from None
 
 
-def _decode(body: bytes) -> tuple[dramatiq.Message[Any], None] | tuple[None, Exception]:
+def _decode(body: bytes) -> dramatiq.Message[Any] | Exception:
     """The message in a body; or what is wrong with the body, whatever it is."""
     try:
         message: dramatiq.Message[Any] = dramatiq.Message.decode(body)
     except Exception as fault:  # noqa: BLE001  no bytes may stop the queue
-        return None, fault
+        return fault
     if not isinstance(message.options, dict) or not isinstance(message.kwargs, dict):
-        return None, DecodeError("arguments and options must be objects", body, None)
-    return message, None
+        return DecodeError("arguments and options must be objects", body, None)
+    return message
 
 
 def declare(broker: dramatiq.Broker, actor: Actor, answer: Callable[..., None], **options: Any) -> Any:

@@ -68,8 +68,8 @@ def bot() -> None:
     """Answer readers on Telegram, by polling, or by webhook when WEBHOOK_URL is set."""
     from services.bot import process  # noqa: PLC0415
 
-    settings = _start("bot", "database_url", "rabbitmq_url", "bot_token")
-    _run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
+    settings = start("bot", "database_url", "rabbitmq_url", "bot_token")
+    run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
 
 
 @main.command()
@@ -90,8 +90,8 @@ def worker(queues: str) -> None:
             f"no queue {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}",
             param_hint="--queues",
         )
-    settings = _start("worker", "database_url", "rabbitmq_url", "bot_token", "openai_api_key")
-    _run_until_stopped(lambda stop: workers.run(settings, stop, only=only))
+    settings = start("worker", "database_url", "rabbitmq_url", "bot_token", "openai_api_key")
+    run_until_stopped(lambda stop: workers.run(settings, stop, only=only))
 
 
 @main.command()
@@ -100,7 +100,7 @@ def scheduler() -> None:
     from actors import scheduler as schedulers  # noqa: PLC0415
 
     with _told():
-        schedulers.run(_start("scheduler", "rabbitmq_url"))
+        schedulers.run(start("scheduler", "rabbitmq_url"))
 
 
 @main.command()
@@ -180,7 +180,7 @@ def _print_status(seen: statuses.Status) -> None:
         console.print("All is well.", style="green")
 
 
-def _start(process: str, *required: str) -> Settings:
+def start(process: str, *required: str) -> Settings:
     """Read the settings and set the logs up, or leave with a clear message."""
     with _told():
         settings = Settings.read(*required)
@@ -188,7 +188,7 @@ def _start(process: str, *required: str) -> Settings:
     return settings
 
 
-def _run_until_stopped(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+def run_until_stopped(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Run a process's coroutine; SIGTERM and SIGINT ask it to finish."""
 
     async def main_task() -> None:

@@ -133,10 +133,13 @@ class Processes:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         child = await asyncio.create_subprocess_exec(
             *program,
-            env=inherited
-            | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
-            | dict(self.environment)
-            | environment,
+            env={
+                **inherited,
+                "PYTHONPATH": str(_ROOT),
+                "PYTHONUNBUFFERED": "1",
+                **self.environment,
+                **environment,
+            },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

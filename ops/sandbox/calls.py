@@ -1,0 +1,131 @@
+"""A call of a Bot API method: its parameters, its error, its record."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+# Parameters that are objects or lists; in forms and query strings they come as JSON text.
+STRUCTURED = {"reply_markup", "entities", "allowed_updates", "commands", "scope"}
+
+
+class ApiError(Exception):
+    """Telegram's way of saying no: a code, a description, at times a `retry_after`."""
+
+    def __init__(self, code: int, description: str, retry_after: int | None = None) -> None:
+        super().__init__(description)
+        self.code = code
+        self.description = description
+        self.retry_after = retry_after
+
+    def as_json(self) -> dict[str, Any]:
+        """The body of the answer."""
+        body: dict[str, Any] = {"ok": False, "error_code": self.code, "description": self.description}
+        if self.retry_after is not None:
+            body["parameters"] = {"retry_after": self.retry_after}
+        return body
+
+
+def bad_request(what: str) -> ApiError:
+    """A 400 in Telegram's words."""
+    return ApiError(400, f"Bad Request: {what}")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of the bot, as it came and as it was answered.
+
+    Attributes:
+        time: Unix time at which it came.
+        method: As the bot wrote it.
+        parameters: As sent, with JSON texts decoded.
+        via: `http`, or `webhook` where the method came in the answer to an update.
+        response: The body of the answer; None while there is none.
+        fault: Kind of the fault that met it.
+    """
+
+    time: float
+    method: str
+    parameters: dict[str, Any]
+    via: str = "http"
+    response: dict[str, Any] | None = None
+    fault: str | None = None
+
+    @property
+    def chat_id(self) -> int | None:
+        """The chat it was for, where it named one."""
+        value = self.parameters.get("chat_id")
+        try:
+            return int(value) if value is not None else None
+        except (TypeError, ValueError):
+            return None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was answered, and well."""
+        return bool(self.response and self.response.get("ok"))
+
+    def as_json(self) -> dict[str, Any]:
+        """As the control API shows it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Parameters:
+    """Typed access to the parameters of a call, in whatever form they came."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = {name: self._decoded(name, value) for name, value in values.items()}
+
+    @staticmethod
+    def _decoded(name: str, value: Any) -> Any:
+        if name in STRUCTURED and isinstance(value, str) and value:
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise bad_request(f"can't parse {name.replace('_', ' ')} JSON object") from None
+        return value
+
+    def text(self, name: str) -> str:
+        """A text; empty where it is missing."""
+        value = self.values.get(name)
+        return "" if value is None else str(value)
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """A whole number; the default where it is missing or none."""
+        value = self.text(name)
+        return int(value) if re.fullmatch(r"-?\d{1,18}", value) else default
+
+    def flag(self, name: str) -> bool:
+        """True for `true`, `yes` and `1`."""
+        return self.text(name).lower() in {"true", "yes", "1"}
+
+    def structure(self, name: str) -> Any:
+        """An object or a list; None where it is missing."""
+        return self.values.get(name) or None
+
+
+async def read_parameters(request: web.Request) -> dict[str, Any]:
+    """The parameters of a request: from its query string and its JSON, form or multipart body.
+
+    Raises:
+        ApiError: The body is no JSON object though it says so.
+    """
+    values: dict[str, Any] = dict(request.query)
+    if not request.can_read_body:
+        return values
+    if request.content_type == "application/json":
+        try:
+            body = json.loads(await request.read())
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise bad_request("can't parse JSON object")
+        values.update(body)
+    else:
+        values.update(
+            {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        )
+    return values

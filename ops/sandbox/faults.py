@@ -1,0 +1,211 @@
+"""Faults: what the sandbox does wrong on purpose."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(slots=True, eq=False)
+class Fault:
+    """One thing to do wrong: which kind, for which calls, how often.
+
+    Attributes:
+        where: What a call must look like, for example `{"method": "sendmessage", "chat_id": 7}`;
+            empty means every call.
+        times: How often at most; None until it is removed.
+        details: What the kind needs to know, for example `retry_after` in seconds.
+    """
+
+    id: int
+    kind: str
+    where: dict[str, Any]
+    times: int | None
+    details: dict[str, Any]
+    used: int = 0
+    lifted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def concerns(self, facts: dict[str, Any]) -> bool:
+        """Whether a call with these facts is to go wrong."""
+        return all(facts.get(name) == value for name, value in self.where.items())
+
+    async def hang(self, stopping: asyncio.Event) -> None:
+        """Wait until the fault is removed, the client goes away, or the sandbox stops."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.lifted, stopping)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def as_json(self) -> dict[str, Any]:
+        """As the control API shows it."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "times": self.times,
+            "used": self.used,
+            **self.where,
+            **self.details,
+        }
+
+
+class Faults:
+    """The faults in force, the oldest first; at most one of them meets a call."""
+
+    KINDS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.met = 0
+        self._changed = changed
+        self._ids = itertools.count(1)
+        self._faults: list[Fault] = []
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(tuple(self._faults))
+
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def put(self, kind: str, where: dict[str, Any], times: int | None, details: dict[str, Any]) -> Fault:
+        """Bring a fault into force; what is None in `where` and `details` does not count.
+
+        Raises:
+            ValueError: There is no such kind, or `times` is not positive.
+        """
+        if kind not in self.KINDS:
+            raise ValueError(f"no such fault: {kind!r}; there are {', '.join(self.KINDS)}")
+        if times is not None and times < 1:
+            raise ValueError(f"times must be positive, or None for 'until removed', not {times}")
+        fault = Fault(
+            id=next(self._ids),
+            kind=kind,
+            where={name: value for name, value in where.items() if value is not None},
+            times=times,
+            details={name: value for name, value in details.items() if value is not None},
+        )
+        self._faults.append(fault)
+        self._changed()
+        return fault
+
+    def take(self, facts: dict[str, Any]) -> Fault | None:
+        """The fault that meets this call, one use of it spent."""
+        for fault in self._faults:
+            if fault.concerns(facts):
+                fault.used += 1
+                self.met += 1
+                if fault.times is not None and fault.used >= fault.times:
+                    # Spent, but not lifted: calls that hang by it go on hanging.
+                    self._faults.remove(fault)
+                self._changed()
+                return fault
+        return None
+
+    def remove(self, fault_id: int) -> bool:
+        """Take a fault out of force and let go of the calls that hang by it."""
+        for fault in self._faults:
+            if fault.id == fault_id:
+                self._faults.remove(fault)
+                fault.lifted.set()
+                self._changed()
+                return True
+        return False
+
+    def clear(self) -> None:
+        """Take all faults out of force."""
+        for fault in tuple(self._faults):
+            self.remove(fault.id)
+
+
+class TelegramFaults(Faults):
+    """What Telegram does wrong on purpose.
+
+    `429`, `403`, `400`, `500` answer so and do nothing; `hang` never answers; `timeout_after_doing`
+    does what was asked and never answers; `disconnect` closes the connection and does nothing,
+    `disconnect_after_doing` after it did; `garbage` answers 200 with what is no JSON.
+    """
+
+    KINDS: ClassVar = (
+        "429",
+        "403",
+        "400",
+        "500",
+        "hang",
+        "timeout_after_doing",
+        "disconnect",
+        "disconnect_after_doing",
+        "garbage",
+    )
+
+    def add(
+        self,
+        kind: str,
+        *,
+        method: str | None = None,
+        chat_id: int | None = None,
+        times: int | None = None,
+        retry_after: int | None = None,
+        description: str | None = None,
+    ) -> Fault:
+        """Let calls fail.
+
+        Args:
+            kind: One of `KINDS`.
+            method: Only calls of this method.
+            chat_id: Only calls for this chat.
+            times: How often; None until the fault is removed.
+            retry_after: Seconds a 429 tells the bot to wait; 1 by default.
+            description: Instead of the usual words of 400, 403 and 500.
+        """
+        where = {"method": method.lower() if method else None, "chat_id": chat_id}
+        return self.put(kind, where, times, {"retry_after": retry_after, "description": description})
+
+
+class ModelFaults(Faults):
+    """What the model does wrong on purpose.
+
+    Errors: `500`, `503`, `429`, `401`, `400`, `404`; `hang` never answers, `disconnect` closes the
+    connection, `garbage` answers with what is no JSON. Bad texts: `empty`, `refusal`, `english`
+    (the language that was not asked for), `too_long`, `short`, `html`, `same` (one text for all).
+    """
+
+    KINDS: ClassVar = (
+        "500",
+        "503",
+        "429",
+        "401",
+        "400",
+        "404",
+        "hang",
+        "disconnect",
+        "garbage",
+        "empty",
+        "refusal",
+        "english",
+        "too_long",
+        "short",
+        "html",
+        "same",
+    )
+
+    def add(
+        self,
+        kind: str,
+        *,
+        sign: str | None = None,
+        day: str | None = None,
+        times: int | None = None,
+        retry_after: int | None = None,
+    ) -> Fault:
+        """Let calls fail.
+
+        Args:
+            kind: One of `KINDS`.
+            sign: Only for this sign, an English name in lower case.
+            day: Only for this day, an ISO date.
+            times: How often; None until the fault is removed.
+            retry_after: Seconds in the `Retry-After` header of a 429 or 503; without it there is none.
+        """
+        where = {"sign": sign.lower() if sign else None, "day": day}
+        return self.put(kind, where, times, {"retry_after": retry_after})

@@ -1,0 +1,113 @@
+"""The state file: readers and chats outlive the process."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ops.sandbox.events import Events
+from ops.sandbox.messages import Message
+from ops.sandbox.telegram import Telegram
+
+_INTERVAL = 1.0  # seconds between two writings at least
+
+
+class State:
+    """Writes the emulator's state after changes, and reads it back at the start."""
+
+    def __init__(self, path: Path, telegram: Telegram, events: Events) -> None:
+        self._path = path
+        self._telegram = telegram
+        self._events = events
+        self._written = events.touched
+        self._task: asyncio.Task[None] | None = None
+        if path.exists():
+            self._read()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.get_running_loop().create_task(self._keep_writing())
+
+    async def stop(self) -> None:
+        """Write for the last time."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._write(self._collect())
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            if self._written != self._events.touched:
+                self._written = self._events.touched
+                await asyncio.to_thread(self._write, self._collect())
+
+    def _write(self, state: dict[str, Any]) -> None:
+        # Renamed into place, so that a crash leaves the old state or the new one.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_name(self._path.name + ".new")
+        with draft.open("wb") as file:
+            file.write(orjson.dumps(state))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._path)
+
+    def _read(self) -> None:
+        try:
+            self._restore(orjson.loads(self._path.read_bytes()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            # Of another version, or damaged: a sandbox that does not start would be worse than an empty one.
+            aside = self._path.with_name(self._path.name + ".unreadable")
+            self._path.replace(aside)
+            self._telegram.readers.clear()
+            print(f"The state file is unreadable ({error!r}); it is kept as {aside}, and all begins anew.")
+
+    def _collect(self) -> dict[str, Any]:
+        telegram = self._telegram
+        return {
+            "next_update_id": telegram.updates.next_id,
+            "next_message_id": telegram.next_message_id,
+            "allowed_updates": telegram.updates.allowed,
+            "pending": list(telegram.updates.pending.values()),
+            "webhook": [
+                telegram.webhook.url,
+                telegram.webhook.secret_token,
+                telegram.webhook.max_connections,
+            ],
+            "commands": [[*key, commands] for key, commands in telegram.commands.items()],
+            "profile": [[*key, text] for key, text in telegram.profile.items()],
+            "readers": [
+                {
+                    "id": reader.id,
+                    "name": reader.name,
+                    "language": reader.language,
+                    "blocked": reader.blocked,
+                    "keyboard": reader.keyboard,
+                    "messages": [message.as_json() for message in reader.messages],
+                }
+                for reader in telegram.readers.values()
+            ],
+        }
+
+    def _restore(self, kept: dict[str, Any]) -> None:
+        telegram = self._telegram
+        for described in kept["readers"]:
+            reader = telegram.reader(described["id"], name=described["name"], language=described["language"])
+            reader.blocked, reader.keyboard = described["blocked"], described["keyboard"]
+            for message in described["messages"]:
+                reader.add(Message.from_json(message))
+        telegram.commands = {(scope, language): commands for scope, language, commands in kept["commands"]}
+        telegram.profile = {(name, language): text for name, language, text in kept["profile"]}
+        for update in kept["pending"]:
+            telegram.updates.add_raw(update)
+        telegram.updates.next_id = kept["next_update_id"]
+        telegram.updates.allowed = kept["allowed_updates"]
+        telegram.next_message_id = kept["next_message_id"]
+        telegram.webhook.url, telegram.webhook.secret_token, telegram.webhook.max_connections = kept[
+            "webhook"
+        ]

@@ -1,0 +1,160 @@
+"""`make up`: everything on this machine, until Ctrl-C.
+
+Starts PostgreSQL and RabbitMQ where no URL is set, and the sandbox where a bot token or a key for the
+model is missing; then the service itself, on these.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from ops.stack.child import Process
+from ops.stack.ports import is_free, kept_port
+from ops.stack.postgres import Postgres
+from ops.stack.rabbitmq import RabbitMQ
+from ops.stack.runfile import AlreadyRunningError, RunFile
+from ops.stack.screen import Screen
+from ops.stack.supervisor import StackError, Supervisor
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = ROOT / ".local"
+HOROSCOPE = str(Path(sys.executable).with_name("horoscope"))
+COMMANDS = {  # name on the screen: command of `horoscope`
+    "bot": "bot",
+    "worker-1": "worker",
+    "worker-2": "worker",
+    "scheduler": "scheduler",
+}
+SANDBOX_TOKEN = "42:SANDBOX-SANDBOX-SANDBOX-SANDBOX-SAND"  # noqa: S105  # well-formed, and nobody's
+READY_LINE = "bot.ready"
+READY_TIMEOUT = 20.0  # seconds
+
+
+class Stack:
+    """What runs here, and on which settings."""
+
+    def __init__(self, settings: Mapping[str, str], screen: Screen) -> None:
+        self._settings = settings
+        self._screen = screen
+        self._postgres = None if settings.get("DATABASE_URL") else Postgres(LOCAL / "postgres")
+        self._rabbitmq = None if settings.get("RABBITMQ_URL") else RabbitMQ(LOCAL / "rabbitmq")
+        self._missing = [name for name in ("BOT_TOKEN", "OPENAI_API_KEY") if not settings.get(name)]
+        self._sandbox_url = ""
+        self._bot_ready = asyncio.Event()
+        self._began = time.monotonic()
+
+    def heard(self, name: str, line: str) -> None:
+        """Notice when the bot is ready."""
+        if name == "bot" and READY_LINE in line:
+            self._bot_ready.set()
+
+    async def bring_up(self, supervisor: Supervisor) -> None:
+        """Start everything in order; then say where to look."""
+        if servers := [server for server in (self._postgres, self._rabbitmq) if server is not None]:
+            self._screen.say(f"Starting {' and '.join(server.title for server in servers)} ...")
+            await supervisor.serve(*servers)
+        if self._missing:
+            await self._start_sandbox(supervisor)
+        env = self._env()
+        await supervisor.once(Process("migrate", (HOROSCOPE, "migrate"), env))
+        for name, command in COMMANDS.items():
+            supervisor.keep(Process(name, (HOROSCOPE, command), env))
+        try:
+            await asyncio.wait_for(self._bot_ready.wait(), READY_TIMEOUT)
+            self._screen.say(f"Ready after {time.monotonic() - self._began:.0f} s.")
+        except TimeoutError:
+            self._screen.say(f"The bot is not ready after {READY_TIMEOUT:g} s; see what it says.")
+        self._screen.say(self._where_to_look())
+
+    async def _start_sandbox(self, supervisor: Supervisor) -> None:
+        folder = LOCAL / "sandbox"
+        folder.mkdir(parents=True, exist_ok=True)
+        port = kept_port(folder / "port")
+        self._sandbox_url = f"http://127.0.0.1:{port}"
+        self._screen.say(f"{' and '.join(self._missing)} not set: the sandbox stands in.")
+        module = (sys.executable, "-m", "ops.sandbox")
+        arguments = ("--port", str(port), "--state", str(folder / "state.json"))
+        supervisor.keep(Process("sandbox", (*module, *arguments), serves_others=True))
+        deadline = time.monotonic() + READY_TIMEOUT
+        while is_free(port):
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"The sandbox did not open port {port} within {READY_TIMEOUT:g} s; see its lines above."
+                )
+            await asyncio.sleep(0.05)
+
+    def _env(self) -> dict[str, str]:
+        """Settings for the processes, beyond those that are in the environment and in `.env`."""
+        env = {"LOG_FORMAT": self._settings.get("LOG_FORMAT") or "console"}
+        if self._postgres:
+            env["DATABASE_URL"] = self._postgres.url
+        if self._rabbitmq:
+            env["RABBITMQ_URL"] = self._rabbitmq.url
+        if "BOT_TOKEN" in self._missing:
+            env |= {"BOT_TOKEN": SANDBOX_TOKEN, "TELEGRAM_API_URL": self._sandbox_url}
+        if "OPENAI_API_KEY" in self._missing:
+            env |= {
+                "OPENAI_API_KEY": "sandbox",
+                "OPENAI_BASE_URL": f"{self._sandbox_url}/v1",
+                "OPENAI_MODEL": "sandbox",
+            }
+        return env
+
+    def _where_to_look(self) -> str:
+        env = {**self._settings, **self._env()}
+        places = {
+            "Chat": f"{self._sandbox_url}/" if "BOT_TOKEN" in self._missing else "your bot, in Telegram",
+            "PostgreSQL": _without_password(env["DATABASE_URL"]),
+            "RabbitMQ": _without_password(env["RABBITMQ_URL"]),
+        }
+        if self._rabbitmq:
+            rabbitmq = self._rabbitmq
+            places["RabbitMQ"] = (
+                f"{rabbitmq.management_url}  user {rabbitmq.user}  password {rabbitmq.password}"
+            )
+        places["Files"] = f"{LOCAL}: data and the servers' logs, kept until `make clean`"
+        places["Stop"] = "Ctrl-C"
+        return "\n".join(["", *(f"  {name:<11} {place}" for name, place in places.items()), ""])
+
+
+def _without_password(urls: str) -> str:
+    shown = []
+    for url in urls.split(";"):
+        parts = urlsplit(url.strip())
+        host = parts.netloc.rpartition("@")[2]
+        shown.append(
+            parts._replace(netloc=f"{parts.username}@{host}" if parts.username else host, query="").geturl()
+        )
+    return " ; ".join(shown)
+
+
+def main() -> int:
+    """Run the stack in the foreground; returns the exit code."""
+    screen = Screen()
+    settings = {
+        name: value for name, value in {**dotenv_values(ROOT / ".env"), **os.environ}.items() if value
+    }
+    try:
+        with RunFile(LOCAL) as run:
+            if killed := run.end_leftovers():
+                screen.say(f"Ended what an earlier run had left: {', '.join(killed)}.")
+            return asyncio.run(_run(run, screen, settings))
+    except AlreadyRunningError as error:
+        screen.say(str(error))
+        return 1
+
+
+async def _run(run: RunFile, screen: Screen, settings: Mapping[str, str]) -> int:
+    stack = Stack(settings, screen)
+    supervisor = Supervisor(run, ROOT, screen, stack.heard)
+    return await supervisor.run(stack.bring_up(supervisor))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""Children that cannot outlive us: the kernel signals them when we die, even of `kill -9`."""
+
+import os
+import signal
+from collections.abc import Sequence
+
+# The parent may die before the child has asked for its signal: then the child has another parent by now.
+_UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
+
+
+def leashed(command: Sequence[str], *, death: signal.Signals, identity: Sequence[str] = ()) -> list[str]:
+    """The command, wrapped so that it gets a signal when the thread that starts it ends.
+
+    The kernel watches the thread, not the process (prctl(2), PR_SET_PDEATHSIG): start such a command
+    from the main thread, or from another one that lives as long as the command should.
+
+    Args:
+        command: Program and arguments.
+        death: What the command gets when we are gone.
+        identity: Options of setpriv(1): the user to run as, the capabilities to keep.
+    """
+    wrapper = ["setpriv", "--pdeathsig", death.name, *identity, "--"]
+    return [*wrapper, "sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *command]

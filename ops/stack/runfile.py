@@ -1,0 +1,93 @@
+"""Which processes belong to a stack: noted in its folder, for the start that follows a crash."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ops.stack.processes import descendants, start_time
+
+_GRACE = 5.0  # seconds: the kernel has told them already
+
+
+class AlreadyRunningError(RuntimeError):
+    """Another stack runs in this folder."""
+
+
+class RunFile:
+    """The stack's claim on its folder, and the notes on its processes (`run.json`).
+
+    Args:
+        folder: Made when missing.
+
+    Raises:
+        AlreadyRunningError: On entering, when another stack runs there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "run.json"
+        self._lock = -1
+        self._processes: dict[str, dict[str, int]] = {}
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # A lock, for the kernel gives it back when we die, however that happens.
+        self._lock = os.open(self._folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            other = self._read().get("make up", {}).get("pid", "unknown")
+            raise AlreadyRunningError(
+                f"It already runs here, as process {other}. Use that one, or stop it with Ctrl-C or `kill {other}`."
+            ) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._lock)
+
+    def end_leftovers(self) -> list[str]:
+        """End what a crashed stack left running; call it before the first note.
+
+        Returns:
+            The names of those that had to be killed.
+        """
+        deadline = time.monotonic() + _GRACE
+        left = self._running()
+        while left and time.monotonic() < deadline:
+            time.sleep(0.05)
+            left = self._running()
+        for pid in left.values():
+            for each in (pid, *descendants(pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+        return list(left)
+
+    def note(self, name: str, pid: int) -> None:
+        """Remember a running process under its name, in place of an earlier one."""
+        self._processes[name] = {"pid": pid, "started": start_time(pid) or 0}
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps(self._processes, indent=1))
+        new.replace(self._file)
+
+    def _running(self) -> dict[str, int]:
+        """Ids of the noted processes that still run; one that only has the same id is somebody else's."""
+        noted = self._read()
+        return {
+            name: each["pid"] for name, each in noted.items() if start_time(each["pid"]) == each["started"]
+        }
+
+    def _read(self) -> dict[str, dict[str, int]]:
+        try:
+            noted: dict[str, dict[str, int]] = json.loads(self._file.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return noted

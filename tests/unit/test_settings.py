@@ -1,0 +1,99 @@
+"""Settings: each wrong one is named, with what is expected."""
+
+import pytest
+
+from services.settings import Settings, WrongSettings
+
+RIGHT = {
+    "DATABASE_URL": "postgresql://user:database-password@localhost:5432/horoscope",
+    "RABBITMQ_URL": "amqp://user:broker-password@one:5672/;amqps://user:broker-password@two:5671/",
+    "BOT_TOKEN": "123456:ABC-DEF_ghi",
+    "OPENAI_API_KEY": "sk-key",
+}
+
+
+@pytest.fixture
+def right(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in RIGHT.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DATABASE_URL", "mysql://localhost/horoscope", "postgresql://"),
+        ("DATABASE_URL", "localhost", "postgresql://"),
+        ("RABBITMQ_URL", "http://localhost", "amqp://"),
+        ("RABBITMQ_URL", "amqp://one;two", "amqp://"),
+        ("BOT_TOKEN", "no-token", "@BotFather"),
+        ("TELEGRAM_API_URL", "api.telegram.org", "https://"),
+        ("WEBHOOK_URL", "bot.example/hook", "https://"),
+        ("WEBHOOK_SECRET", "with spaces", "1 to 256"),
+        ("WEBHOOK_LISTEN", "8080", "host:port"),
+        ("WEBHOOK_LISTEN", "127.0.0.1:99999", "host:port"),
+        ("OPENAI_BASE_URL", "ftp://model", "https://"),
+        ("HOME_TIMEZONE", "Europe/Atlantis", "IANA"),
+        ("TEXT_LANGUAGE", "de", "'ru' or 'en'"),
+        ("NIGHT_RETRIES", "5 minutes", "whole seconds"),
+        ("NIGHT_RETRIES", "300,,x", "whole seconds"),
+        ("NIGHT_RETRIES", ",", "from one to ten"),
+        ("REQUEST_RETRIES", "0", "whole seconds"),
+        ("REQUEST_RETRIES", "5.5", "whole seconds"),
+        ("LOG_FORMAT", "xml", "console or json"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_expected(
+    right: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    right.setenv(name, value)
+    with pytest.raises(WrongSettings) as refused:
+        Settings.read("database_url")
+    assert str(refused.value).startswith(f"{name} is wrong: ")
+    assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "RABBITMQ_URL", "BOT_TOKEN", "OPENAI_API_KEY"])
+def test_a_missing_setting_is_named_with_what_is_expected(right: pytest.MonkeyPatch, name: str) -> None:
+    right.delenv(name)
+    with pytest.raises(WrongSettings, match=f"{name} is not set: expected "):
+        Settings.read("database_url", "rabbitmq_url", "bot_token", "openai_api_key")
+
+
+def test_a_webhook_needs_its_secret(right: pytest.MonkeyPatch) -> None:
+    right.setenv("WEBHOOK_URL", "https://bot.example/hook")
+    with pytest.raises(WrongSettings, match="WEBHOOK_SECRET is not set"):
+        Settings.read("bot_token")
+
+
+def test_all_that_is_wrong_is_told_at_once(right: pytest.MonkeyPatch) -> None:
+    right.setenv("LOG_FORMAT", "xml")
+    right.setenv("HOME_TIMEZONE", "Nowhere")
+    with pytest.raises(WrongSettings) as refused:
+        Settings.read()
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_an_empty_setting_is_an_unset_one(right: pytest.MonkeyPatch) -> None:
+    right.setenv("WEBHOOK_URL", "")
+    right.setenv("NIGHT_RETRIES", "")
+    right.setenv("BOT_TOKEN", "")
+    settings = Settings.read()
+    assert settings.night_retries == (300, 600, 1800)
+    assert settings.bot_token is None
+
+
+def test_settings_do_not_print_their_secrets(right: pytest.MonkeyPatch) -> None:
+    right.setenv("WEBHOOK_SECRET", "hook-secret")
+    settings = Settings.read()
+    shown = f"{settings!r} {settings}"
+    for secret in ("database-password", "broker-password", "ABC-DEF_ghi", "sk-key", "hook-secret"):
+        assert secret not in shown
+        assert any(secret in known for known in settings.secrets)
+
+
+def test_a_wrong_secret_is_not_repeated_in_the_complaint(right: pytest.MonkeyPatch) -> None:
+    right.setenv("BOT_TOKEN", "a-secret-with-a-typo")
+    with pytest.raises(WrongSettings) as refused:
+        Settings.read()
+    assert "a-secret-with-a-typo" not in str(refused.value)

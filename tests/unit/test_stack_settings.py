@@ -1,0 +1,60 @@
+"""What `make up` hands to the processes, by what is set already."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.stack import __main__ as up
+from ops.stack.screen import Screen
+
+SERVERS = {
+    "DATABASE_URL": "postgresql://me:secret@db/h?password=secret",
+    "RABBITMQ_URL": "amqp://me:secret@a/;amqp://b/",
+}
+BOT = {"BOT_TOKEN": "1:ours"}
+MODEL = {"OPENAI_API_KEY": "ours"}
+
+
+def env(settings: dict[str, str]) -> dict[str, str]:
+    stack = up.Stack({**SERVERS, **settings}, Screen())
+    stack._sandbox_url = "http://127.0.0.1:1"
+    return stack._env()
+
+
+def test_nothing_is_replaced_that_is_set() -> None:
+    assert env({**BOT, **MODEL, "LOG_FORMAT": "json"}) == {"LOG_FORMAT": "json"}
+
+
+def test_the_sandbox_stands_in_for_telegram_alone() -> None:
+    assert env(MODEL) == {
+        "LOG_FORMAT": "console",
+        "BOT_TOKEN": up.SANDBOX_TOKEN,
+        "TELEGRAM_API_URL": "http://127.0.0.1:1",
+    }
+
+
+def test_the_sandbox_stands_in_for_the_model_alone() -> None:
+    assert env(BOT) == {
+        "LOG_FORMAT": "console",
+        "OPENAI_API_KEY": "sandbox",
+        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        "OPENAI_MODEL": "sandbox",
+    }
+
+
+def test_private_servers_stand_in_where_no_url_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(up, "LOCAL", tmp_path)
+    for name in ("postgres", "rabbitmq"):
+        (tmp_path / name).mkdir()
+    settings = up.Stack({**BOT, **MODEL}, Screen())._env()
+    assert settings["DATABASE_URL"].startswith("postgresql://horoscope:")
+    assert settings["RABBITMQ_URL"].startswith("amqp://horoscope:")
+
+
+def test_no_password_of_another_server_is_shown() -> None:
+    shown = up.Stack({**SERVERS, **BOT, **MODEL}, Screen())._where_to_look()
+    assert "secret" not in shown
+    assert "postgresql://me@db/h" in shown
+    assert "amqp://me@a/ ; amqp://b/" in shown
