@@ -165,7 +165,7 @@ def settings(environment: dict[str, str]) -> Settings:
     values: dict[str, Any] = {name.lower(): value for name, value in environment.items()}
     for name in ("database_url", "rabbitmq_url", "bot_token", "openai_api_key"):
         values[name] = SecretStr(values[name])
-    return Settings(_env_file=None, **values)
+    return Settings(**values)
 
 
 @pytest.fixture
