@@ -32,7 +32,7 @@ check: install ## lint, types, floors
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-timings > .local-lint 2>&1 || { cat .local-lint; rm -f .local-lint; exit 1; }; rm -f .local-lint
+	@$(BIN)/lint-imports >.lint-imports 2>&1 || { cat .lint-imports; rm .lint-imports; exit 1; }; rm .lint-imports
 
 format: install ## put the code into its one format
 	@$(BIN)/ruff check --quiet --fix .

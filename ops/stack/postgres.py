@@ -19,6 +19,7 @@ _NAME = "horoscope"  # of the superuser and of the database
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # a socket's path is limited to 107 bytes, a folder's is not
+    "dynamic_shared_memory_type": "mmap",  # in the folder: /dev/shm is small in containers, and kept by a kill
     "max_connections": "200",
 }
 
@@ -66,13 +67,8 @@ class Postgres(Server):
 
     def _command(self) -> Sequence[str]:
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
-        return [
-            self._program("postgres"),
-            "-D",
-            str(self._cluster.resolve()),
-            f"--port={self._port}",
-            *settings,
-        ]
+        place = ("-D", str(self._cluster.resolve()), f"--port={self._port}")
+        return [self._program("postgres"), *place, *settings]
 
     def _is_ready(self) -> bool:
         probe = [str(_package() / _PROGRAMS / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
@@ -133,15 +129,8 @@ class Postgres(Server):
             nobody = pwd.getpwnam("nobody")
             os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
         owner = self._data.stat()
-        plain = [
-            "--reuid",
-            str(owner.st_uid),
-            "--regid",
-            str(owner.st_gid),
-            "--clear-groups",
-            "--no-new-privs",
-        ]
-        capable = [*plain, "--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
+        plain = [f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--no-new-privs"]
+        capable = [*plain, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         for user in (plain, capable):
             if self._reaches(user):
                 return user

@@ -1,11 +1,11 @@
 """Fetching updates by long polling.
 
-aiogram's own polling confirms updates before their handlers have finished; this one afterwards. A batch is
-confirmed by asking for what follows it, which is done only when the whole batch has been handled.
+aiogram's own polling confirms updates before their handlers have finished; this one afterwards. To confirm is
+to ask for what follows, so the offset asked for is that of the oldest update still being handled: one reader
+whose chat is slow keeps that update unconfirmed, and nobody waiting.
 """
 
 import asyncio
-from collections import defaultdict
 from typing import Any
 
 import structlog
@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 POLL_S = 25
 #: Seconds before an update that could not be answered is handled again, and before Telegram is asked again.
 PAUSES_S = (1, 2, 5)
+#: Seconds to wait for the updates under way before Telegram is asked for more. While one is unfinished
+#: Telegram answers at once, with that one.
+TURN_S = 0.5
 
 
 class GetUpdates(TelegramMethod[list[Any]]):
@@ -38,79 +41,113 @@ class GetUpdates(TelegramMethod[list[Any]]):
     allowed_updates: list[str] | None = None
 
 
-async def poll(bot: Bot, updates: Updates, bus: Bus, stop: asyncio.Event) -> None:
-    """Fetch and handle updates until ``stop`` is set; what was fetched by then is finished and confirmed."""
-    offset: int | None = None
-    pauses = 0
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        while not stop.is_set():
-            request = GetUpdates(offset=offset, timeout=POLL_S, allowed_updates=ALLOWED_UPDATES)
-            fetching = asyncio.create_task(bot(request, request_timeout=POLL_S + 10))
-            await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not fetching.done():
-                fetching.cancel()
-                break
-            try:
-                batch = fetching.result()
-            except TelegramAPIError as error:
-                pause = PAUSES_S[min(pauses, len(PAUSES_S) - 1)]
-                pauses += 1
-                log.warning("updates.not_fetched", reason=str(error), again_in=pause)
-                await asyncio.wait({stopping}, timeout=pause)
+class Polling:
+    """Fetches and handles updates; those of different chats side by side, those of one chat in order."""
+
+    def __init__(self, bot: Bot, updates: Updates, bus: Bus) -> None:
+        self._bot = bot
+        self._updates = updates
+        self._bus = bus
+        self._offset: int | None = None
+        #: From the oldest unconfirmed update on; a finished one stays until all before it are finished.
+        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._latest_of_chat: dict[Any, asyncio.Task[None]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll until ``stop`` is set; what was fetched by then is finished and confirmed."""
+        stopping = asyncio.create_task(stop.wait())
+        pauses = iter(PAUSES_S)
+        try:
+            while not stop.is_set():
+                fetching = asyncio.create_task(self._fetch(timeout=POLL_S))
+                await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not fetching.done():
+                    fetching.cancel()
+                    break
+                try:
+                    batch = fetching.result()
+                except TelegramAPIError as error:
+                    pause = next(pauses, PAUSES_S[-1])
+                    log.warning("updates.not_fetched", reason=str(error), again_in=pause)
+                    await asyncio.wait({stopping}, timeout=pause)
+                    continue
+                pauses = iter(PAUSES_S)
+                if not self._begin(batch) and batch:
+                    # Nothing in it can be confirmed: do not ask for the same again and again.
+                    await asyncio.wait({stopping}, timeout=PAUSES_S[0])
+                await self._settle(TURN_S)
+        finally:
+            stopping.cancel()
+        await self._settle(None)
+        await self._confirm()
+
+    async def _fetch(self, timeout: int, limit: int | None = None) -> list[Any]:
+        request = GetUpdates(
+            offset=self._offset, limit=limit, timeout=timeout, allowed_updates=ALLOWED_UPDATES
+        )
+        return await self._bot(request, request_timeout=timeout + 10)
+
+    def _begin(self, batch: list[Any]) -> bool:
+        """Begin to handle what is new; False if nothing in the batch has a number."""
+        numbered = [(raw["update_id"], raw) for raw in batch if _has_number(raw)]
+        if len(numbered) < len(batch):
+            log.error("updates.unnumbered", count=len(batch) - len(numbered))
+        for number, raw in sorted(numbered, key=lambda each: each[0]):
+            if number in self._under_way or (self._offset is not None and number < self._offset):
                 continue
-            pauses = 0
-            await _handle_batch(bot, updates, bus, batch)
-            if numbers := [number for raw in batch if (number := _update_id(raw)) is not None]:
-                offset = max(numbers) + 1
-            elif batch:
-                log.error("updates.unnumbered", count=len(batch))
-                await asyncio.wait({stopping}, timeout=PAUSES_S[-1])
-    finally:
-        stopping.cancel()
-    if offset is not None:
-        # Asking is what confirms; nothing of the answer is used.
-        try:
-            await bot(GetUpdates(offset=offset, limit=1, timeout=0), request_timeout=5)
-        except TelegramAPIError as error:
-            log.warning("updates.not_confirmed", reason=str(error))
+            chat = _chat(raw)
+            task = asyncio.create_task(self._handle_after(self._latest_of_chat.get(chat), number, raw))
+            self._under_way[number] = self._latest_of_chat[chat] = task
+        return bool(numbered)
 
+    async def _settle(self, timeout: float | None) -> None:
+        """Wait for what is under way, then move the offset past all that is finished."""
+        if self._under_way:
+            await asyncio.wait(self._under_way.values(), timeout=timeout)
+        for number in sorted(self._under_way):
+            if not self._under_way[number].done():
+                break
+            self._offset = number + 1
+            del self._under_way[number]
+        self._latest_of_chat = {chat: task for chat, task in self._latest_of_chat.items() if not task.done()}
 
-async def _handle_batch(bot: Bot, updates: Updates, bus: Bus, batch: list[Any]) -> None:
-    """Handle the updates of different chats side by side, those of one chat in their order."""
-    by_chat: dict[Any, list[Any]] = defaultdict(list)
-    for raw in batch:
-        by_chat[_chat(raw)].append(raw)
+    async def _confirm(self) -> None:
+        """Tell Telegram what is finished; asking is what confirms, nothing of the answer is used."""
+        if self._offset is not None:
+            try:
+                await self._fetch(timeout=0, limit=1)
+            except TelegramAPIError as error:
+                log.warning("updates.not_confirmed", reason=str(error))
 
-    async def one_chat(raws: list[Any]) -> None:
-        for raw in raws:
-            await _handle(bot, updates, bus, raw)
+    async def _handle_after(self, earlier: asyncio.Task[None] | None, number: int, raw: Any) -> None:
+        if earlier:
+            await asyncio.wait({earlier})
+        await self._handle(number, raw)
 
-    await asyncio.gather(*(one_chat(raws) for raws in by_chat.values()))
-
-
-async def _handle(bot: Bot, updates: Updates, bus: Bus, raw: Any) -> None:
-    """Handle one update; repeat it a few times while Telegram, or everything behind us, is away."""
-    for pause in (*PAUSES_S, None):
-        try:
-            answer = await updates.handle(raw)
-            if answer:
-                await answers.by_call(answer, bot, bus)
-        except PassingError as error:
-            if pause is None:
-                log.error("update.given_up", update_id=_update_id(raw), reason=str(error))
+    async def _handle(self, number: int, raw: Any) -> None:
+        """Handle one update; repeat it a few times while Telegram is away."""
+        for pause in (*PAUSES_S, None):
+            try:
+                answer = await self._updates.handle(raw)
+                if answer:
+                    await answers.by_call(answer, self._bot, self._bus)
+            except PassingError as error:
+                if pause is None:
+                    log.error("update.given_up", update_id=number, reason=str(error))
+                    return
+                await asyncio.sleep(pause)
+            except TelegramAPIError as error:
+                log.error("answer.refused", update_id=number, reason=str(error))
                 return
-            await asyncio.sleep(pause)
-        except TelegramAPIError as error:
-            log.error("answer.refused", update_id=_update_id(raw), reason=str(error))
-            return
-        else:
-            return
+            except Exception:
+                log.exception("answer.failed", update_id=number)
+                return
+            else:
+                return
 
 
-def _update_id(raw: Any) -> int | None:
-    number = raw.get("update_id") if isinstance(raw, dict) else None
-    return number if isinstance(number, int) else None
+def _has_number(raw: Any) -> bool:
+    return isinstance(raw, dict) and type(raw.get("update_id")) is int
 
 
 def _chat(raw: Any) -> Any:

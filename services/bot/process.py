@@ -15,7 +15,8 @@ from schema.errors import DatabaseUnavailable, PassingError
 from schema.signs import Language
 from services import telegram
 from services.app import App, open_app
-from services.bot import polling, webhook
+from services.bot import webhook
+from services.bot.polling import Polling
 from services.bot.updates import Updates
 from services.days import Clock, system_clock
 from services.publisher import Queue
@@ -65,7 +66,7 @@ async def _serve(app: App, stop: asyncio.Event) -> None:
     if not settings.webhook_url:
         await telegram.call(app.bot, DeleteWebhook())
         log.info("bot.ready", mode="polling")
-        await polling.poll(app.bot, updates, app.bus, stop)
+        await Polling(app.bot, updates, app.bus).run(stop)
         return
     assert settings.webhook_secret
     secret = settings.webhook_secret.get_secret_value()

@@ -1,0 +1,83 @@
+"""The command line, as operators and scripts use it."""
+
+import json
+
+import asyncpg
+import pytest
+
+from ops.sandbox import Sandbox
+from tests.acceptance.conftest import until_written
+from tests.processes import Processes
+from tests.queues import Queues
+
+
+async def test_status_tells_what_needs_a_person_and_exits_with_1(
+    processes: Processes, queues: Queues
+) -> None:
+    code, said = await processes.run("status")
+    assert code == 1
+    assert "no process has been started" in said
+    assert "0 of 12" in said
+
+
+async def test_status_is_well_when_all_is_well(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    await processes.workers()
+    await until_written(sql)
+    await queues.drained("ticks", "generation", "delivery")
+    code, said = await processes.run("status")
+    assert (code, "All is well." in said) == (0, True), said
+    code, said = await processes.run("status", "--json")
+    seen = json.loads(said)
+    assert code == 0
+    assert seen["alarms"] == []
+    assert [day["states"]["leo"] for day in seen["days"]] == ["written", "written"]
+    assert {queue["name"] for queue in seen["queues"]} >= {"views", "requests", "dead_letters"}
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (("generate", "--day", "tomorrow"), 2, "expected YYYY-MM-DD"),
+        (("generate", "--sign", "ophiuchus"), 2, "there are aries, taurus"),
+        (("worker", "--queues", "views,nonsense"), 2, "no queue nonsense; there are"),
+        (("no-such-command",), 2, "No such command"),
+        (("--help",), 0, "Exit codes"),
+        (("worker", "--help"), 0, "--queues"),
+        (("--version",), 0, "0.1.0"),
+    ],
+)
+async def test_wrong_usage_is_told_in_plain_words(
+    processes: Processes, command: tuple[str, ...], code: int, said: str
+) -> None:
+    ended, output = await processes.run(*command)
+    assert ended == code
+    assert said in output
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "value"),
+    [
+        ("bot", "BOT_TOKEN", ""),
+        ("worker", "OPENAI_API_KEY", ""),
+        ("scheduler", "RABBITMQ_URL", ""),
+        ("scheduler", "HOME_TIMEZONE", "Mars/Crater"),
+        ("migrate", "DATABASE_URL", "mysql://x"),
+        ("status", "DATABASE_URL", ""),
+    ],
+)
+async def test_a_wrong_setting_keeps_a_process_from_starting(
+    processes: Processes, command: str, setting: str, value: str
+) -> None:
+    code, said = await processes.run(command, environment={setting: value})
+    assert code == 78
+    assert said.startswith(setting)
+    assert "expected" in said
+
+
+async def test_a_token_that_telegram_does_not_know_is_told(processes: Processes) -> None:
+    code, said = await processes.run("bot", environment={"BOT_TOKEN": "42:WRONGWRONGWRONGWRONGWRONGWRONG"})
+    assert code == 78
+    assert "BOT_TOKEN is wrong" in said
+    assert "WRONGWRONG" not in said
