@@ -1,0 +1,211 @@
+"""``python -m ops.bench.steady``: updates at a constant rate, whether they are answered or not.
+
+A generator that waits for an answer before it asks again goes easy on a server just when that is slow. This
+one keeps to its schedule, and a latency begins when the update was due, not when it could be sent. Like
+Telegram it posts over 40 connections at most; an update that finds none free waits for one.
+
+Reads a plan as JSON from the standard input, and prints what happened as JSON.
+"""
+
+import asyncio
+import gc
+import re
+import sys
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+import orjson
+import uvloop
+
+from ops.bench.figures import percentile
+
+#: Telegram's default for ``max_connections`` of a webhook.
+CONNECTIONS = 40
+#: Seconds after the last update in which answers are still waited for.
+PATIENCE_S = 15.0
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to send, and what must come back.
+
+    Args:
+        url: Where to.
+        rate: Updates a second.
+        updates: Each as JSON, with what its answer must contain.
+        secret: The webhook's.
+    """
+
+    url: str
+    rate: float
+    updates: list[tuple[str, list[str]]]
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What became of the updates; times in milliseconds.
+
+    Args:
+        answered: Answered as they should be.
+        wrong: Answered otherwise.
+        unanswered: Not answered when patience ended; each counts as having taken until then.
+        p50_ms: The median latency.
+        p99_ms: The 99th percentile.
+        max_ms: The slowest.
+        late_ms: The 99th percentile of how late the generator itself began.
+        cpu: Share of one core that the generator took.
+    """
+
+    answered: int
+    wrong: int
+    unanswered: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    late_ms: float
+    cpu: float
+
+
+@dataclass(slots=True)
+class _Update:
+    request: bytes
+    expected: list[bytes]
+    due: float
+    began: float = 0.0
+    took: float | None = None
+    right: bool = False
+
+
+class _Connection(asyncio.Protocol):
+    """One connection with one update at a time on it."""
+
+    def __init__(self, generator: "Generator") -> None:
+        self._generator = generator
+        self._update: _Update | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self._received = b""
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._generator.lost(self)
+
+    def send(self, update: _Update) -> None:
+        self._update = update
+        self._received = b""
+        self._transport.write(update.request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        length = _LENGTH.search(head)
+        if length is None:
+            raise ValueError(f"an answer without a length: {head!r}")
+        if len(body) < int(length[1]) or self._update is None:
+            return
+        update, self._update = self._update, None
+        update.took = time.perf_counter() - update.due
+        update.right = head.startswith(b"HTTP/1.1 200") and all(part in body for part in update.expected)
+        self._generator.free(self)
+
+
+class Generator:
+    """Sends each update when it is due, or as soon after as a connection is free."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._free: list[_Connection] = []
+        self._waiting: deque[_Update] = deque()
+        self._left = len(plan.updates)
+        self._all_answered = asyncio.Event()
+
+    async def run(self) -> Steady:
+        """Send all of the plan and wait for the answers."""
+        loop = asyncio.get_running_loop()
+        address = urlsplit(self._plan.url)
+        assert address.hostname
+        assert address.port
+        for _ in range(CONNECTIONS):
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self), address.hostname, address.port
+            )
+            self._free.append(connection)
+        start = time.perf_counter() + 0.1
+        updates = [
+            _Update(
+                _request(address.path, address.netloc, self._plan.secret, body.encode()),
+                [part.encode() for part in expected],
+                start + number / self._plan.rate,
+            )
+            for number, (body, expected) in enumerate(self._plan.updates)
+        ]
+        gc.freeze()  # a collection of ours would look like a slow answer
+        cpu, now = time.process_time(), time.perf_counter()
+        for update in updates:
+            loop.call_later(update.due - now, self._begin, update)
+        try:
+            async with asyncio.timeout(updates[-1].due - now + PATIENCE_S):
+                await self._all_answered.wait()
+        except TimeoutError:
+            pass
+        end = time.perf_counter()
+        took = sorted(end - update.due if update.took is None else update.took for update in updates)
+        late = sorted(update.began - update.due for update in updates)
+        answered = [update for update in updates if update.took is not None]
+        return Steady(
+            answered=sum(update.right for update in answered),
+            wrong=sum(not update.right for update in answered),
+            unanswered=len(updates) - len(answered),
+            p50_ms=percentile(took, 50) * 1000,
+            p99_ms=percentile(took, 99) * 1000,
+            max_ms=took[-1] * 1000,
+            late_ms=percentile(late, 99) * 1000,
+            cpu=(time.process_time() - cpu) / (end - now),
+        )
+
+    def free(self, connection: _Connection) -> None:
+        """A connection has its answer; give it the update that has waited for longest."""
+        self._left -= 1
+        if not self._left:
+            self._all_answered.set()
+        if self._waiting:
+            connection.send(self._waiting.popleft())
+        else:
+            self._free.append(connection)
+
+    def lost(self, connection: _Connection) -> None:
+        """A connection was closed; if an update was on it, that stays unanswered."""
+        if connection in self._free:
+            self._free.remove(connection)
+
+    def _begin(self, update: _Update) -> None:
+        update.began = time.perf_counter()
+        if self._free:
+            self._free.pop().send(update)
+        else:
+            self._waiting.append(update)
+
+
+def _request(path: str, host: str, secret: str, body: bytes) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"X-Telegram-Bot-Api-Secret-Token: {secret}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _main() -> None:
+    plan = Plan(**orjson.loads(sys.stdin.buffer.read()))
+    print(orjson.dumps(asdict(await Generator(plan).run())).decode())
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

@@ -1,0 +1,110 @@
+"""``python -m ops.bench.yardsticks NAME``: the bots that ours is held against, each a process of its own.
+
+``empty`` is our own bot up to the door of its handler: the same process, web server, checks and dispatch, and
+then nothing. What ours takes on top is the price of an answer.
+
+``plain`` is what one writes first: aiogram's own webhook, a lock per sign, SQLAlchemy sessions, and a call to
+answer. It is given every advantage that does not change the design: uvloop, orjson, aiogram's models
+built lazily, no log of requests, the readers' signs known without a query, and the answer sent after
+the lock is free. What it lacks is not a matter of speed only: a view is lost or counted twice at a crash.
+"""
+
+import asyncio
+import sys
+from collections import defaultdict
+from datetime import datetime
+
+from aiogram import Dispatcher
+from aiogram.filters import Command
+from aiogram.types import Message
+from aiogram.webhook.aiohttp_server import SimpleRequestHandler, setup_application
+from aiohttp import web
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from actors import topology
+from ops import cli
+from ops.bench.stage import WEBHOOK_PATH, sign_of
+from schema.signs import Sign
+from schema.tables import horoscope_cache, horoscope_views
+from services.bot import handlers, process, updates, webhook
+from services.bot.answers import Answer
+from services.settings import Settings, split_listen
+from services.telegram import open_bot
+
+READY = "bot.ready"
+
+
+class _NothingToDo(handlers.Handlers):
+    """Our handlers, of which nothing is left of ``/today``."""
+
+    async def today(self, _: Message, asker: handlers.Asker) -> Answer | None:
+        """Nothing; ``asker`` is made, as for every handler."""
+        del asker
+        return None
+
+
+def run_empty() -> None:
+    """Our bot, with nothing in its handler."""
+    updates.Handlers = _NothingToDo  # type: ignore[attr-defined]
+    settings = cli.start("bot", "database_url", "rabbitmq_url", "bot_token")
+    cli.run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
+
+
+def run_plain() -> None:
+    """The plain design."""
+    settings = cli.start("bot", "database_url", "bot_token", "webhook_secret")
+    cli.run_until_stopped(lambda stop: _plain(settings, stop))
+
+
+async def _plain(settings: Settings, stop: asyncio.Event) -> None:
+    assert settings.database_url
+    assert settings.bot_token
+    assert settings.webhook_secret
+    url = settings.database_url.get_secret_value().replace("postgresql://", "postgresql+asyncpg://")
+    engine = create_async_engine(url, pool_size=20)
+    sessions = async_sessionmaker(engine, expire_on_commit=False)
+    locks: defaultdict[Sign, asyncio.Lock] = defaultdict(asyncio.Lock)
+    dispatcher = Dispatcher()
+
+    @dispatcher.message(Command("today"))
+    async def today(message: Message) -> None:
+        assert message.from_user
+        sign, day = sign_of(message.from_user.id), datetime.now(settings.home_timezone).date()
+        async with locks[sign], sessions() as session:
+            text = await session.scalar(
+                select(horoscope_cache.c.content).where(
+                    horoscope_cache.c.zodiac_sign == sign, horoscope_cache.c.horoscope_date == day
+                )
+            )
+            first = insert(horoscope_views).values(zodiac_sign=sign, view_date=day, view_count=1)
+            await session.execute(
+                first.on_conflict_do_update(
+                    constraint="uq_horoscope_views_sign_date",
+                    set_={"view_count": horoscope_views.c.view_count + 1},
+                )
+            )
+            await session.commit()
+        assert text
+        await message.answer(text)
+
+    async with open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url) as bot:
+        app = web.Application()
+        SimpleRequestHandler(
+            dispatcher,
+            bot,
+            handle_in_background=False,
+            secret_token=settings.webhook_secret.get_secret_value(),
+        ).register(app, path=WEBHOOK_PATH)
+        setup_application(app, dispatcher, bot=bot)
+        host, port = split_listen(settings.webhook_listen)
+        serving = asyncio.create_task(webhook.serve(app, host, port, stop))
+        await asyncio.sleep(0)  # it listens from here on
+        print(READY, flush=True)
+        await serving
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    {"empty": run_empty, "plain": run_plain}[sys.argv[1]]()
