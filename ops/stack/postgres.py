@@ -169,7 +169,9 @@ def _give(path: Path, *, like: Path) -> None:
 
 def _can(user: Sequence[str], *command: str) -> bool:
     """Whether a command succeeds for a user, given as options of setpriv(1)."""
-    done = subprocess.run(["setpriv", *user, "--", *command], cwd="/", capture_output=True, check=False)
+    # By way of a shell, as `leashed` does it: setpriv itself still runs what it starts with root's rights.
+    attempt = ["setpriv", *user, "--", "sh", "-c", 'exec "$0" "$@"', *command]
+    done = subprocess.run(attempt, cwd="/", capture_output=True, check=False)
     return done.returncode == 0
 
 
