@@ -100,7 +100,7 @@ class Stack:
             env |= {"BOT_TOKEN": SANDBOX_TOKEN, "TELEGRAM_API_URL": self._sandbox_url}
         if "OPENAI_API_KEY" in self._missing:
             env |= {
-                "OPENAI_API_KEY": "sandbox",
+                "OPENAI_API_KEY": "sk-the-sandbox-takes-any-key",
                 "OPENAI_BASE_URL": f"{self._sandbox_url}/v1",
                 "OPENAI_MODEL": "sandbox",
             }

@@ -148,7 +148,8 @@ class Postgres(Server):
         )
 
     def _reaches(self, user: Sequence[str]) -> bool:
-        return _can(user, "test", "-w", str(self._data.resolve()))
+        # The shell's own test goes by the rights that the user has in fact; the program's by access(2).
+        return _can(user, "sh", "-c", 'test -w "$0"', str(self._data.resolve()))
 
     def _move_out(self) -> None:
         # Unlike /tmp, /var/tmp outlives a restart of the machine.
