@@ -56,7 +56,8 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
+            # As nohup(1) wants it; an ignored SIGINT is only a shell's way to start things in the background.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._interrupted)
         self._run.note("make up", os.getpid())
         beginning = self._spawn(bring_up)
