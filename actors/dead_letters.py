@@ -1,6 +1,5 @@
 """What finally failed is kept, with the whole truth about it."""
 
-import json
 import os
 import socket
 import traceback
@@ -46,7 +45,7 @@ class DeadLetters:
             NotPublished: RabbitMQ did not confirm the dead letter; the message must not be acknowledged.
         """
         reason = self.describe(error)
-        death = {"at": now(), "cause": cause, "reason": reason, "release": RELEASE, "host": HOST}
+        death = {"at": _now(), "cause": cause, "reason": reason, "release": RELEASE, "host": HOST}
         letter = message.copy(options={"traceback": self.trace(error), "death": death})
         headers = {"cause": cause, "reason": reason[:500], "queue": message.queue_name}
         self._broker.publish(DEAD_LETTERS, letter.encode(), headers)
@@ -89,15 +88,6 @@ class DeadLetters:
         }
 
 
-def now() -> str:
+def _now() -> str:
     """The time in UTC, as ISO 8601."""
     return datetime.now(UTC).isoformat()
-
-
-def read(body: bytes) -> dict[str, Any] | None:
-    """A dead letter's message as it was encoded; None for bytes that are no message."""
-    try:
-        letter = json.loads(body)
-    except ValueError:
-        return None
-    return letter if isinstance(letter, dict) else None

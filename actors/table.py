@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 from schema.messages import Message, actor_name
 from services.settings import Settings
@@ -73,7 +72,3 @@ class Actor:
     def name(self) -> str:
         """The actor's name on the wire."""
         return actor_name(self.queue, self.message)
-
-
-#: What the machinery around the handlers hands to them; only the handlers look inside.
-Context = Any

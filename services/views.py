@@ -31,7 +31,6 @@ _COUNT = text("""
     ON CONFLICT ON CONSTRAINT uq_horoscope_views_sign_date
     DO UPDATE SET view_count = horoscope_views.view_count + excluded.view_count
 """)
-_TODAY = text("SELECT COALESCE(sum(view_count), 0) FROM horoscope_views WHERE view_date = :day")
 _PRUNE = text("DELETE FROM view_receipts WHERE view_date < :before")
 
 
@@ -55,11 +54,6 @@ class Views:
                     "days": [event.day for event in events],
                 },
             )
-
-    async def total(self, day: date) -> int:
-        """Views of all signs on a day of the readers."""
-        async with self._database.transaction() as connection:
-            return int((await connection.execute(_TODAY, {"day": day})).scalar_one())
 
     async def prune(self, today: date) -> None:
         """Throw away receipts that no copy of a message can ask for any more."""
