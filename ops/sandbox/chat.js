@@ -540,6 +540,8 @@ $("menu").addEventListener("mousedown", (event) => event.preventDefault());
 // The panel of faults
 
 const HARMLESS = "harmless";
+// What a switch was set to, by its kind, until the server has been heard to agree.
+const wanted = new Map();
 
 function switchNode(words, on, count, change, className = "") {
   const box = make("input");
@@ -559,14 +561,18 @@ function faultSwitches(place, prefix, kinds, faults, base, where) {
     const used = mine.reduce((sum, fault) => sum + fault.used, 0);
     const left = mine.some((fault) => fault.times) ? ` / ${mine.reduce((sum, fault) => sum + (fault.times ?? 0), 0)}` : "";
     const signs = mine.filter((fault) => fault.sign).map((fault) => SIGN_NAMES[state.language][SIGNS.indexOf(fault.sign)]).join(", ");
-    return switchNode([words[0], signs || words[1]], mine.length > 0, mine.length ? `${used}${left}` : "", async (on) => {
+    const key = base + kind;
+    return switchNode([words[0], signs || words[1]], wanted.get(key) ?? mine.length > 0, mine.length ? `${used}${left}` : "", async (on) => {
+      wanted.set(key, on);
       if (on) {
         const times = Number($("times").value) || null;
         await attempt(request("POST", base, { kind, times, ...where(kind) }));
       } else {
         await Promise.all(mine.map((fault) => attempt(request("DELETE", `${base}/${fault.id}`))));
       }
-      refreshFaults();
+      await loadFaults().catch(() => {});
+      wanted.delete(key);
+      showPanel();
     });
   });
   keepFocus(place, nodes);
@@ -611,10 +617,20 @@ function showPanel() {
   facts($("model-facts"), [[t("texts"), model.calls], [t("went_wrong"), wrong], [t("in_flight"), model.in_flight], [t("max_in_flight"), model.max_in_flight]]);
 }
 
+let asked = 0;
+let answered = 0;
+
+// An answer that was overtaken by a later one is old news.
+async function loadFaults() {
+  const number = ++asked;
+  const news = await Promise.all([request("GET", "/sandbox/telegram"), request("GET", "/sandbox/model")]);
+  if (number < answered) return;
+  answered = number;
+  [state.telegram, state.model] = news;
+}
+
 const refreshFaults = calmly(async () => {
-  try {
-    [state.telegram, state.model] = await Promise.all([request("GET", "/sandbox/telegram"), request("GET", "/sandbox/model")]);
-  } catch { return; }
+  try { await loadFaults(); } catch { return; }
   showPanel();
   showStatus();
 }, 150);

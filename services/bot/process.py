@@ -73,13 +73,10 @@ async def _serve(app: App, stop: asyncio.Event) -> None:
     path = urlsplit(settings.webhook_url).path or "/"
     web_app = webhook.application(updates, app.bus, path, secret)
     host, port = split_listen(settings.webhook_listen)
-    serving = asyncio.create_task(webhook.serve(web_app, host, port, stop))
-    try:
+    async with webhook.listening(web_app, host, port):
         await webhook.announce(app.bot, settings.webhook_url, secret)
         log.info("bot.ready", mode="webhook", listen=settings.webhook_listen)
-        await serving
-    finally:
-        serving.cancel()
+        await stop.wait()
 
 
 async def _introduce(bot: Bot, stop: asyncio.Event) -> None:

@@ -1,7 +1,8 @@
 """Receiving updates by webhook: an update is confirmed, and often answered, by the response itself."""
 
-import asyncio
 import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import orjson
 import structlog
@@ -58,8 +59,9 @@ def application(updates: Updates, bus: Bus, path: str, secret: str) -> web.Appli
     return app
 
 
-async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set, then finish the requests under way.
+@asynccontextmanager
+async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    """Serve while the block runs, then finish the requests under way.
 
     Raises:
         OSError: The address cannot be listened on.
@@ -68,7 +70,7 @@ async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        await stop.wait()
+        yield
     finally:
         await runner.cleanup()
 

@@ -122,7 +122,7 @@ async def test_the_scheduler_ticks_as_it_starts_and_the_command_line_orders_by_h
 ) -> None:
     scheduler = await processes.start("scheduler")
     await scheduler.said("scheduler.ready")
-    assert queues.count("ticks") == 1
+    assert queues.count("ticks") >= 1  # one more if it starts on a fifth minute
     assert await scheduler.stop() == 0
 
     code, said = await processes.run("generate", "--day", "2026-12-31", "--sign", "leo")

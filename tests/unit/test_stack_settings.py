@@ -36,7 +36,7 @@ def test_the_sandbox_stands_in_for_telegram_alone() -> None:
 def test_the_sandbox_stands_in_for_the_model_alone() -> None:
     assert env(BOT) == {
         "LOG_FORMAT": "console",
-        "OPENAI_API_KEY": "sandbox",
+        "OPENAI_API_KEY": "sk-the-sandbox-takes-any-key",
         "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
         "OPENAI_MODEL": "sandbox",
     }
