@@ -617,15 +617,15 @@ function showPanel() {
   facts($("model-facts"), [[t("texts"), model.calls], [t("went_wrong"), wrong], [t("in_flight"), model.in_flight], [t("max_in_flight"), model.max_in_flight]]);
 }
 
-let asked = 0;
-let answered = 0;
+let newsAsked = 0;
+let newsShown = 0;
 
 // An answer that was overtaken by a later one is old news.
 async function loadFaults() {
-  const number = ++asked;
+  const number = ++newsAsked;
   const news = await Promise.all([request("GET", "/sandbox/telegram"), request("GET", "/sandbox/model")]);
-  if (number < answered) return;
-  answered = number;
+  if (number < newsShown) return;
+  newsShown = number;
   [state.telegram, state.model] = news;
 }
 
