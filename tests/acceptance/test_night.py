@@ -43,6 +43,10 @@ async def test_at_midnight_old_texts_go_and_missing_ones_are_written_one_at_a_ti
     await until_sql(sql, WRITTEN, 12, TODAY)
     await until_sql(sql, WRITTEN, 12, TOMORROW)
     await queues.drained("ticks", "generation", "delivery")
+    # A night with nothing to write deletes all the same.
+    await put_text(sql, "pisces", date(2026, 11, 20))
+    queues.publish(MidnightTick())
+    await until_sql(sql, WRITTEN, 0, date(2026, 11, 20))
     days = await sql.fetch("SELECT DISTINCT horoscope_date FROM horoscope_cache ORDER BY 1")
     # At 21:00 UTC on the 21st somebody at UTC-12 still lives in the 21st, and nobody in the 20th.
     assert [row[0] for row in days] == [date(2026, 11, 21), TODAY, TOMORROW]

@@ -186,6 +186,7 @@ async def test_a_repeated_update_is_the_same_request(
     await sandbox.telegram.repeat(update)
     await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
     await sandbox.telegram.repeat(update)
+    await sandbox.telegram.wait_until_delivered()
     await until_views(sql, 1)
     await bot.stop()
     await queues.drained("requests", "delivery", "views")
