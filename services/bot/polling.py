@@ -93,7 +93,7 @@ class Polling:
         if len(numbered) < len(batch):
             log.error("updates.unnumbered", count=len(batch) - len(numbered))
         for number, raw in sorted(numbered, key=lambda each: each[0]):
-            if number in self._under_way or (self._offset is not None and number < self._offset):
+            if number in self._under_way:
                 continue
             chat = _chat(raw)
             task = asyncio.create_task(self._handle_after(self._latest_of_chat.get(chat), number, raw))
