@@ -24,7 +24,7 @@ def _rebuild(cls: type[BaseModel], /, **options: Any) -> bool | None:
         _names.update(namespace)
         cls.__pydantic_parent_namespace__ = _names
         return None
-    if cls.__module__.startswith("aiogram.methods."):
+    if any(base.__module__.startswith("aiogram.methods.") for base in cls.__mro__):
         cls.__pydantic_parent_namespace__ = _names
     # One frame more stands between pydantic and the caller whose names it looks up.
     options["_parent_namespace_depth"] = options.get("_parent_namespace_depth", 2) + 1

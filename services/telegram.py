@@ -15,8 +15,8 @@ from aiogram.exceptions import (
     TelegramRetryAfter,
     TelegramServerError,
 )
-from aiogram.methods import EditMessageText, SendMessage, SetWebhook, TelegramMethod
-from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, Message, MessageEntity
+from aiogram.methods import EditMessageText, GetMe, SendMessage, SetWebhook, TelegramMethod
+from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
 
 from schema.errors import ReaderGone, TelegramUnavailable
 from services.replies import Reply
@@ -72,6 +72,24 @@ async def call(bot: Bot, method: TelegramMethod[_T]) -> _T:
             raise TelegramUnavailable(f"Telegram did not answer {method.__api_method__}: {error}") from error
 
 
+class _Send(SendMessage):
+    """Of the answer only the message's id is looked at, so it need not be built into models."""
+
+    __returning__ = Any
+
+
+class _Edit(EditMessageText):
+    """Of the answer nothing is looked at."""
+
+    __returning__ = Any
+
+
+class WhoAmI(GetMe):
+    """``getMe`` with the answer as it came."""
+
+    __returning__ = Any
+
+
 def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMethod[Any]:
     """The call that shows a reply, in the place of a message or as a new one."""
     entities = [MessageEntity(type="bold", offset=0, length=reply.bold)] if reply.bold else None
@@ -84,10 +102,10 @@ def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMetho
             ]
         )
     if message_id is None:
-        return SendMessage(
+        return _Send(
             chat_id=chat_id, text=reply.text, entities=entities, reply_markup=keyboard, parse_mode=None
         )
-    return EditMessageText(
+    return _Edit(
         chat_id=chat_id,
         message_id=message_id,
         text=reply.text,
@@ -133,8 +151,10 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply) -> 
         else:
             return message_id
     sent = await call(bot, showing(chat_id, None, reply))
-    assert isinstance(sent, Message)
-    return sent.message_id
+    try:
+        return int(sent["message_id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TelegramUnavailable(f"Telegram did not name the message it sent: {sent!r}") from error
 
 
 def set_webhook(url: str, secret: str, allowed_updates: list[str]) -> SetWebhook:

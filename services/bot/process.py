@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import structlog
 from aiogram import Bot
-from aiogram.exceptions import TelegramAPIError, TelegramUnauthorizedError
-from aiogram.methods import DeleteWebhook, GetMe, SetMyCommands, SetMyShortDescription
+from aiogram.exceptions import TelegramAPIError, TelegramNotFound, TelegramUnauthorizedError
+from aiogram.methods import DeleteWebhook, SetMyCommands, SetMyShortDescription
 from aiogram.types import BotCommand
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -64,7 +64,10 @@ async def run(
 async def _serve(app: App, stop: asyncio.Event) -> None:
     settings, updates = app.settings, Updates(app)
     if not settings.webhook_url:
-        await telegram.call(app.bot, DeleteWebhook())
+        try:
+            await telegram.call(app.bot, DeleteWebhook())
+        except (TelegramAPIError, PassingError) as error:  # polling itself will tell if there is one
+            log.warning("telegram.webhook_not_deleted", reason=str(error))
         log.info("bot.ready", mode="polling")
         await Polling(app.bot, updates, app.bus).run(stop)
         return
@@ -87,8 +90,8 @@ async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
     """
     while not stop.is_set():
         try:
-            me = await telegram.call(bot, GetMe())
-        except TelegramUnauthorizedError:
+            me = await telegram.call(bot, telegram.WhoAmI())
+        except (TelegramUnauthorizedError, TelegramNotFound):
             raise WrongSettings(
                 "BOT_TOKEN is wrong: Telegram does not know it; ask @BotFather for the token"
             ) from None
@@ -96,7 +99,7 @@ async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
             log.warning("telegram.unreachable", reason=str(error))
             await asyncio.wait({asyncio.create_task(stop.wait())}, timeout=5)
         else:
-            log.info("telegram.reached", username=me.username)
+            log.info("telegram.reached", username=me.get("username"))
             break
     try:
         for language in Language:
