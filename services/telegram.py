@@ -84,6 +84,11 @@ class _Edit(EditMessageText):
     __returning__ = Any
 
 
+# Under their parents' types: mypy knows the parents' optional arguments.
+_send: type[SendMessage] = _Send
+_edit: type[EditMessageText] = _Edit
+
+
 class WhoAmI(GetMe):
     """``getMe`` with the answer as it came."""
 
@@ -102,10 +107,10 @@ def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMetho
             ]
         )
     if message_id is None:
-        return _Send(
+        return _send(
             chat_id=chat_id, text=reply.text, entities=entities, reply_markup=keyboard, parse_mode=None
         )
-    return _Edit(
+    return _edit(
         chat_id=chat_id,
         message_id=message_id,
         text=reply.text,

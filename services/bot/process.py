@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -90,7 +91,7 @@ async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
     """
     while not stop.is_set():
         try:
-            me = await telegram.call(bot, telegram.WhoAmI())
+            me: Any = await telegram.call(bot, telegram.WhoAmI())
         except (TelegramUnauthorizedError, TelegramNotFound):
             raise WrongSettings(
                 "BOT_TOKEN is wrong: Telegram does not know it; ask @BotFather for the token"
