@@ -75,13 +75,13 @@ async def call(bot: Bot, method: TelegramMethod[_T]) -> _T:
 class _Send(SendMessage):
     """Of the answer only the message's id is looked at, so it need not be built into models."""
 
-    __returning__ = Any
+    __returning__: Any = Any  # type: ignore[misc]
 
 
 class _Edit(EditMessageText):
     """Of the answer nothing is looked at."""
 
-    __returning__ = Any
+    __returning__: Any = Any  # type: ignore[misc]
 
 
 # Under their parents' types: mypy knows the parents' optional arguments.
@@ -92,7 +92,7 @@ _edit: type[EditMessageText] = _Edit
 class WhoAmI(GetMe):
     """``getMe`` with the answer as it came."""
 
-    __returning__ = Any
+    __returning__: Any = Any  # type: ignore[misc]
 
 
 def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMethod[Any]:
