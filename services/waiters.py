@@ -13,8 +13,9 @@ from services.database import Database
 
 #: Seconds for which whoever claimed waiters may answer them before somebody else does.
 CLAIM_S = 60
-#: A waiter without a progress message after this many seconds: whoever meant to send one is gone.
-UNNAMED_S = 60
+#: A waiter without a progress message after this many seconds: whoever meant to send one is gone. Longer than
+#: a bot goes on trying to send it.
+UNNAMED_S = 300
 #: Seconds after which the reconcile tick looks at a waiter that nobody answered.
 OVERDUE_S = 90
 #: Seconds after which a waiter is told that it did not work, whatever may still be tried.
