@@ -7,7 +7,8 @@ HoroscopeError
 │   ├── LeaseHeld
 │   ├── LeaseLost
 │   ├── TelegramUnavailable with `retry_after` when Telegram named a time
-│   ├── DatabaseUnavailable
+│   ├── UpdateUnfinished
+    │   ├── DatabaseUnavailable
 │   └── NotPublished
 └── PermanentError          another try would fail the same way: straight to the dead letters
     ├── ModelRefused
@@ -59,6 +60,10 @@ class LeaseLost(PassingError):
 
 class TelegramUnavailable(PassingError):
     """Telegram did not carry out a call that it may carry out later."""
+
+
+class UpdateUnfinished(PassingError):
+    """An answer is owed and on record, but not yet on its way; the update must be handled again."""
 
 
 class DatabaseUnavailable(PassingError):

@@ -12,7 +12,7 @@ from aiogram.filters import Command, CommandObject, CommandStart
 from aiogram.methods import AnswerCallbackQuery
 from aiogram.types import CallbackQuery, ChatMemberUpdated, InaccessibleMessage, Message
 
-from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable
+from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable, UpdateUnfinished
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
 from services import replies, telegram
@@ -218,6 +218,9 @@ class Handlers:
         except ReaderGone:
             await self._waiters.settle([asker.request_id])
             return
+        except DatabaseUnavailable as error:
+            # To apologise now would be an answer, and the one that is on record would follow it.
+            raise UpdateUnfinished(f"the progress message is not on record: {error}") from error
         await self._bus.publish(
             HoroscopeRequested(asker.request_id, waiter.sign, waiter.day, answered=False, at=now)
         )

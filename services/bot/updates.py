@@ -10,7 +10,7 @@ from aiogram.exceptions import TelegramBadRequest
 from aiogram.types import CallbackQuery, Message, TelegramObject, Update
 from pydantic import ValidationError
 
-from schema.errors import PassingError, TelegramUnavailable
+from schema.errors import PassingError, TelegramUnavailable, UpdateUnfinished
 from services import replies
 from services.app import App
 from services.bot.answers import Answer
@@ -56,7 +56,7 @@ class Updates:
             The answer, if one is to be given.
 
         Raises:
-            TelegramUnavailable: The update must be handled again.
+            TelegramUnavailable, UpdateUnfinished: The update must be handled again.
         """
         try:
             update = Update.model_validate(raw, context={"bot": self._bot})
@@ -71,7 +71,7 @@ class Updates:
             answer = await self._dispatcher.feed_update(
                 self._bot, update, request_id=request_id(self._bot.id, update.update_id)
             )
-        except TelegramUnavailable:
+        except (TelegramUnavailable, UpdateUnfinished):
             raise
         except PassingError as error:
             log.warning("update.failed", update_id=update.update_id, reason=str(error))
