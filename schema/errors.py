@@ -8,7 +8,7 @@ HoroscopeError
 │   ├── LeaseLost
 │   ├── TelegramUnavailable with `retry_after` when Telegram named a time
 │   ├── UpdateUnfinished
-    │   ├── DatabaseUnavailable
+│   ├── DatabaseUnavailable
 │   └── NotPublished
 └── PermanentError          another try would fail the same way: straight to the dead letters
     ├── ModelRefused
