@@ -1,0 +1,290 @@
+"""What describes the service beside the code, held against the code: Docker Compose, settings, documents."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from ruamel.yaml import YAML
+
+from actors import TABLE
+from actors.worker import GRACE_MS
+from ops.cli import main
+from schema.messages import DEAD_LETTERS, HoroscopeRequested
+from schema.signs import Sign
+from services.settings import Settings
+from services.status import DayStatus, QueueStatus, judge
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+SETTINGS = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+
+
+def shown(default: Any) -> str:
+    """A default as a person writes it in ``.env``."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return default.key if isinstance(default, ZoneInfo) else str(default or "")
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load(COMPOSE)["services"]
+    return found
+
+
+@pytest.fixture
+def processes(services: dict[str, Any]) -> dict[str, Any]:
+    """The services that run our own image."""
+    return {name: service for name, service in services.items() if "build" in service}
+
+
+# docker-compose.yml and the image
+
+
+def test_the_compose_file_fits_the_compose_specification() -> None:
+    schema = ("--builtin-schema", "vendor.compose-spec")
+    checked = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", *schema, COMPOSE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_compose_runs_commands_that_exist(processes: dict[str, Any]) -> None:
+    assert {name: service["command"] for name, service in processes.items()} == {
+        name: [name] for name in ("migrate", "bot", "worker", "scheduler")
+    }
+    assert processes.keys() <= main.commands.keys()
+
+
+def test_compose_sets_only_settings_that_exist_to_values_that_they_may_have(
+    processes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def filled_in(variable: re.Match[str]) -> str:
+        return variable["default"] or "a-password"
+
+    for service in processes.values():
+        assert service["environment"].keys() <= SETTINGS.keys()
+        for name, value in service["environment"].items():
+            filled = re.sub(r"\$\{\w+:(?:-(?P<default>[^}]*)|\?[^}]*)\}", filled_in, value)
+            monkeypatch.setenv(name, filled)
+        assert Settings.read("database_url", "rabbitmq_url").log_format == "json"
+
+
+def test_the_processes_wait_for_the_migration_and_the_migration_for_the_database(
+    processes: dict[str, Any],
+) -> None:
+    assert processes["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for name in processes.keys() - {"migrate"}:
+        needed = {server: each["condition"] for server, each in processes[name]["depends_on"].items()}
+        assert needed == {
+            "migrate": "service_completed_successfully",
+            "postgres": "service_healthy",
+            "rabbitmq": "service_healthy",
+        }
+
+
+def test_the_processes_may_do_little(processes: dict[str, Any]) -> None:
+    for service in processes.values():
+        assert service["read_only"]
+        assert service["init"]
+        assert service["cap_drop"] == ["ALL"]
+        assert "user" not in service, "the image's own user is not root"
+
+
+def test_everything_is_bounded_and_comes_back(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+        assert service["deploy"]["resources"]["limits"]["memory"]
+        assert name == "migrate" or "healthcheck" in service
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_nothing_listens_beyond_this_machine(services: dict[str, Any]) -> None:
+    for service in services.values():
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:")
+
+
+def test_a_stopping_worker_is_given_its_grace(processes: dict[str, Any]) -> None:
+    grace = processes["worker"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) > GRACE_MS / 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "connections"), [("bot", 1), ("scheduler", 1), ("worker", 1 + len({a.queue for a in TABLE}))]
+)
+def test_a_process_is_healthy_while_it_holds_its_connections(
+    processes: dict[str, Any], tmp_path: Path, name: str, connections: int
+) -> None:
+    _, *program, file = processes[name]["healthcheck"]["test"]
+    assert file == "/proc/net/tcp"
+
+    def healthy(established: int) -> bool:
+        port = f"{5672:04X}"
+        other = "  9: 0100007F:9C40 0100007F:1538 01 00000000:00000000"  # PostgreSQL
+        closing = f"  8: 0100007F:9C41 0100007F:{port} 08 00000000:00000000"
+        ours = [f"  {n}: 0100007F:9C4{n} 0100007F:{port} 01 00000000:00000000" for n in range(established)]
+        sockets = tmp_path / "tcp"
+        sockets.write_text("\n".join(["  sl  local_address rem_address   st", other, closing, *ours, ""]))
+        command = [part.replace("$$", "$") for part in program]
+        return subprocess.run([*command, sockets], check=False).returncode == 0
+
+    assert healthy(connections)
+    assert not healthy(connections - 1)
+
+
+def test_the_image_takes_packages_by_their_hashes_and_does_not_run_as_root() -> None:
+    dockerfile = (ROOT / "ops" / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = [line for line in dockerfile.splitlines() if re.search(r"pip .*install", line)]
+    assert any("-r requirements.lock" in line for line in installs)
+    for line in installs:
+        assert "--require-hashes" in line or "--no-deps --no-index" in line
+    last_stage = dockerfile.rpartition("\nFROM ")[2]
+    assert re.findall(r"^USER (.*)$", last_stage, re.MULTILINE) == ["10001:10001"]
+
+
+def test_the_image_is_given_its_packages_and_never_a_secret() -> None:
+    _, everything, *kept, caches = (ROOT / ".dockerignore").read_text().splitlines()
+    assert (everything, caches) == ("*", "**/__pycache__/")
+    folders = {line.strip("!/") for line in kept if line.endswith("/")}
+    assert folders == {"actors", "migrations", "ops", "schema", "services"}
+    files = {line.strip("!") for line in kept if not line.endswith("/")}
+    assert files == {"LICENSE", "README.md", "pyproject.toml", "requirements.lock", "requirements-dev.lock"}
+
+
+# .env.example
+
+
+def test_the_example_lists_every_setting_with_a_comment_and_its_default() -> None:
+    listed = {}
+    for block in (ROOT / ".env.example").read_text().split("\n\n")[1:]:
+        comment, *lines = block.strip().splitlines()
+        assert re.match(r"# [A-Za-z].*\.$", comment), block
+        for line in lines:
+            hidden, name, value = re.fullmatch(r"(# )?([A-Z_]+)=(.*)", line).groups()  # type: ignore[union-attr]
+            assert name not in listed
+            assert hidden or not value, f"{name} is neither a default nor empty"
+            listed[name] = value
+    of_compose = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE.read_text())) - SETTINGS.keys()
+    assert listed.keys() == SETTINGS.keys() | of_compose
+    for name, default in SETTINGS.items():
+        if default is not None:
+            assert listed[name] == shown(default)
+
+
+# README.md
+
+
+def rows(document: str, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    text = (ROOT / document).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def test_the_readme_names_every_setting_with_its_default() -> None:
+    def told(default: Any) -> str:
+        if default is None:
+            return "—"
+        return f"`{shown(default)}`" if default != "" else "empty"
+
+    found = {name.strip("`"): default for name, default, _ in rows("README.md", "Settings")}
+    assert found == {name: told(default) for name, default in SETTINGS.items()}
+
+
+def test_the_readme_names_every_command() -> None:
+    found = [command.strip("`") for command, _ in rows("README.md", "Commands")]
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert sorted(found) == sorted(
+        [
+            *(f"horoscope {name}" for name in main.commands),
+            *(f"make {name}" for name in targets if name != "help"),
+        ]
+    )
+
+
+def test_the_readme_names_only_options_that_exist() -> None:
+    for command, described in rows("README.md", "Commands"):
+        name = command.strip("`").removeprefix("horoscope ")
+        options = (
+            {text for each in main.commands[name].params for text in each.opts}
+            if name in main.commands
+            else {}
+        )
+        for option in re.findall(r"`(--[a-z]+)", described):
+            assert option in options, f"horoscope {name} {option}"
+
+
+def test_the_readme_tells_the_table_of_actors() -> None:
+    found = [
+        (
+            message.partition(",")[0].strip("`"),
+            handler.partition("`:")[0].strip("`"),
+            queue.strip("`"),
+            ladder,
+        )
+        for message, handler, queue, ladder in rows("README.md", "How it is built")
+    ]
+    assert found == [
+        (actor.message.__name__, actor.handler.__name__, actor.queue, actor.ladder.value) for actor in TABLE
+    ]
+    assert sum(name == HoroscopeRequested.__name__ for name, *_ in found) == 2
+
+
+def test_the_readme_names_every_dependency_with_a_licence() -> None:
+    project = (ROOT / "pyproject.toml").read_text().partition("dependencies = [")[2].partition("\n]")[0]
+    named = [name for _, names in rows("README.md", "Licence") for name in names.split(", ")]
+    assert sorted(named) == sorted(re.findall(r'^    "([a-z-]+)', project, re.MULTILINE))
+
+
+# ops/RUNBOOK.md
+
+RUNBOOK = (ROOT / "ops" / "RUNBOOK.md").read_text()
+
+
+def test_the_runbook_answers_every_alarm() -> None:
+    today = DayStatus(date(2026, 11, 22), {sign.value: "given_up" for sign in Sign}, {})
+    counts = SimpleNamespace(views=0, waiters=3, overdue=3, parked=4, readers=5)
+    queues = [QueueStatus(DEAD_LETTERS, 2, 0), QueueStatus("views", 0, 0)]
+    alarms = {*judge([today], counts, queues).alarms, *judge([today], counts, []).alarms}
+    assert len(alarms) == 7
+    headings = re.findall(r"^\*\*`(.+)`\*\*$", RUNBOOK, re.MULTILINE)
+    patterns = [re.sub(r"…|DAY|SIGNS", ".+", re.escape(heading)) for heading in headings]
+    for alarm in alarms:
+        assert any(re.fullmatch(pattern, alarm) for pattern in patterns), alarm
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, alarm) for alarm in alarms), pattern
+
+
+def _logged() -> Iterator[tuple[str, str]]:
+    """Every event that the code logs, with its level."""
+    for floor in ("actors", "services"):
+        for module in (ROOT / floor).rglob("*.py"):
+            for node in ast.walk(ast.parse(module.read_text())):
+                match node:
+                    case ast.Call(
+                        func=ast.Attribute(value=ast.Name(id="log"), attr=level),
+                        args=[ast.Constant(value=str(event)), *_],
+                    ):
+                        yield event, level
+
+
+def test_the_runbook_explains_the_events_of_the_logs() -> None:
+    section = RUNBOOK.partition("\n## What the logs say\n")[2].partition("\n## ")[0]
+    tables = "\n".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
+    course = section.partition("\n### The course of a day\n")[2]
+    explained = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", tables + course))
+    logged = dict(_logged())
+    assert explained == logged.keys()
