@@ -23,6 +23,8 @@ from actors.table import Actor
 from schema.errors import HoroscopeError, InvalidMessage
 from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, VIEWS, ReconcileTick
 from services.app import App, open_app
+from services.bus import UNPARK_S
+from services.chores import chores
 from services.days import Clock, system_clock
 from services.settings import Settings
 from services.workshop import Workshop, open_workshop
@@ -63,6 +65,7 @@ async def run(
     async with (
         open_app(settings, queues, process="worker", clock=clock) as app,
         open_workshop(app) as workshop,
+        chores({app.bus.send_parked: UNPARK_S}),
     ):
         broker = make_broker(app, workshop)
         worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)

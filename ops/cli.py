@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -23,7 +23,7 @@ from schema.signs import Sign
 from services import status as statuses
 from services.bus import envelope
 from services.database import Database
-from services.days import day_in, system_clock
+from services.days import day_in, first_day_alive, system_clock
 from services.logs import Mask, configure
 from services.publisher import Publisher
 from services.settings import Settings, WrongSettings
@@ -33,8 +33,12 @@ EXIT_NEEDS_A_PERSON = 1
 EXIT_UNAVAILABLE = 69
 EXIT_WRONG_SETTINGS = 78
 
+#: `generate` orders texts this many days ahead at the most: nobody can ask for more.
+FURTHEST_DAYS = 31
+
 EPILOG = """
-Settings come from the environment and the file .env; see README.md.
+Settings come from the environment and the file .env. The repository's
+README.md names each; ops/RUNBOOK.md says what to do about an alarm.
 
 \b
 Exit codes: 0 all is well; 1 something needs a person; 2 wrong usage;
@@ -110,7 +114,8 @@ def generate(day: str | None, sign: str | None) -> None:
     """Order what is missing of a day to be written now. A text that exists stays as it is."""
     with _told():
         settings = Settings.read("rabbitmq_url")
-        which = _day(day) if day else day_in(settings.home_timezone, system_clock())
+        now = system_clock()
+        which = _day(day, now) if day else day_in(settings.home_timezone, now)
         order = GenerateHoroscope(_sign(sign), which) if sign else GenerateDay(which)
         assert settings.rabbitmq_url
         url = settings.rabbitmq_url.get_secret_value()
@@ -223,13 +228,19 @@ def _told() -> Iterator[None]:
         sys.exit(EXIT_NEEDS_A_PERSON)
 
 
-def _day(text: str) -> date:
+def _day(text: str, now: datetime) -> date:
+    first, last = first_day_alive(now), first_day_alive(now) + timedelta(days=FURTHEST_DAYS)
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no day; expected YYYY-MM-DD, such as 2026-11-22", param_hint="--day"
+            f"{text!r} is no day; expected YYYY-MM-DD, such as {first}", param_hint="--day"
         ) from None
+    if not first <= day <= last:
+        raise click.BadParameter(
+            f"nobody lives in {day} now or soon; expected {first} to {last}", param_hint="--day"
+        )
+    return day
 
 
 def _sign(text: str) -> Sign:

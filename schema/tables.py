@@ -19,6 +19,9 @@ from sqlalchemy import (
     text,
 )
 
+#: The newest migration: what this release needs at the least.
+REVISION = "0001"
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

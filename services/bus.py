@@ -26,6 +26,9 @@ _UNPARK = text("""
 
 _UNPARK_AT_ONCE = 200
 
+#: Seconds between two tries to send what is parked.
+UNPARK_S = 5
+
 #: Messages held in memory while RabbitMQ and PostgreSQL are both away.
 HELD_AT_MOST = 10_000
 

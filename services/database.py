@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from schema.errors import DatabaseUnavailable
+from schema.tables import REVISION
 
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
@@ -73,7 +74,7 @@ class Database:
         return await asyncpg.connect(self._url, **self._options)
 
     async def check(self) -> None:
-        """Reach the database and find our tables.
+        """Reach the database and find our tables, at least as new as this release needs them.
 
         Raises:
             DatabaseUnavailable: It cannot be reached, or ``horoscope migrate`` has not been run.
@@ -82,6 +83,11 @@ class Database:
             found = await connection.execute(text("SELECT to_regclass('alembic_version')"))
             if found.scalar_one() is None:
                 raise DatabaseUnavailable("the database has no tables yet; run: horoscope migrate")
+            found = await connection.execute(text("SELECT max(version_num) FROM alembic_version"))
+            if (revision := found.scalar_one() or "") < REVISION:
+                raise DatabaseUnavailable(
+                    f"the database is at {revision!r}, this release needs {REVISION!r}; run: horoscope migrate"
+                )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:

@@ -11,7 +11,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from sqlalchemy import text
 
 from schema.errors import NotPublished
-from schema.messages import DEAD_LETTERS
+from schema.messages import DEAD_LETTERS, GENERATION
 from schema.signs import Sign
 from services.database import Database
 from services.days import Clock, day_in, days_to_write
@@ -19,6 +19,7 @@ from services.publisher import Queue, connection_parameters
 
 _DAYS = text("""
     SELECT sign.name AS sign, CASE WHEN cache.id IS NOT NULL THEN 'written'
+                                   WHEN generation.state = 'written' THEN 'missing'  -- deleted since
                                    ELSE COALESCE(generation.state, 'missing') END AS state,
            generation.error
     FROM unnest(CAST(:signs AS text[])) AS sign (name)
@@ -34,6 +35,9 @@ _COUNTS = text("""
            (SELECT count(*) FROM parked_messages) AS parked,
            (SELECT count(*) FROM readers WHERE zodiac_sign IS NOT NULL AND blocked_at IS NULL) AS readers
 """)
+
+
+STATES = ("written", "writing", "retrying", "given_up", "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +124,19 @@ def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
 def judge(days: list[DayStatus], counts: Any, queues: list[QueueStatus]) -> Status:
     """Put the parts together and say what needs a person."""
     alarms = _queue_alarms(queues)
+    ordered = sum(queue.messages for queue in queues if queue.name == GENERATION)
     for day in days:
-        lost = [sign for sign, state in day.states.items() if state == "given_up"]
-        if lost:
-            alarms.append(f"{day.day}: given up: {', '.join(lost)}; see why, then: horoscope generate")
-    today = days[0]
-    if today.written < len(Sign):
-        alarms.append(f"{today.day}: {today.written} of {len(Sign)} texts are written")
+        by_state = {state: [sign for sign in day.states if day.states[sign] == state] for state in STATES}
+        if lost := by_state["given_up"]:
+            alarms.append(
+                f"{day.day}: given up: {', '.join(lost)}; see why, then: horoscope generate --day {day.day}"
+            )
+        if by_state["missing"] and not by_state["writing"] and not ordered:
+            alarms.append(f"{day.day}: {len(by_state['missing'])} texts are missing and nobody writes them")
     if counts.overdue:
-        alarms.append(f"{counts.overdue} readers have waited for more than two minutes")
+        alarms.append(f"readers who have waited for more than two minutes: {counts.overdue}")
     if counts.parked:
-        alarms.append(f"{counts.parked} messages are parked: RabbitMQ was away, or a bot is not running")
+        alarms.append(f"parked messages: {counts.parked}; was RabbitMQ away, is no bot or worker running?")
     return Status(
         days=days,
         queues=queues,
@@ -149,7 +155,7 @@ def _queue_alarms(queues: list[QueueStatus]) -> list[str]:
     for queue in queues:
         if queue.name == DEAD_LETTERS:
             if queue.messages:
-                alarms.append(f"{queue.messages} dead letters")
+                alarms.append(f"dead letters: {queue.messages}")
         elif ".retry." not in queue.name and not queue.consumers:
             alarms.append(f"nobody consumes the queue {queue.name}: is a worker running?")
     return alarms

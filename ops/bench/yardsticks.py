@@ -99,10 +99,9 @@ async def _plain(settings: Settings, stop: asyncio.Event) -> None:
         ).register(app, path=WEBHOOK_PATH)
         setup_application(app, dispatcher, bot=bot)
         host, port = split_listen(settings.webhook_listen)
-        serving = asyncio.create_task(webhook.serve(app, host, port, stop))
-        await asyncio.sleep(0)  # it listens from here on
-        print(READY, flush=True)
-        await serving
+        async with webhook.listening(app, host, port):
+            print(READY, flush=True)
+            await stop.wait()
     await engine.dispose()
 
 

@@ -10,15 +10,16 @@ from aiogram import Bot
 from aiogram.exceptions import TelegramAPIError, TelegramNotFound, TelegramUnauthorizedError
 from aiogram.methods import DeleteWebhook, SetMyCommands, SetMyShortDescription
 from aiogram.types import BotCommand
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from schema.errors import DatabaseUnavailable, PassingError
+from schema.errors import PassingError
 from schema.signs import Language
 from services import telegram
 from services.app import App, open_app
 from services.bot import webhook
 from services.bot.polling import Polling
 from services.bot.updates import Updates
+from services.bus import UNPARK_S
+from services.chores import chores
 from services.days import Clock, system_clock
 from services.publisher import Queue
 from services.settings import Settings, WrongSettings, split_listen
@@ -26,9 +27,8 @@ from services.strings import STRINGS
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the texts, and between two tries to send what is parked.
+#: Seconds between two looks at the texts.
 REFRESH_S = 30
-UNPARK_S = 5
 
 
 async def run(
@@ -47,18 +47,10 @@ async def run(
         WrongSettings: Telegram does not know the token.
     """
     async with open_app(settings, queues, process="bot", clock=clock) as app:
-        scheduler = AsyncIOScheduler()
-        # Late is better than never: by default a job that is a second late is left out.
-        every = {"trigger": "interval", "misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        scheduler.add_job(_refresh, args=[app], seconds=REFRESH_S, **every)
-        scheduler.add_job(_send_parked, args=[app], seconds=UNPARK_S, **every)
-        scheduler.start()
-        try:
+        async with chores({app.horoscopes.refresh: REFRESH_S, app.bus.send_parked: UNPARK_S}):
             await app.horoscopes.refresh()
             await _introduce(app.bot, stop)
             await _serve(app, stop)
-        finally:
-            scheduler.shutdown(wait=False)
         log.info("bot.stopped")
 
 
@@ -114,17 +106,3 @@ async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
             )
     except (TelegramAPIError, PassingError) as error:  # a menu is missing, the service is not
         log.warning("telegram.menu_not_set", reason=str(error))
-
-
-async def _refresh(app: App) -> None:
-    try:
-        await app.horoscopes.refresh()
-    except DatabaseUnavailable as error:
-        log.warning("texts.not_refreshed", reason=str(error))
-
-
-async def _send_parked(app: App) -> None:
-    try:
-        await app.bus.send_parked()
-    except PassingError as error:
-        log.warning("parked_messages.not_sent", reason=str(error))

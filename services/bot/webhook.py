@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import orjson
 import structlog
 from aiogram import Bot
+from aiogram.exceptions import TelegramBadRequest
 from aiohttp import web
 
 from schema.errors import PassingError
@@ -14,6 +15,7 @@ from services import telegram
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
 from services.bus import Bus
+from services.settings import WrongSettings
 
 log = structlog.get_logger(__name__)
 
@@ -64,12 +66,18 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
     """Serve while the block runs, then finish the requests under way.
 
     Raises:
-        OSError: The address cannot be listened on.
+        WrongSettings: The address cannot be listened on.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE_S, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise WrongSettings(
+                f"WEBHOOK_LISTEN is wrong: {host}:{port} cannot be listened on: {error.strerror or error}; "
+                "expected an address of this machine and a port that is free"
+            ) from error
         yield
     finally:
         await runner.cleanup()
@@ -80,6 +88,9 @@ async def announce(bot: Bot, url: str, secret: str) -> None:
 
     Raises:
         TelegramUnavailable: Telegram cannot be reached.
-        TelegramBadRequest: Telegram refuses the address.
+        WrongSettings: Telegram refuses the address.
     """
-    await telegram.call(bot, telegram.set_webhook(url, secret, ALLOWED_UPDATES))
+    try:
+        await telegram.call(bot, telegram.set_webhook(url, secret, ALLOWED_UPDATES))
+    except TelegramBadRequest as error:
+        raise WrongSettings(f"WEBHOOK_URL is wrong: Telegram refuses it: {error.message}") from error

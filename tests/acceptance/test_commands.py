@@ -1,6 +1,7 @@
 """The command line, as operators and scripts use it."""
 
 import json
+import socket
 
 import asyncpg
 import pytest
@@ -16,8 +17,7 @@ async def test_status_tells_what_needs_a_person_and_exits_with_1(
 ) -> None:
     code, said = await processes.run("status")
     assert code == 1
-    assert "no process has been started" in said
-    assert "0 of 12" in said
+    assert "12 texts are missing and nobody writes them" in said
 
 
 async def test_status_is_well_when_all_is_well(
@@ -40,6 +40,8 @@ async def test_status_is_well_when_all_is_well(
     ("command", "code", "said"),
     [
         (("generate", "--day", "tomorrow"), 2, "expected YYYY-MM-DD"),
+        (("generate", "--day", "2020-01-01"), 2, "nobody lives in 2020-01-01"),
+        (("generate", "--day", "2099-01-01"), 2, "nobody lives in 2099-01-01"),
         (("generate", "--sign", "ophiuchus"), 2, "there are aries, taurus"),
         (("worker", "--queues", "views,nonsense"), 2, "no queue nonsense; there are"),
         (("no-such-command",), 2, "No such command"),
@@ -81,3 +83,32 @@ async def test_a_token_that_telegram_does_not_know_is_told(processes: Processes)
     assert code == 78
     assert "BOT_TOKEN is wrong" in said
     assert "WRONGWRONG" not in said
+
+
+async def test_an_address_that_is_taken_is_told(processes: Processes, free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):
+        code, said = await processes.run(
+            "bot",
+            environment={
+                "WEBHOOK_URL": "https://bot.example/hook",
+                "WEBHOOK_SECRET": "secret",
+                "WEBHOOK_LISTEN": f"127.0.0.1:{free_port}",
+            },
+        )
+    assert code == 78
+    assert "WEBHOOK_LISTEN is wrong" in said
+
+
+async def test_status_says_that_a_deleted_text_is_missing(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    (worker,) = await processes.workers()
+    await until_written(sql)
+    await queues.drained("ticks", "generation", "delivery")
+    await worker.stop()
+    await sql.execute("DELETE FROM horoscope_cache WHERE zodiac_sign = 'leo'")
+    code, said = await processes.run("status", "--json")
+    seen = json.loads(said)
+    assert code == 1
+    assert [day["states"]["leo"] for day in seen["days"]] == ["missing", "missing"]
+    assert sum("1 texts are missing" in alarm for alarm in seen["alarms"]) == 2

@@ -1,6 +1,6 @@
 """What the service does by itself: the night, the reconcile tick, a restart."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import asyncpg
@@ -129,10 +129,11 @@ async def test_the_scheduler_ticks_as_it_starts_and_the_command_line_orders_by_h
     assert queues.count("ticks") >= 1  # one more if it starts on a fifth minute
     assert await scheduler.stop() == 0
 
-    code, said = await processes.run("generate", "--day", "2026-12-31", "--sign", "leo")
-    assert (code, "2026-12-31" in said) == (0, True)
-    code, _ = await processes.run("generate", "--day", "2027-01-01")
+    soon, later = (datetime.now(UTC).date() + timedelta(days=days) for days in (5, 6))
+    code, said = await processes.run("generate", "--day", f"{soon}", "--sign", "leo")
+    assert (code, f"{soon}" in said) == (0, True)
+    code, _ = await processes.run("generate", "--day", f"{later}")
     assert code == 0
     await processes.workers()
-    await until_sql(sql, WRITTEN, 1, date(2026, 12, 31))
-    await until_sql(sql, WRITTEN, 12, date(2027, 1, 1))
+    await until_sql(sql, WRITTEN, 1, soon)
+    await until_sql(sql, WRITTEN, 12, later)

@@ -7,7 +7,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from schema.tables import metadata
+from schema.tables import REVISION, metadata
 from services.database import Database
 from services.migrations import _config, current, migrate
 from tests.processes import Processes
@@ -40,6 +40,10 @@ async def test_every_migration_goes_up_down_and_up_again(empty_database_url: str
     left = await sql.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     await sql.close()
     assert [row[0] for row in left] == ["alembic_version"]
+
+
+def test_the_revision_that_a_release_needs_is_the_newest() -> None:
+    assert ScriptDirectory.from_config(_config()).get_current_head() == REVISION
 
 
 async def test_the_names_that_are_fixed_are_there(sql: asyncpg.Connection) -> None:
