@@ -6,6 +6,7 @@ model is missing; then the service itself, on these.
 
 import asyncio
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -62,6 +63,7 @@ class Stack:
         if self._missing:
             await self._start_sandbox(supervisor)
         env = self._env()
+        _keep(env)
         await supervisor.once(Process("migrate", (HOROSCOPE, "migrate"), env))
         for name, command in COMMANDS.items():
             supervisor.keep(Process(name, (HOROSCOPE, command), env))
@@ -118,9 +120,17 @@ class Stack:
             places["RabbitMQ"] = (
                 f"{rabbitmq.management_url}  user {rabbitmq.user}  password {rabbitmq.password}"
             )
+        places["Commands"] = "in another terminal: . .local/env; .venv/bin/horoscope status"
         places["Files"] = f"{LOCAL}: data and the servers' logs, kept until `make clean`"
         places["Stop"] = "Ctrl-C"
         return "\n".join(["", *(f"  {name:<11} {place}" for name, place in places.items()), ""])
+
+
+def _keep(env: Mapping[str, str]) -> None:
+    """Write the settings to where a shell can take them from, for `horoscope` in another terminal."""
+    file = LOCAL / "env"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items()))
 
 
 def _without_password(urls: str) -> str:
