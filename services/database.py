@@ -4,6 +4,7 @@ A statement through SQLAlchemy's asynchronous engine costs about six times the p
 statement through asyncpg's own pool, which is why the one query behind every reply takes the latter.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -50,7 +51,11 @@ class Database:
         }
         # The fast lane. It opens its first connection with its first query.
         self._pool = asyncpg.create_pool(
-            url, min_size=0, max_size=pool_size, reset=_leave_as_is, **self._options
+            url,
+            min_size=0,
+            max_size=pool_size,
+            reset=_leave_as_is,
+            **self._options | {"command_timeout": None},
         )
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
@@ -118,8 +123,8 @@ class Database:
             DatabaseUnavailable: The database cannot be reached, or took too long.
         """
         try:
-            async with self._pool.acquire(timeout=timeout) as connection:
-                return await connection.fetchrow(query, *arguments, timeout=timeout)
+            async with asyncio.timeout(timeout), self._pool.acquire() as connection:
+                return await connection.fetchrow(query, *arguments)
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 

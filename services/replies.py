@@ -7,6 +7,7 @@ a model wrote cannot become markup.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 from schema.signs import Language, Sign
 from services.strings import STRINGS
@@ -48,8 +49,15 @@ class Reply:
 
 def horoscope(sign: Sign, day: date, text: str, language: Language) -> Reply:
     """The text of a day under its heading."""
+    heading, length = _heading(sign, day, language)
+    return Reply(f"{heading}\n\n{text}", _UNDER_A_TEXT[language], bold=length)
+
+
+@lru_cache(maxsize=256)
+def _heading(sign: Sign, day: date, language: Language) -> tuple[str, int]:
+    """The heading and its length as Telegram counts it, in UTF-16 code units."""
     heading = f"{sign.symbol} {sign.name_in(language)} · {STRINGS[language].date(day)}"
-    return Reply(f"{heading}\n\n{text}", _UNDER_A_TEXT[language], bold=_utf16_length(heading))
+    return heading, len(heading.encode("utf-16-le")) // 2
 
 
 def generating(language: Language) -> Reply:
@@ -80,11 +88,6 @@ def with_today_button(text: str, language: Language) -> Reply:
 
 def _rows(buttons: list[tuple[str, str]], columns: int) -> Buttons:
     return tuple(tuple(buttons[start : start + columns]) for start in range(0, len(buttons), columns))
-
-
-def _utf16_length(text: str) -> int:
-    """Telegram counts in UTF-16 code units."""
-    return len(text.encode("utf-16-le")) // 2
 
 
 _UNDER_A_TEXT: dict[Language, Buttons] = {

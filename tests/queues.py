@@ -10,7 +10,7 @@ from typing import Any
 import pika
 
 from schema.messages import DEAD_LETTERS, Message
-from services.bus import envelope
+from services.bus import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Queues:
 
     def publish(self, message: Message) -> None:
         """Publish a message as the service itself would."""
-        self.put(message.queue, envelope(message).encode())
+        self.put(message.queue, encode(message))
 
     def take(self, queue: str) -> Letter | None:
         """Take the oldest message out of a queue."""

@@ -20,12 +20,15 @@ from pathlib import Path
 import orjson
 
 from ops.bench.stage import FIRST_READER, READERS, ROOT, SECRET, BenchError, sign_of
-from ops.bench.steady import CONNECTIONS, Plan, Steady
+from ops.bench.steady import Plan, Steady
 from ops.stack.leash import leashed
 from schema.signs import Language
 
 _SCRIPT = Path(__file__).with_name("today.lua")
 _INSTALL = ROOT / "ops" / "stack" / "apt.sh"
+
+#: Of wrk: enough that some wait to be read while others wait for PostgreSQL and RabbitMQ.
+CONNECTIONS = 64
 
 # As Telegram sends it; the numbers are the update, the message, the reader and the chat.
 _UPDATE = (
@@ -82,7 +85,7 @@ def ensure_wrk() -> str:
 
 
 async def burst(url: str, seconds: int, expected: str) -> Burst:
-    """As many requests as are answered, over 40 connections.
+    """As many requests as are answered, over 64 connections.
 
     Args:
         url: Where to.
@@ -102,15 +105,13 @@ async def burst(url: str, seconds: int, expected: str) -> Burst:
     return Burst(**figures, cpu=(_children_s() - before) / figures["seconds"])
 
 
-async def steady(
-    url: str, rate: float, seconds: float, expected: Callable[[int], list[str]] = lambda _: []
-) -> Steady:
+async def steady(url: str, rate: float, count: int, expected: Callable[[int], list[str]]) -> Steady:
     """Updates at a constant rate.
 
     Args:
         url: Where to.
         rate: Updates a second.
-        seconds: For how long.
+        count: How many.
         expected: What the answer to a reader, named by id, contains.
 
     Raises:
@@ -119,7 +120,7 @@ async def steady(
     template, first = _template(), next(_blocks)
     dice = random.Random(first)
     updates: list[tuple[str, list[str]]] = []
-    for update in range(first, first + round(rate * seconds)):
+    for update in range(first, first + count):
         reader = FIRST_READER + dice.randrange(READERS)
         updates.append((template % (update, update, reader, reader), expected(reader)))
     plan = orjson.dumps(asdict(Plan(url, rate, updates, SECRET)))

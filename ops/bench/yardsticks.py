@@ -33,6 +33,8 @@ from services.bot.answers import Answer
 from services.settings import Settings, split_listen
 from services.telegram import open_bot
 
+EMPTY, PLAIN = "empty", "plain"
+#: What the bot itself says when it serves.
 READY = "bot.ready"
 
 
@@ -106,4 +108,4 @@ async def _plain(settings: Settings, stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    {"empty": run_empty, "plain": run_plain}[sys.argv[1]]()
+    {EMPTY: run_empty, PLAIN: run_plain}[sys.argv[1]]()

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 from uuid import UUID
 
+import dramatiq
 import pytest
 
 from actors import TABLE
@@ -17,7 +18,7 @@ from schema.messages import (
     ReconcileTick,
 )
 from schema.signs import Sign
-from services.bus import envelope
+from services.bus import encode
 
 DAY = date(2026, 11, 22)
 NOW = datetime(2026, 11, 22, 9, 30, 1, 123456, tzinfo=UTC)
@@ -37,8 +38,8 @@ EVERY: list[Message] = [
 
 @pytest.mark.parametrize("message", EVERY, ids=lambda message: message.actor)
 def test_a_message_comes_back_from_the_wire_as_it_was(message: Message) -> None:
-    sent = envelope(message)
-    received = type(sent).decode(sent.encode())
+    received = dramatiq.Message.decode(encode(message))
+    assert (received.queue_name, received.actor_name) == (message.queue, message.actor)
     assert type(message).parse(received.kwargs) == message
 
 
