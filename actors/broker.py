@@ -11,6 +11,7 @@ It differs from ``dramatiq.brokers.rabbitmq`` on purpose:
 """
 
 import asyncio
+import concurrent.futures
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -151,6 +152,9 @@ class QueueConsumer(Consumer):
         self._arrived: deque[tuple[int, bytes]] = deque()
         self._unsettled: set[int] = set()
         self._cancelled = False
+        self._running: set[concurrent.futures.Future[None]] = set()
+        #: The connection is gone, or going.
+        self.closed = False
         try:
             self._connection = pika.BlockingConnection(broker.parameters)
             self._channel = self._connection.channel()
@@ -213,20 +217,33 @@ class QueueConsumer(Consumer):
         else:
             self._settle(tag, requeue=False)
 
+    def run(self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+        """Run a handler on the loop and wait for it, as long as this consumer lives.
+
+        When the connection is lost RabbitMQ hands the message to somebody else at once, so whoever is at
+        work on it stops.
+
+        Raises:
+            concurrent.futures.CancelledError: The connection was lost.
+        """
+        running = asyncio.run_coroutine_threadsafe(work, loop)
+        self._running.add(running)
+        if self.closed:
+            running.cancel()
+        try:
+            running.result()
+        finally:
+            self._running.discard(running)
+
     def ack(self, message: MessageProxy) -> None:
         """Settle a message whose handler has finished: acknowledged, or put back where that is asked."""
         assert isinstance(message, Delivered)
-        self._check_own(message)
-        self._settle(message.tag, requeue=message.requeue)
+        if message.consumer is self:  # otherwise it came over a connection that is gone, and comes again
+            self._settle(message.tag, requeue=message.requeue)
 
     def nack(self, message: MessageProxy) -> None:
         """Dramatiq gives up only what has no actor, and that does not get this far."""
         raise NotImplementedError(f"nobody rejects {message}")
-
-    def _check_own(self, message: Delivered) -> None:
-        if message.consumer is not self:
-            # The connection that delivered it is gone; RabbitMQ has already given it to somebody else.
-            message.tag = 0
 
     def _settle(self, tag: int, *, requeue: bool) -> None:
         if tag not in self._unsettled:
@@ -255,7 +272,10 @@ class QueueConsumer(Consumer):
         """What was not settled goes back to its queue when the connection closes."""
 
     def close(self) -> None:
-        """Send the acknowledgements that are still waiting, then close the connection."""
+        """Stop whoever is at work on what was received here, acknowledge what is done, and disconnect."""
+        self.closed = True
+        for running in tuple(self._running):
+            running.cancel()
         try:
             if self._connection.is_open:
                 self._connection.process_data_events(time_limit=0)
@@ -270,9 +290,17 @@ def _decode(body: bytes) -> dramatiq.Message[Any] | Exception:
         message: dramatiq.Message[Any] = dramatiq.Message.decode(body)
     except Exception as fault:  # noqa: BLE001  no bytes may stop the queue
         return fault
-    if not isinstance(message.options, dict) or not isinstance(message.kwargs, dict):
-        return DecodeError("arguments and options must be objects", body, None)
-    return message
+    attempts = message.options.get("attempts", []) if isinstance(message.options, dict) else None
+    sound = (
+        isinstance(message.kwargs, dict)
+        and isinstance(message.actor_name, str)
+        and isinstance(message.message_id, str)
+        and type(message.message_timestamp) is int
+        and 0 <= message.message_timestamp < 1 << 43
+        and isinstance(attempts, list)
+        and all(isinstance(each, dict) for each in attempts)
+    )
+    return message if sound else DecodeError("a part of the message has a wrong form", body, None)
 
 
 def declare(broker: dramatiq.Broker, actor: Actor, answer: Callable[..., None], **options: Any) -> Any:

@@ -70,7 +70,7 @@ class DeadLetters:
 
     def describe(self, error: BaseException) -> str:
         """The error in one line, without secrets."""
-        return self._mask(f"{type(error).__name__}: {error}"[:2000])
+        return self._mask(f"{type(error).__name__}: {error}")[:2000]
 
     def trace(self, error: BaseException) -> str:
         """The end of the error's traceback, without secrets."""

@@ -1,10 +1,11 @@
 """Thin handlers: each turns a message into one call of a service."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from actors.table import Attempt
-from schema.errors import LeaseHeld
+from schema.errors import LeaseHeld, LeaseLost
 from schema.messages import (
     DeliverHoroscope,
     GenerateDay,
@@ -28,7 +29,8 @@ async def write_requested(workshop: "Workshop", event: HoroscopeRequested, attem
     """A reader waits: write the text, or leave it to whoever is writing it and will answer all."""
     if attempt.number == 1 and await workshop.app.waiters.is_answered(event.request_id):
         return
-    await workshop.writer.write(event.sign, event.day, _order(attempt, "request"))
+    with suppress(LeaseLost):  # whoever took it over answers everybody
+        await workshop.writer.write(event.sign, event.day, _order(attempt, "request"))
 
 
 async def order_day(workshop: "Workshop", command: GenerateDay, _: Attempt) -> None:
@@ -38,7 +40,9 @@ async def order_day(workshop: "Workshop", command: GenerateDay, _: Attempt) -> N
 
 async def write_ordered(workshop: "Workshop", command: GenerateHoroscope, attempt: Attempt) -> None:
     """Write one sign; the queue passes the turn on, whether it was written or failed."""
-    refusal = await workshop.writer.write(command.sign, command.day, _order(attempt, "night"))
+    refusal = None
+    with suppress(LeaseLost):
+        refusal = await workshop.writer.write(command.sign, command.day, _order(attempt, "night"))
     if refusal is Refusal.HELD:
         raise LeaseHeld(f"{command.sign} {command.day} is being written on a reader's request")
 

@@ -52,8 +52,18 @@ class Retries(dramatiq.Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Settle a failed try."""
-        if exception is not None and isinstance(message, Delivered):
+        if exception is None or not isinstance(message, Delivered):
+            return
+        if message.consumer.closed:
+            log.warning("message.comes_again", actor=message.actor_name, reason="the connection was lost")
+            return
+        try:
             self.failed(broker, message, exception)
+        except Exception:
+            # Whatever it is, the message must not be acknowledged as if it had been dealt with.
+            log.exception("message.put_back", actor=message.actor_name)
+            time.sleep(PAUSE_S)
+            message.requeue = True
 
     def failed(self, broker: dramatiq.Broker, message: Delivered, error: BaseException) -> None:
         """Send a message where its failure leads; if that cannot be done, back to its queue."""

@@ -1,9 +1,10 @@
 """The columns of the table of actors."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from schema.messages import Message, actor_name
 from services.settings import Settings
@@ -64,7 +65,7 @@ class Actor:
 
     message: type[Message]
     queue: str
-    handler: Callable[..., Awaitable[None]]
+    handler: Callable[..., Coroutine[Any, Any, None]]
     ladder: Ladder
     batch: Batch | None = None
 

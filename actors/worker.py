@@ -6,7 +6,7 @@ of each kind, and one publishing connection, however many messages it answers at
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from dramatiq.middleware import CurrentMessage
 
 from actors import TABLE, batches, topology
 from actors.batches import BatchConsumer, DeliveredBatch
-from actors.broker import Broker, Delivered, blocking_publish, declare, run_on
+from actors.broker import Broker, Delivered, blocking_publish, declare
 from actors.dead_letters import DeadLetters
 from actors.retries import Retries, attempt
 from actors.table import Actor
@@ -81,7 +81,6 @@ async def run(
 def make_broker(app: App, workshop: Workshop) -> Broker:
     """The broker of a worker, with an actor for every row of the table."""
     loop = asyncio.get_running_loop()
-    on_loop = partial(run_on, loop)
     assert app.settings.rabbitmq_url
     broker = Broker(
         app.settings.rabbitmq_url.get_secret_value(),
@@ -105,7 +104,7 @@ def make_broker(app: App, workshop: Workshop) -> Broker:
         declare(
             broker,
             actor,
-            _answer(actor, broker, retries, workshop, on_loop),
+            _answer(actor, broker, retries, workshop, loop),
             ladder=ladder,
             throws=HoroscopeError,
         )
@@ -117,7 +116,7 @@ def _answer(
     broker: Broker,
     retries: Retries,
     workshop: Workshop,
-    on_loop: Callable[[Coroutine[Any, Any, None]], None],
+    loop: asyncio.AbstractEventLoop,
 ) -> Callable[..., None]:
     """The function that Dramatiq calls for a row of the table, in one of its threads."""
     ladder = actor.ladder.delays(workshop.app.settings)
@@ -128,19 +127,15 @@ def _answer(
         if args:
             raise InvalidMessage(f"{actor.message.__name__} takes named arguments only, not {args!r}")
         message = actor.message.parse(kwargs)
-        on_loop(_run(actor.handler(workshop, message, attempt(delivered, ladder))))
+        delivered.consumer.run(actor.handler(workshop, message, attempt(delivered, ladder)), loop)
 
     def answer_batch() -> None:
         batch = CurrentMessage.get_current_message()
         assert isinstance(batch, DeliveredBatch)
 
         def call(messages: Sequence[Any]) -> None:
-            on_loop(_run(actor.handler(workshop, messages)))
+            batch.consumer.run(actor.handler(workshop, messages), loop)
 
         batches.handle(broker, retries, batch, actor.message.parse, call)
 
     return answer_batch if actor.batch else answer
-
-
-async def _run(handling: Any) -> None:
-    await handling

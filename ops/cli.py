@@ -226,14 +226,22 @@ def _told() -> Iterator[None]:
     try:
         yield
     except WrongSettings as error:
-        click.echo(str(error), err=True)
+        click.echo(_masked(error), err=True)
         sys.exit(EXIT_WRONG_SETTINGS)
     except (DatabaseUnavailable, NotPublished) as error:
-        click.echo(str(error), err=True)
+        click.echo(_masked(error), err=True)
         sys.exit(EXIT_UNAVAILABLE)
     except HoroscopeError as error:
-        click.echo(str(error), err=True)
+        click.echo(_masked(error), err=True)
         sys.exit(EXIT_NEEDS_A_PERSON)
+
+
+def _masked(error: Exception) -> str:
+    """What the error says, without the secrets among the settings."""
+    try:
+        return Mask(Settings.read().secrets)(str(error))
+    except WrongSettings:
+        return str(error)
 
 
 def _day(text: str, now: datetime) -> date:

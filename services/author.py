@@ -1,5 +1,6 @@
 """The model that writes, called through the openai SDK."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 from datetime import date
@@ -59,9 +60,13 @@ class Author:
         """
         started = time.monotonic()
         try:
-            answer = await self._client.chat.completions.create(
-                model=self._model, messages=prompt.messages(sign, day, self.language)
-            )
+            # The SDK's own timeout starts anew with every byte; a server may drip for ever.
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                answer = await self._client.chat.completions.create(
+                    model=self._model, messages=prompt.messages(sign, day, self.language)
+                )
+        except TimeoutError as error:
+            raise ModelUnavailable(f"the model gave no answer within {ANSWER_TIMEOUT_S:g} s") from error
         except openai.APIStatusError as error:
             raise _told_apart(error) from error
         except openai.APIError as error:  # no connection, no answer in time, an answer that is no JSON
@@ -71,19 +76,27 @@ class Author:
         try:
             choice = answer.choices[0]
             text = choice.message.content or choice.message.refusal or ""
+            if not isinstance(text, str):
+                raise TypeError(f"{type(text).__name__} is no text")  # noqa: TRY301
         except (AttributeError, IndexError, TypeError) as error:
-            raise TextRejected("answer", "the model's answer holds no message") from error
+            raise TextRejected("answer", f"the model's answer holds no message: {error}") from error
         if choice.message.refusal or choice.finish_reason == "content_filter":
             raise TextRejected("refusal", f"the model declined: {text[:200]!r}")
-        usage = answer.usage
+        # What the server says beside the text is taken as it comes, or left out: a text is not lost for it.
+        said = answer.model if isinstance(answer.model, str) else ""
         return Draft(
             text=text.strip(),
-            model=answer.model or self._model,
+            model=said.replace("\0", "")[:200] or self._model,
             prompt_version=prompt.VERSION,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
+            prompt_tokens=_tokens(answer.usage, "prompt_tokens"),
+            completion_tokens=_tokens(answer.usage, "completion_tokens"),
             latency_ms=round((time.monotonic() - started) * 1000),
         )
+
+
+def _tokens(usage: object, name: str) -> int | None:
+    count = getattr(usage, name, None)
+    return count if isinstance(count, int) and 0 <= count < 1 << 31 else None
 
 
 def _told_apart(error: openai.APIStatusError) -> ModelUnavailable | ModelRefused:

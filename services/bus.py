@@ -28,6 +28,10 @@ _UNPARK = text("""
 
 _UNPARK_AT_ONCE = 200
 
+#: Seconds to wait for a confirm before a message is parked: replies wait as long. If it did arrive, its parked
+#: copy does no harm.
+PATIENCE_S = 0.4
+
 #: Seconds between two tries to send what is parked.
 UNPARK_S = 5
 
@@ -56,7 +60,7 @@ class Bus:
         """
         body = encode(message)
         try:
-            await self._publisher.send(message.queue, body)
+            await self._publisher.send(message.queue, body, patience=PATIENCE_S)
         except NotPublished as error:
             self._hold(message.queue, body, str(error))
             try:

@@ -33,6 +33,18 @@ UNREACHABLE = (
 )
 
 
+#: What asyncpg raises when the server, or asyncpg itself, refuses the address.
+REFUSED = (
+    ValueError,
+    asyncpg.ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.PostgresSyntaxError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.UndefinedObjectError,
+)
+
+
 class Database:
     """The connections of one process.
 
@@ -76,7 +88,10 @@ class Database:
         await self._engine.dispose()
 
     async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(self._url, **self._options)
+        try:
+            return await asyncpg.connect(self._url, **self._options)
+        except REFUSED as error:
+            raise _unavailable(error) from None
 
     async def check(self) -> None:
         """Reach the database and find our tables, at least as new as this release needs them.
@@ -104,7 +119,7 @@ class Database:
         try:
             async with self._engine.begin() as connection:
                 yield connection
-        except (*UNREACHABLE, PoolTimeoutError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        except (*UNREACHABLE, PoolTimeoutError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
             if error.connection_invalidated or isinstance(_cause(error), UNREACHABLE):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 from aiogram import Bot
-from aiogram.exceptions import TelegramBadRequest
+from aiogram.exceptions import TelegramAPIError
 
 from schema.errors import ReaderGone, TelegramUnavailable
 from schema.messages import HoroscopeRequested
@@ -55,20 +55,22 @@ class Delivery:
         if text is None and given_up_at is None:
             return
         before = given_up_at if text is None else None
+        troubles: dict[UUID, TelegramUnavailable] = {}
         while claimed := await self._waiters.claim(sign, day, limit=AT_ONCE, before=before):
             outcomes = await asyncio.gather(*(self._answer(waiter, text) for waiter in claimed))
-            settled: list[UUID] = []
-            troubles: list[TelegramUnavailable] = []
-            for waiter, trouble in zip(claimed, outcomes, strict=True):
-                if trouble is None:
-                    settled.append(waiter.request_id)
-                else:
-                    troubles.append(trouble)
+            troubled = {
+                waiter.request_id: trouble
+                for waiter, trouble in zip(claimed, outcomes, strict=True)
+                if trouble is not None
+            }
+            settled = [waiter.request_id for waiter in claimed if waiter.request_id not in troubled]
             await self._waiters.settle(settled)
-            if troubles:
-                await self._waiters.release({waiter.request_id for waiter in claimed} - set(settled))
-                raise troubles[0]
+            troubles |= troubled
             log.info("waiters.answered", sign=sign, day=day, count=len(settled), text=text is not None)
+        if troubles:
+            # Claimed until here, so that they did not come up again and hold up the others.
+            await self._waiters.release(list(troubles))
+            raise next(iter(troubles.values()))
 
     async def _answer(self, waiter: Waiter, text: str | None) -> TelegramUnavailable | None:
         """Show one waiter the outcome; the trouble, if it has to be tried again."""
@@ -83,7 +85,7 @@ class Delivery:
         except ReaderGone:
             await self._readers.blocked(waiter.chat_id)
             return None
-        except TelegramBadRequest as error:
+        except TelegramAPIError as error:
             # Telegram will never take it: to repeat it would only hide the reason.
             log.error("waiter.refused", chat_id=waiter.chat_id, reason=error.message)
             return None

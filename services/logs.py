@@ -65,7 +65,6 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # What these say at INFO is said better by our own lines, or is a line a request.
     for name in (
-        "pika",
         "aiogram.event",
         "aiohttp.access",
         "httpx2",

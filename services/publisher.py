@@ -93,11 +93,18 @@ class Publisher:
                 f"RabbitMQ cannot be reached: {self._why_not}; check RABBITMQ_URL and the server"
             ) from None
 
-    async def send(self, queue: str, body: bytes, headers: dict[str, Any] | None = None) -> None:
+    async def send(
+        self,
+        queue: str,
+        body: bytes,
+        headers: dict[str, Any] | None = None,
+        *,
+        patience: float = CONFIRM_TIMEOUT_S,
+    ) -> None:
         """Publish one message and wait until the broker has confirmed it.
 
         Raises:
-            NotPublished: There is no connection, no such queue, or no confirm within 5 seconds. The message
+            NotPublished: There is no connection, no such queue, or no confirm within so many seconds. The message
                 may still have arrived; whoever handles it must stand a second copy.
         """
         if not self._ready.is_set():
@@ -114,7 +121,7 @@ class Publisher:
         except pika.exceptions.AMQPError as error:
             del self._unconfirmed[tag]
             raise NotPublished(f"RabbitMQ did not take a message for {queue!r}: {error!r}") from error
-        expiry = asyncio.get_running_loop().call_later(CONFIRM_TIMEOUT_S, self._fail, tag, _EXPIRED)
+        expiry = asyncio.get_running_loop().call_later(patience, self._fail, tag, _EXPIRED)
         try:
             await confirmed
         finally:
@@ -225,7 +232,7 @@ class Publisher:
 
 def _reason(error: BaseException) -> str:
     """The plainest words for what pika wraps several times over."""
-    for attribute in ("error", "exceptions", "args"):
+    for attribute in ("exception", "error", "exceptions", "args"):
         inner = getattr(error, attribute, None)
         if isinstance(inner, list | tuple) and inner and isinstance(inner[0], BaseException):
             return _reason(inner[0])

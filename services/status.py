@@ -20,6 +20,7 @@ from services.publisher import Queue, connection_parameters
 _DAYS = text("""
     SELECT sign.name AS sign, CASE WHEN cache.id IS NOT NULL THEN 'written'
                                    WHEN generation.state = 'written' THEN 'missing'  -- deleted since
+                                   WHEN generation.expires_at < now() THEN 'missing'  -- its writer died
                                    ELSE COALESCE(generation.state, 'missing') END AS state,
            generation.error
     FROM unnest(CAST(:signs AS text[])) AS sign (name)

@@ -11,6 +11,7 @@ from aiogram.exceptions import (
     ClientDecodeError,
     TelegramBadRequest,
     TelegramForbiddenError,
+    TelegramMigrateToChat,
     TelegramNetworkError,
     TelegramRetryAfter,
     TelegramServerError,
@@ -68,6 +69,8 @@ async def call(bot: Bot, method: TelegramMethod[_T]) -> _T:
             if any(sign in error.message.lower() for sign in _GONE):
                 raise ReaderGone(f"the reader cannot be reached: {error.message}") from error
             raise
+        except TelegramMigrateToChat as error:
+            raise ReaderGone(f"the chat is another one now: {error.message}") from error
         except (TelegramNetworkError, TelegramServerError, ClientDecodeError) as error:
             raise TelegramUnavailable(f"Telegram did not answer {method.__api_method__}: {error}") from error
 

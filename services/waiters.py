@@ -34,6 +34,7 @@ class Waiter:
         language: The reader's interface language.
         message_id: The progress message that the answer replaces; None when it never got a name.
         created_at: Since when.
+        answered: Nothing is owed any more.
     """
 
     request_id: UUID
@@ -43,13 +44,14 @@ class Waiter:
     language: Language
     message_id: int | None
     created_at: datetime
+    answered: bool = False
 
 
-_COLUMNS = "request_id, chat_id, zodiac_sign, horoscope_date, language, message_id, created_at"
+_COLUMNS = "request_id, chat_id, zodiac_sign, horoscope_date, language, message_id, created_at, answered_at"
 
 _ADD = text(f"""
-    INSERT INTO waiters (request_id, chat_id, zodiac_sign, horoscope_date, language, message_id)
-    VALUES (:request_id, :chat_id, :sign, :day, :language, :message_id)
+    INSERT INTO waiters (request_id, chat_id, zodiac_sign, horoscope_date, language)
+    VALUES (:request_id, :chat_id, :sign, :day, :language)
     ON CONFLICT (request_id) DO NOTHING
     RETURNING {_COLUMNS}
 """)
@@ -109,7 +111,6 @@ class Waiters:
         sign: Sign,
         day: date,
         language: Language,
-        message_id: int | None = None,
     ) -> Waiter:
         """Record that a chat is owed an answer; a repeated request finds the waiter it made before."""
         values = {
@@ -118,7 +119,6 @@ class Waiters:
             "sign": sign,
             "day": day,
             "language": language,
-            "message_id": message_id,
         }
         async with self._database.transaction() as connection:
             added = (await connection.execute(_ADD, values)).one_or_none()
@@ -194,4 +194,5 @@ def _waiter(row: Any) -> Waiter:
         language=Language(row.language),
         message_id=row.message_id,
         created_at=row.created_at,
+        answered=row.answered_at is not None,
     )

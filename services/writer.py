@@ -5,7 +5,7 @@ from datetime import date
 import structlog
 from sqlalchemy import text
 
-from schema.errors import HoroscopeError, LeaseLost, PermanentError
+from schema.errors import DatabaseUnavailable, LeaseLost, PermanentError
 from schema.messages import DeliverHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services import text_rules
@@ -13,6 +13,7 @@ from services.author import Author, Draft
 from services.bus import Bus
 from services.database import Database
 from services.leases import Lease, Leases, Order, Refusal
+from services.logs import Mask
 from services.waiters import Waiters
 
 log = structlog.get_logger(__name__)
@@ -34,13 +35,14 @@ class Writer:
     """Turns an order into a stored text, and tells those who wait."""
 
     def __init__(
-        self, database: Database, leases: Leases, author: Author, waiters: Waiters, bus: Bus
+        self, database: Database, leases: Leases, author: Author, waiters: Waiters, bus: Bus, mask: Mask
     ) -> None:
         self._database = database
         self._leases = leases
         self._author = author
         self._waiters = waiters
         self._bus = bus
+        self._mask = mask
 
     async def write(self, sign: Sign, day: date, order: Order) -> Refusal | None:
         """Write the text of a sign and a day, unless it exists or somebody else is at it.
@@ -66,7 +68,9 @@ class Writer:
                 await self._store(lease, draft)
         except LeaseLost:
             raise
-        except HoroscopeError as error:
+        except DatabaseUnavailable:
+            raise  # the order goes back to its queue, and enters its lease again
+        except Exception as error:
             await self._failed(lease, order, error)
             raise
         log.info("horoscope.written", sign=sign, day=day, attempt=order.attempt, latency_ms=draft.latency_ms)
@@ -92,12 +96,13 @@ class Writer:
                 },
             )
 
-    async def _failed(self, lease: Lease, order: Order, error: HoroscopeError) -> None:
+    async def _failed(self, lease: Lease, order: Order, error: Exception) -> None:
         retry_in = None if isinstance(error, PermanentError) else order.retry_in
-        since = await self._leases.fail(lease, str(error), retry_in)
+        reason = self._mask(str(error) or type(error).__name__).replace("\0", "")
+        since = await self._leases.fail(lease, reason, retry_in)
         log.warning(
             "horoscope.failed", sign=lease.sign, day=lease.day, attempt=order.attempt,
-            retry_in=retry_in, reason=str(error),
+            retry_in=retry_in, reason=reason,
         )  # fmt: skip
         if since is None:
             return

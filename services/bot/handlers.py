@@ -7,12 +7,12 @@ from uuid import UUID
 
 import structlog
 from aiogram import Bot, F, Router
-from aiogram.exceptions import TelegramBadRequest
+from aiogram.exceptions import TelegramAPIError
 from aiogram.filters import Command, CommandObject, CommandStart
 from aiogram.methods import AnswerCallbackQuery
 from aiogram.types import CallbackQuery, ChatMemberUpdated, InaccessibleMessage, Message
 
-from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable, UpdateUnfinished
+from schema.errors import DatabaseUnavailable, ReaderGone, UpdateUnfinished
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
 from services import replies, telegram
@@ -27,6 +27,10 @@ from services.strings import STRINGS
 from services.waiters import Waiters
 
 log = structlog.get_logger(__name__)
+
+
+#: Seconds after which a pressed button's spinner is left to itself.
+ACKNOWLEDGE_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Handlers:
         self._waiters = waiters
         self._bus = bus
         self._clock = clock
+        self._beside: set[asyncio.Task[None]] = set()
 
     def router(self) -> Router:
         """A router that leads every update that means something to its handler."""
@@ -116,28 +121,28 @@ class Handlers:
 
     async def anything_else(self, message: Message, asker: Asker) -> Answer | None:
         """A time zone, if it looks like one; otherwise a hint."""
-        if message.text and zones.looks_like_a_zone(message.text):
-            return await self._typed_zone(asker, message.text)
         if message.chat.type != "private":
             return None
+        if message.text and zones.looks_like_a_zone(message.text):
+            return await self._typed_zone(asker, message.text)
         return asker.answer(replies.with_today_button(STRINGS[asker.language].hint, asker.language))
 
     # Buttons
 
     async def today_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
         """Today's text, as a new message."""
-        _, answer = await asyncio.gather(self._acknowledge(query), self._show_today(asker))
-        return answer
+        self._acknowledge(query)
+        return await self._show_today(asker)
 
     async def again_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
         """Once more, in the place of the error."""
         message_id = query.message.message_id if query.message else None
-        _, answer = await asyncio.gather(self._acknowledge(query), self._show_today(asker, message_id))
-        return answer
+        self._acknowledge(query)
+        return await self._show_today(asker, message_id)
 
     async def choose_sign_pressed(self, query: CallbackQuery, asker: Asker) -> Answer:
         """The twelve signs."""
-        await self._acknowledge(query)
+        self._acknowledge(query)
         return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
 
     async def sign_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
@@ -147,22 +152,18 @@ class Handlers:
             return await self.unknown_pressed(query, asker)
         sign = Sign(chosen)
         name = STRINGS[asker.language].sign_saved.format(sign=sign.name_in(asker.language))
-        await asyncio.gather(
-            self._acknowledge(query, name), self._readers.choose_sign(asker.reader, sign, asker.language)
-        )
+        self._acknowledge(query, name)
+        await self._readers.choose_sign(asker.reader, sign, asker.language)
         return await self._show_today(asker)
 
     async def zone_pressed(self, query: CallbackQuery, asker: Asker) -> Answer:
         """Remember the zone."""
-        _, answer = await asyncio.gather(
-            self._acknowledge(query),
-            self._typed_zone(asker, (query.data or "").removeprefix(replies.ZONE_PREFIX)),
-        )
-        return answer
+        self._acknowledge(query)
+        return await self._typed_zone(asker, (query.data or "").removeprefix(replies.ZONE_PREFIX))
 
     async def unknown_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
         """A button of an older release, or a forged one."""
-        await self._acknowledge(query)
+        self._acknowledge(query)
         if query.message is None or isinstance(query.message, InaccessibleMessage):
             return None
         return asker.answer(replies.with_today_button(STRINGS[asker.language].hint, asker.language))
@@ -206,15 +207,15 @@ class Handlers:
             sign=today.sign,
             day=today.day,
             language=asker.language,
-            message_id=message_id,
         )
+        if waiter.answered:
+            return
         progress = replies.generating(asker.language)
         try:
+            # Until the progress message is on the screen nobody may put the answer in its place.
             if waiter.message_id is None:
-                shown = await telegram.show(self._bot, asker.chat_id, None, progress)
+                shown = await telegram.show(self._bot, asker.chat_id, message_id, progress)
                 await self._waiters.name(asker.request_id, shown)
-            elif not today.asked_before:
-                await telegram.show(self._bot, asker.chat_id, waiter.message_id, progress)
         except ReaderGone:
             await self._waiters.settle([asker.request_id])
             return
@@ -237,9 +238,16 @@ class Handlers:
             return asker.answer(replies.zone_picker(strings.zone_suggestions.format(zone=shown), suggestions))
         return asker.answer(replies.zone_picker(strings.zone_unknown.format(zone=shown)))
 
-    async def _acknowledge(self, query: CallbackQuery, text: str | None = None) -> None:
-        """Stop the button's spinner; that it is too late for it does not matter."""
-        try:
-            await telegram.call(self._bot, AnswerCallbackQuery(callback_query_id=query.id, text=text))
-        except (TelegramBadRequest, TelegramUnavailable, ReaderGone) as error:
-            log.info("button.not_acknowledged", reason=str(error))
+    def _acknowledge(self, query: CallbackQuery, text: str | None = None) -> None:
+        """Stop the button's spinner, beside the answer: nobody waits for it, and it may fail."""
+
+        async def acknowledge() -> None:
+            try:
+                answer = AnswerCallbackQuery(callback_query_id=query.id, text=text)
+                await self._bot(answer, request_timeout=ACKNOWLEDGE_TIMEOUT_S)
+            except TelegramAPIError as error:
+                log.info("button.not_acknowledged", reason=str(error))
+
+        task = asyncio.create_task(acknowledge())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)

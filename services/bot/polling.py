@@ -10,10 +10,10 @@ from typing import Any
 
 import structlog
 from aiogram import Bot
-from aiogram.exceptions import TelegramAPIError
+from aiogram.exceptions import AiogramError
 from aiogram.methods import TelegramMethod
 
-from schema.errors import PassingError
+from schema.errors import PassingError, UpdateUnfinished
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
 from services.bus import Bus
@@ -23,10 +23,14 @@ log = structlog.get_logger(__name__)
 #: Seconds that Telegram holds a request open while there is nothing new.
 POLL_S = 25
 #: Seconds before an update that could not be answered is handled again, and before Telegram is asked again.
-PAUSES_S = (1, 2, 5)
+PAUSES_S = (1, 2, 5, 10, 20, 30, 60)
 #: Seconds to wait for the updates under way before Telegram is asked for more. While one is unfinished
 #: Telegram answers at once, with that one.
 TURN_S = 0.5
+
+
+#: Seconds that a stopping bot gives to the updates under way; those unfinished come again.
+GRACE_S = 25.0
 
 
 class GetUpdates(TelegramMethod[list[Any]]):
@@ -66,8 +70,8 @@ class Polling:
                     break
                 try:
                     batch = fetching.result()
-                except TelegramAPIError as error:
-                    pause = next(pauses, PAUSES_S[-1])
+                except (PassingError, AiogramError) as error:
+                    pause = max(next(pauses, PAUSES_S[-1]), getattr(error, "retry_after", None) or 0)
                     log.warning("updates.not_fetched", reason=str(error), again_in=pause)
                     await asyncio.wait({stopping}, timeout=pause)
                     continue
@@ -78,7 +82,7 @@ class Polling:
                 await self._settle(TURN_S)
         finally:
             stopping.cancel()
-        await self._settle(None)
+        await self._settle(GRACE_S)
         await self._confirm()
 
     async def _fetch(self, timeout: int, limit: int | None = None) -> list[Any]:
@@ -116,7 +120,7 @@ class Polling:
         if self._offset is not None:
             try:
                 await self._fetch(timeout=0, limit=1)
-            except TelegramAPIError as error:
+            except AiogramError as error:
                 log.warning("updates.not_confirmed", reason=str(error))
 
     async def _handle_after(self, earlier: asyncio.Task[None] | None, number: int, raw: Any) -> None:
@@ -125,18 +129,20 @@ class Polling:
         await self._handle(number, raw)
 
     async def _handle(self, number: int, raw: Any) -> None:
-        """Handle one update; repeat it a few times while Telegram is away."""
+        """Handle one update; repeat it for some minutes while Telegram, or what is behind us, is away."""
+        unfinished = False
         for pause in (*PAUSES_S, None):
             try:
-                answer = await self._updates.handle(raw)
+                answer = await self._updates.handle(raw, unfinished=unfinished)
                 if answer:
                     await answers.by_call(answer, self._bot, self._bus)
             except PassingError as error:
                 if pause is None:
                     log.error("update.given_up", update_id=number, reason=str(error))
                     return
-                await asyncio.sleep(pause)
-            except TelegramAPIError as error:
+                unfinished = unfinished or isinstance(error, UpdateUnfinished)
+                await asyncio.sleep(max(pause, error.retry_after or 0))
+            except AiogramError as error:
                 log.error("answer.refused", update_id=number, reason=str(error))
                 return
             except Exception:
@@ -154,6 +160,7 @@ def _chat(raw: Any) -> Any:
     """Something that two updates of one chat have in common."""
     try:
         event = raw.get("message") or raw["callback_query"]["message"]
-        return event["chat"]["id"]
+        chat = event["chat"]["id"]
     except (AttributeError, KeyError, TypeError):
         return id(raw)
+    return chat if isinstance(chat, int) else id(raw)

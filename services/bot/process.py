@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,10 +91,13 @@ async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
             ) from None
         except PassingError as error:
             log.warning("telegram.unreachable", reason=str(error))
-            await asyncio.wait({asyncio.create_task(stop.wait())}, timeout=5)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 5)
         else:
             log.info("telegram.reached", username=me.get("username"))
             break
+    if stop.is_set():
+        return
     try:
         for language in Language:
             strings = STRINGS[language]

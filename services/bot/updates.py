@@ -43,7 +43,7 @@ class Updates:
         self._dispatcher.message.outer_middleware(_introduce)
         self._dispatcher.callback_query.outer_middleware(_introduce)
 
-    async def handle(self, raw: Any) -> Answer | None:
+    async def handle(self, raw: Any, *, unfinished: bool = False) -> Answer | None:
         """Handle one update.
 
         Whatever is wrong with it, or with us, ends here: an update that made us stumble would make us
@@ -51,6 +51,7 @@ class Updates:
 
         Args:
             raw: The update as decoded JSON.
+            unfinished: It was begun before and an answer is owed: an apology would be a second one.
 
         Returns:
             The answer, if one is to be given.
@@ -74,6 +75,8 @@ class Updates:
         except (TelegramUnavailable, UpdateUnfinished):
             raise
         except PassingError as error:
+            if unfinished:
+                raise
             log.warning("update.failed", update_id=update.update_id, reason=str(error))
             return self._apology(update)
         except TelegramBadRequest as error:

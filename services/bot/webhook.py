@@ -8,7 +8,8 @@ import orjson
 import structlog
 from aiogram import Bot
 from aiogram.exceptions import TelegramBadRequest
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from schema.errors import PassingError
 from services import telegram
@@ -37,12 +38,12 @@ def application(updates: Updates, bus: Bus, path: str, secret: str) -> web.Appli
 
     async def receive(request: web.Request) -> web.Response:
         token = request.headers.get("X-Telegram-Bot-Api-Secret-Token", "")
-        if not hmac.compare_digest(token.encode(), secret.encode()):
+        if not hmac.compare_digest(token.encode(errors="surrogateescape"), secret.encode()):
             log.warning("webhook.forged", remote=request.remote)
             return web.Response(status=401)
         try:
             raw = orjson.loads(await request.read())
-        except orjson.JSONDecodeError as error:
+        except (orjson.JSONDecodeError, BadHttpMessage, ClientPayloadError) as error:
             log.warning("webhook.not_json", reason=str(error))
             return web.Response(status=400)
         try:
