@@ -26,7 +26,7 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 from pika.exceptions import AMQPError
 
 from actors.table import Actor
-from schema.errors import NotPublished
+from schema.errors import DeliveryLost, NotPublished
 from services.publisher import Publisher, Queue, connection_parameters
 
 log = structlog.get_logger(__name__)
@@ -224,7 +224,7 @@ class QueueConsumer(Consumer):
         work on it stops.
 
         Raises:
-            concurrent.futures.CancelledError: The connection was lost.
+            DeliveryLost: The connection broke.
         """
         running = asyncio.run_coroutine_threadsafe(work, loop)
         self._running.add(running)
@@ -232,6 +232,8 @@ class QueueConsumer(Consumer):
             running.cancel()
         try:
             running.result()
+        except concurrent.futures.CancelledError:
+            raise DeliveryLost(f"the connection of the queue {self.queue_name} broke") from None
         finally:
             self._running.discard(running)
 

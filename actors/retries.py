@@ -55,7 +55,7 @@ class Retries(dramatiq.Middleware):
         if exception is None or not isinstance(message, Delivered):
             return
         if message.consumer.closed:
-            log.warning("message.comes_again", actor=message.actor_name, reason="the connection was lost")
+            log.warning("message.comes_again", actor=message.actor_name, reason=str(exception))
             return
         try:
             self.failed(broker, message, exception)

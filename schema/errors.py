@@ -8,6 +8,7 @@ HoroscopeError
 │   ├── LeaseLost
 │   ├── TelegramUnavailable with `retry_after` when Telegram named a time
 │   ├── UpdateUnfinished
+│   ├── DeliveryLost
 │   ├── DatabaseUnavailable
 │   └── NotPublished
 └── PermanentError          another try would fail the same way: straight to the dead letters
@@ -64,6 +65,10 @@ class TelegramUnavailable(PassingError):
 
 class UpdateUnfinished(PassingError):
     """An answer is owed and on record, but not yet on its way; the update must be handled again."""
+
+
+class DeliveryLost(PassingError):
+    """The connection that delivered a message broke while it was handled; it is delivered again."""
 
 
 class DatabaseUnavailable(PassingError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -39,6 +40,14 @@ async def test_garbage_on_every_queue_becomes_a_dead_letter_with_its_reason(
         sent[b"\x00\xff no message " + queue.encode()] = "undecodable"
         sent[b'["a", "list", "' + queue.encode() + b'"]'] = "undecodable"
         sent[wire(queue, f"{queue}.NoSuchActor")] = "unknown actor"
+        sound = json.loads(wire(queue, "any"))
+        for part in (
+            {"actor_name": []},
+            {"options": {"attempts": 5}},
+            {"message_timestamp": -1},
+            {"kwargs": 7},
+        ):
+            sent[json.dumps(sound | part).encode()] = "undecodable"
         for actor in TABLE:
             if actor.queue == queue:
                 sent[wire(queue, actor.name, unknown=1)] = "permanent"
@@ -100,6 +109,7 @@ async def test_malformed_updates_are_passed_over(
         {},
         {"message": "not an object"},
         {"message": {"text": "/today"}},
+        {"message": {"chat": {"id": [1]}}},
         {"message": {"message_id": 1, "date": 0, "chat": {"id": 1, "type": "private"}, "text": "/today"}},
         {"callback_query": {"id": "1", "from": {"id": "x"}, "chat_instance": "1", "data": "sign:leo"}},
         {"inline_query": {"id": "1"}},

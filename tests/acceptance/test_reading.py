@@ -140,9 +140,11 @@ async def test_a_reader_changes_sign_and_zone_and_is_shown_the_text_of_their_own
     await reader.say("/today")
     await reader.wait_for(lambda messages: heading("Дева") + "21 ноября" in messages[-1].text)
     assert reader.last.versions[0].text == GENERATING, "that day was missing"
-    days = await sql.fetch("SELECT view_date::text, view_count FROM horoscope_views ORDER BY 1, 2")
     await until_views(sql, 4)
-    assert days
+    days = await sql.fetch("SELECT view_date::text, view_count FROM horoscope_views ORDER BY 1, 2")
+    assert [tuple(row) for row in days] == [
+        ("2026-11-21", 1), ("2026-11-22", 1), ("2026-11-23", 1), ("2026-11-23", 1),
+    ]  # fmt: skip
 
 
 async def test_a_zone_that_does_not_exist_is_refused_kindly_with_suggestions(
