@@ -40,13 +40,14 @@ async def test_garbage_on_every_queue_becomes_a_dead_letter_with_its_reason(
         sent[b"\x00\xff no message " + queue.encode()] = "undecodable"
         sent[b'["a", "list", "' + queue.encode() + b'"]'] = "undecodable"
         sent[wire(queue, f"{queue}.NoSuchActor")] = "unknown actor"
-        sound = json.loads(wire(queue, "any"))
-        for part in (
+        sound: dict[str, object] = json.loads(wire(queue, "any"))
+        odd: list[dict[str, object]] = [
             {"actor_name": []},
             {"options": {"attempts": 5}},
             {"message_timestamp": -1},
             {"kwargs": 7},
-        ):
+        ]
+        for part in odd:
             sent[json.dumps(sound | part).encode()] = "undecodable"
         for actor in TABLE:
             if actor.queue == queue:
