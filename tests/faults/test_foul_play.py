@@ -1,7 +1,7 @@
 """Connections cut at the worst moment, and servers that answer what no server should."""
 
 import asyncio
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,14 +11,16 @@ import pytest
 from aiohttp import web
 
 from ops.sandbox import Sandbox
-from schema.errors import ModelUnavailable
+from schema.errors import ModelUnavailable, TextRejected
 from schema.messages import DeliverHoroscope
 from schema.signs import Language, Sign
 from services import author
 from services.app import App
 from services.author import Author
 from services.bot.updates import Updates, request_id
+from services.leases import Order
 from services.waiters import Waiters
+from services.workshop import open_workshop
 from tests.acceptance.conftest import GENERATING, heading, reader_of, until_written
 from tests.processes import Processes
 from tests.proxy import Cable
@@ -126,46 +128,63 @@ async def test_nobody_can_be_answered_in_a_progress_message_that_is_not_shown_ye
     assert claimed.message_id == sent.message_id
 
 
+TEXT = "Сегодня звёзды советуют вам не спешить и заметить то, что обычно проходит мимо. " * 5
+WHOLE: dict[str, Any] = {
+    "id": "1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": TEXT}}],
+}
+
+
 @pytest.mark.parametrize(
-    "odd",
+    ("odd", "good"),
     [
-        {"usage": "many"},
-        {"usage": {"prompt_tokens": "many", "completion_tokens": 1 << 40, "total_tokens": None}},
-        {"model": 7},
-        {"model": "a\0b"},
-        {"choices": [{"message": {"role": "assistant", "content": 7}}]},
-        {"choices": []},
-        {"choices": None},
+        ({"usage": "many"}, True),
+        ({"usage": {"prompt_tokens": "many", "completion_tokens": 1 << 40, "total_tokens": None}}, True),
+        ({"model": 7}, True),
+        ({"model": "a\0b"}, True),
+        ({"choices": [{"message": {"role": "assistant", "content": 7}}]}, False),
+        ({"choices": []}, False),
+        ({"choices": None}, False),
     ],
 )
-async def test_odd_answers_of_the_model_never_leave_the_reader_waiting(
-    processes: Processes, sandbox: Sandbox, sql: asyncpg.Connection, odd: dict[str, Any]
+async def test_an_odd_answer_is_a_text_or_a_failed_try(odd: dict[str, Any], good: bool) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(WHOLE | odd)
+
+    async with serving(answer) as url, openai.AsyncOpenAI(api_key="key", base_url=url) as client:
+        writing = Author(client, "configured", Language.RU).write(Sign.LEO, today())
+        if good:
+            draft = await writing
+            assert draft.text == TEXT.strip()
+            assert draft.model in {"m", "ab", "configured"}
+            assert draft.prompt_tokens is draft.completion_tokens is None
+        else:
+            with pytest.raises(TextRejected, match="holds no message"):
+                await writing
+
+
+async def test_trouble_that_nobody_foresaw_is_told_to_the_reader(
+    app: App, sandbox: Sandbox, sql: asyncpg.Connection, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "Сегодня звёзды советуют вам не спешить и заметить то, что обычно проходит мимо. " * 5
-    calls = 0
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    request = request_id(42, 1)
+    await app.waiters.add(request, chat_id=reader.id, sign=Sign.LEO, day=today(), language=Language.RU)
+    async with open_workshop(app) as workshop:
+        monkeypatch.setattr(workshop.writer._author, "write", _stumble)
+        order = Order("id", "request", datetime.now(UTC), retry_in=None)
+        with pytest.raises(ZeroDivisionError):
+            await workshop.writer.write(Sign.LEO, today(), order)
+    assert await sql.fetchval("SELECT state || ': ' || error FROM generations") == "given_up: nobody foresaw"
+    letter = queues.take("delivery")
+    assert letter
+    assert letter.message["kwargs"]["given_up_at"]
 
-    async def answer(request: web.Request) -> web.Response:
-        nonlocal calls
-        calls += 1
-        whole = {
-            "id": "1", "object": "chat.completion", "created": 1, "model": "m",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        }  # fmt: skip
-        return web.json_response(whole | odd)
 
-    async with serving(answer) as url:
-        await processes.workers(1, {"OPENAI_BASE_URL": url})
-        await processes.bot()
-        reader = await reader_of(sql, sandbox, 7, Sign.LEO)
-        await reader.say("/today")
-        await reader.wait_for(
-            lambda messages: messages[-1].text != GENERATING and messages[-1].from_bot, within=25
-        )
-    assert reader.last.text.endswith(text.strip()) or "Не получилось" in reader.last.text
-    assert (
-        await sql.fetchval("SELECT count(*) FROM generations WHERE state = 'writing' AND zodiac_sign = 'leo'")
-        == 0
-    )
+async def _stumble(*_: Any) -> Any:
+    raise ZeroDivisionError("nobody foresaw\0")
 
 
 async def test_a_model_that_drips_bytes_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
