@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -9,18 +10,20 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     String,
     Table,
     Text,
     UniqueConstraint,
     Uuid,
+    false,
     func,
     text,
 )
 
 #: The newest migration: what this release needs at the least.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -80,22 +83,67 @@ generations = Table(
     metadata,
     Column("zodiac_sign", String(20)),
     Column("horoscope_date", Date),
-    Column("state", String(10), nullable=False, comment="writing, retrying, written or given_up."),
+    Column("state", String(10), nullable=False, comment="pending, writing, retrying, written or given_up."),
     Column("since", _instant, nullable=False, server_default=func.now(), comment="When the state began."),
     Column("token", BigInteger, nullable=False, comment="Fencing: grows with every lease."),
-    Column("holder", Text, nullable=False, comment="The message that holds or last held the lease."),
+    Column("holder", Text, comment="The message that holds or last held the lease; NULL: none has yet."),
+    Column("writer", Text, comment="The process that holds or last held the lease: host and pid."),
     Column("ladder", String(10), nullable=False, comment="The holder's ladder: night or request."),
     Column("expires_at", _instant, comment="When the lease may be taken over; only while writing."),
     Column("retry_at", _instant, comment="When the ladder tries again; only while retrying."),
     Column("attempts", Integer, nullable=False, server_default=text("0"), comment="Leases so far."),
     Column("error", Text, comment="Why the last attempt failed."),
+    Column(
+        "refused",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="Given up because the model's server refuses us, whatever it is asked for.",
+    ),
     Column("model", Text),
     Column("prompt_version", Text),
-    Column("prompt_tokens", Integer),
-    Column("completion_tokens", Integer),
-    Column("latency_ms", Integer, comment="Of the model's answer."),
+    Column("calls", Integer, nullable=False, server_default=text("0"), comment="Answers of the model."),
+    Column("prompt_tokens", Integer, comment="Of all answers together; NULL: not told."),
+    Column("completion_tokens", Integer, comment="Of all answers together; NULL: not told."),
+    Column("cost_usd", Numeric(12, 6), comment="Of all answers together; NULL: prices not known."),
+    Column("latency_ms", Integer, comment="Of the model's last answer."),
     PrimaryKeyConstraint("zodiac_sign", "horoscope_date"),
     comment="The right to write a text, and how writing it went.",
+)
+
+model_outages = Table(
+    "model_outages",
+    metadata,
+    Column("endpoint", String(16), primary_key=True, comment="A digest of address, model and key."),
+    Column("since", _instant, nullable=False, server_default=func.now(), comment="Of the first failure."),
+    Column("failures", Integer, nullable=False, comment="Calls that failed, with no success in between."),
+    Column("failed_at", _instant, nullable=False, server_default=func.now(), comment="Of the last failure."),
+    Column("known_at", _instant, comment="When there were enough failures to call it an outage."),
+    Column("refused", Boolean, nullable=False, comment="The server refuses us, whatever it is asked for."),
+    Column("reason", Text, nullable=False),
+    comment="A model that does not answer; the next answer deletes the row.",
+)
+
+model_usage = Table(
+    "model_usage",
+    metadata,
+    Column("spent_on", Date, comment="The day at home on which the model was called."),
+    Column("model", Text),
+    Column("calls", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Numeric(12, 6), comment="NULL: prices not known."),
+    PrimaryKeyConstraint("spent_on", "model"),
+    comment="What the model cost, day by day.",
+)
+
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("name", String(20), primary_key=True, comment="midnight or reconcile."),
+    Column("at", _instant, nullable=False, server_default=func.now(), comment="When the last one came."),
+    Column("did", Text, nullable=False, comment="What came of it, in words."),
+    comment="The last tick of each kind.",
 )
 
 waiters = Table(
@@ -107,10 +155,19 @@ waiters = Table(
     Column("horoscope_date", Date, nullable=False),
     Column("language", String(2), nullable=False),
     Column("message_id", BigInteger, comment="The progress message; NULL until Telegram has named it."),
+    Column("replaces", BigInteger, comment="The message whose button was pressed: the answer goes there."),
     Column("created_at", _instant, nullable=False, server_default=func.now()),
     Column("claimed_until", _instant, comment="Somebody is answering; after this, anybody may."),
+    Column("nudged_at", _instant, comment="When somebody last made sure that the answer is on its way."),
     Column("answered_at", _instant, comment="NULL: an answer is owed."),
     Index("ix_waiters_owed", "zodiac_sign", "horoscope_date", postgresql_where=text("answered_at IS NULL")),
+    Index(
+        "uq_waiters_replaces",
+        "chat_id",
+        "replaces",
+        unique=True,
+        postgresql_where=text("answered_at IS NULL"),
+    ),
     comment="Chats that are owed an answer, and those that lately got theirs.",
 )
 
