@@ -33,8 +33,9 @@ log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-#: Publishes bytes to a queue with headers, and returns when the broker has confirmed them.
-Publish = Callable[[str, bytes, dict[str, Any] | None], None]
+#: Publishes bytes to a queue with headers, and returns when the broker has confirmed them. A queue that is given
+#: whole is declared before.
+Publish = Callable[[str | Queue, bytes, dict[str, Any] | None], None]
 
 #: Makes the consumer of a queue: (broker, queue, prefetch, timeout in ms).
 ConsumerFactory = Callable[["Broker", str, int, int], "QueueConsumer"]
@@ -319,7 +320,7 @@ def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T
 def blocking_publish(publisher: Publisher, loop: asyncio.AbstractEventLoop) -> Publish:
     """Publishing for threads: returns when the broker has confirmed."""
 
-    def publish(queue: str, body: bytes, headers: dict[str, Any] | None) -> None:
+    def publish(queue: str | Queue, body: bytes, headers: dict[str, Any] | None) -> None:
         run_on(loop, publisher.send(queue, body, headers))
 
     return publish

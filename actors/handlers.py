@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from actors.table import Attempt
@@ -35,21 +36,22 @@ async def write_requested(workshop: "Workshop", event: HoroscopeRequested, attem
 
 async def order_day(workshop: "Workshop", command: GenerateDay, _: Attempt) -> None:
     """Prune, then order the signs that are missing."""
-    await workshop.app.night.order(command.day)
+    await workshop.app.night.order(command.day, anew=command.anew)
 
 
 async def write_ordered(workshop: "Workshop", command: GenerateHoroscope, attempt: Attempt) -> None:
     """Write one sign; the queue passes the turn on, whether it was written or failed."""
     refusal = None
     with suppress(LeaseLost):
-        refusal = await workshop.writer.write(command.sign, command.day, _order(attempt, "night"))
+        order = _order(attempt, "night", command.replaces)
+        refusal = await workshop.writer.write(command.sign, command.day, order)
     if refusal is Refusal.HELD:
         raise LeaseHeld(f"{command.sign} {command.day} is being written on a reader's request")
 
 
 async def answer_waiters(workshop: "Workshop", command: DeliverHoroscope, _: Attempt) -> None:
     """Edit the progress message of everyone who waits."""
-    await workshop.delivery.deliver(command.sign, command.day, command.given_up_at)
+    await workshop.delivery.deliver(command)
 
 
 async def begin_night(workshop: "Workshop", _: MidnightTick, __: Attempt) -> None:
@@ -62,11 +64,12 @@ async def reconcile(workshop: "Workshop", _: ReconcileTick, __: Attempt) -> None
     await workshop.app.night.reconcile()
 
 
-def _order(attempt: Attempt, ladder: Ladder) -> Order:
+def _order(attempt: Attempt, ladder: Ladder, replaces: datetime | None = None) -> Order:
     return Order(
         holder=attempt.message_id,
         ladder=ladder,
         published_at=attempt.published_at,
         attempt=attempt.number,
         retry_in=attempt.retry_in,
+        replaces=replaces,
     )

@@ -10,8 +10,14 @@ import structlog
 from actors.broker import Delivered
 from actors.dead_letters import DeadLetters
 from actors.table import Attempt
-from actors.topology import retry_queue
-from schema.errors import DatabaseUnavailable, NotPublished, PermanentError
+from actors.topology import rung_of
+from schema.errors import (
+    DatabaseUnavailable,
+    ModelRefused,
+    NotPublished,
+    PermanentError,
+    seconds_before_retry,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +30,10 @@ class Retries(dramatiq.Middleware):
 
     - PostgreSQL or RabbitMQ is away: not the message's fault. It goes back to its queue after a short pause,
       and the try does not count.
-    - a permanent error, or the end of the ladder: it becomes a dead letter.
-    - otherwise it is published to the next rung, confirmed, before the delivery is acknowledged.
+    - a permanent error, or the end of the ladder: it becomes a dead letter. A refusal of the model that a dead
+      letter already tells of is dropped: what it meant for the text stands in ``generations``.
+    - otherwise it is published to the next rung, confirmed, before the delivery is acknowledged; to a longer
+      one where the other side asked for a longer pause.
 
     Args:
         dead_letters: Where the last rung leads.
@@ -78,14 +86,18 @@ class Retries(dramatiq.Middleware):
             self._dead_letters.attempt(message.started, time.time(), error),
         ]
         message.options["attempts"] = attempts
+        rung = ladder[len(attempts) - 1] if len(attempts) <= len(ladder) else None
+        delay = seconds_before_retry(error, rung)
         try:
-            if isinstance(error, PermanentError):
+            if isinstance(error, ModelRefused) and error.known:
+                log.warning("message.dropped", actor=message.actor_name, reason=str(error))
+            elif isinstance(error, PermanentError):
                 self._dead_letters.bury(message, "permanent", error)
-            elif len(attempts) > len(ladder):
+            elif delay is None:
                 self._dead_letters.bury(message, "ladder exhausted", error)
             else:
-                delay = ladder[len(attempts) - 1]
-                broker.publish(retry_queue(message.queue_name, delay), message.encode(), None)  # type: ignore[attr-defined]
+                queue = rung_of(message.queue_name, delay, static=delay in ladder)
+                broker.publish(queue, message.encode(), None)  # type: ignore[attr-defined]
                 log.warning(
                     "message.retried",
                     actor=message.actor_name,

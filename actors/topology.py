@@ -2,6 +2,7 @@
 
 views  requests  generation  delivery  ticks      work; a rejected message falls into dead_letters
 generation.retry.300s  requests.retry.5s  …       a rung: holds a message for that long, then hands it back
+requests.pause.47s  …                             the same, where the other side asked for that long; goes by itself
 dead_letters                                      what finally failed; never expires by itself
 """
 
@@ -12,10 +13,28 @@ from schema.messages import DEAD_LETTERS, GENERATION
 from services.publisher import Queue
 from services.settings import Settings
 
+#: Seconds after its last use in which a pause's queue has let its messages go.
+_UNUSED_S = 300
 
-def retry_queue(queue: str, seconds: int) -> str:
-    """The name of a rung."""
-    return f"{queue}.retry.{seconds}s"
+
+def rung_of(queue: str, seconds: int, *, static: bool) -> Queue:
+    """The queue in which a message of ``queue`` waits for so many seconds.
+
+    Args:
+        queue: Where it goes afterwards.
+        seconds: How long it waits.
+        static: It is a rung of the queue's ladder; otherwise it is made when it is needed, and RabbitMQ deletes
+            it when nobody has used it for a while.
+    """
+    # A rung has one time to live for all its messages: RabbitMQ expires them at the head only.
+    arguments: dict[str, object] = {
+        "x-message-ttl": seconds * 1000,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": queue,
+    }
+    if static:
+        return Queue(f"{queue}.retry.{seconds}s", arguments)
+    return Queue(f"{queue}.pause.{seconds}s", arguments | {"x-expires": (seconds + _UNUSED_S) * 1000})
 
 
 def queues(settings: Settings) -> tuple[Queue, ...]:
@@ -37,15 +56,7 @@ def _work_queues() -> Iterable[Queue]:
 
 
 def _rungs(settings: Settings) -> Iterable[Queue]:
-    # A rung has one time to live for all its messages: RabbitMQ expires them at the head only.
     for queue, seconds in sorted(
         {(actor.queue, delay) for actor in TABLE for delay in actor.ladder.delays(settings)}
     ):
-        yield Queue(
-            retry_queue(queue, seconds),
-            {
-                "x-message-ttl": seconds * 1000,
-                "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": queue,
-            },
-        )
+        yield rung_of(queue, seconds, static=True)

@@ -38,6 +38,9 @@ THREADS = 64
 #: consumer that makes one at a time in the cluster. Of the requests, enough for every sign of three days.
 PREFETCH = {VIEWS: 2000, REQUESTS: 40, GENERATION: 1, DELIVERY: 8, TICKS: 1}
 
+#: Seconds between two looks for readers whom nobody answers.
+WAITERS_S = 15
+
 #: Milliseconds that a stopping worker waits for what is under way.
 GRACE_MS = 60_000
 
@@ -65,7 +68,7 @@ async def run(
     async with (
         open_app(settings, queues, process="worker", clock=clock) as app,
         open_workshop(app) as workshop,
-        chores({app.bus.send_parked: UNPARK_S}),
+        chores({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
     ):
         broker = make_broker(app, workshop)
         worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)

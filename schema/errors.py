@@ -17,6 +17,8 @@ HoroscopeError
     └── InvalidMessage
 """
 
+import math
+
 
 class HoroscopeError(Exception):
     """Something of ours went wrong."""
@@ -80,7 +82,18 @@ class NotPublished(PassingError):
 
 
 class ModelRefused(PermanentError):
-    """The model's server refused the request itself: the key, the model's name or the parameters."""
+    """The model's server refused the request itself: the key, the model's name or the parameters.
+
+    Args:
+        message: What it said.
+        everything: It would refuse whatever it is asked for.
+        known: It has refused in the same words before, and one dead letter says so.
+    """
+
+    def __init__(self, message: str, *, everything: bool = False, known: bool = False) -> None:
+        super().__init__(message)
+        self.everything = everything
+        self.known = known
 
 
 class ReaderGone(PermanentError):
@@ -89,3 +102,19 @@ class ReaderGone(PermanentError):
 
 class InvalidMessage(PermanentError):
     """A message's arguments do not fit its actor."""
+
+
+def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:
+    """How long a message that failed has to wait.
+
+    Args:
+        error: Why it failed.
+        rung: Seconds that its ladder says; None on the last rung.
+
+    Returns:
+        What the ladder says, or longer if the other side asked for more; None when there is no other try.
+    """
+    if rung is None or isinstance(error, PermanentError):
+        return None
+    asked = error.retry_after if isinstance(error, PassingError) else None
+    return max(rung, math.ceil(asked or 0))

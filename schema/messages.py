@@ -39,8 +39,8 @@ class Message:
         return actor_name(self.queue, type(self))
 
     def arguments(self) -> dict[str, Any]:
-        """The fields as JSON values, by name."""
-        arguments: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
+        """The fields as JSON values, by name; those that have their default are left out."""
+        arguments: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json", exclude_defaults=True)
         return arguments
 
     @classmethod
@@ -101,9 +101,15 @@ class HoroscopeRequested(Message):
 
 @dataclass(frozen=True, slots=True)
 class GenerateDay(Message):
-    """Delete what is out of date, then write what is missing of a day, one sign after another."""
+    """Delete what is out of date, then write what is missing of a day, one sign after another.
+
+    Args:
+        day: The day.
+        anew: Also what a ladder still deals with and what was given up: a person asks for it.
+    """
 
     day: date
+    anew: bool = False
 
     @property
     def queue(self) -> str:
@@ -113,10 +119,17 @@ class GenerateDay(Message):
 
 @dataclass(frozen=True, slots=True)
 class GenerateHoroscope(Message):
-    """Write the text of one sign and one day, unless it exists."""
+    """Write the text of one sign and one day, unless it exists.
+
+    Args:
+        sign: Whose text.
+        day: Of which day.
+        replaces: Write it in the place of the text that was generated then; any other text stays.
+    """
 
     sign: Sign
     day: date
+    replaces: datetime | None = None
 
     @property
     def queue(self) -> str:
@@ -131,12 +144,14 @@ class DeliverHoroscope(Message):
     Args:
         sign: Whose text.
         day: Of which day.
-        given_up_at: When the ladder ended without a text: who waited by then is told so.
+        given_up_at: If there is no text: tell those so who waited by then.
+        came_after: And only those who began to wait after this; None: all of them.
     """
 
     sign: Sign
     day: date
     given_up_at: datetime | None = None
+    came_after: datetime | None = None
 
     @property
     def queue(self) -> str:

@@ -117,6 +117,7 @@ model_outages = Table(
     Column("endpoint", String(16), primary_key=True, comment="A digest of address, model and key."),
     Column("since", _instant, nullable=False, server_default=func.now(), comment="Of the first failure."),
     Column("failures", Integer, nullable=False, comment="Calls that failed, with no success in between."),
+    Column("repeats", Integer, nullable=False, comment="The last so many failed for the same reason again."),
     Column("failed_at", _instant, nullable=False, server_default=func.now(), comment="Of the last failure."),
     Column("known_at", _instant, comment="When there were enough failures to call it an outage."),
     Column("refused", Boolean, nullable=False, comment="The server refuses us, whatever it is asked for."),

@@ -12,6 +12,7 @@ from services.days import Clock, system_clock
 from services.horoscopes import Horoscopes
 from services.logs import Mask
 from services.night import Night
+from services.outages import Outages, endpoint
 from services.publisher import START_PATIENCE_S, Publisher, Queue
 from services.readers import Readers
 from services.settings import Settings
@@ -35,6 +36,7 @@ class App:
     horoscopes: Horoscopes
     waiters: Waiters
     views: Views
+    outages: Outages
     night: Night
 
 
@@ -68,6 +70,8 @@ async def open_app(
         bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url)
         waiters = Waiters(database)
         views = Views(database)
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+        outages = Outages(database, endpoint(settings.openai_base_url, settings.openai_model, key))
         async with bot:
             yield App(
                 settings=settings,
@@ -81,5 +85,6 @@ async def open_app(
                 horoscopes=Horoscopes(database, home, clock),
                 waiters=waiters,
                 views=views,
-                night=Night(database, waiters, views, bus, clock, home),
+                outages=outages,
+                night=Night(database, waiters, views, outages, bus, clock, home),
             )

@@ -50,7 +50,7 @@ class Author:
         self._model = model
         self.language = language
 
-    async def write(self, sign: Sign, day: date) -> Draft:
+    async def write(self, sign: Sign, day: date, rejected: TextRejected | None = None) -> Draft:
         """One call to the model.
 
         Raises:

@@ -1,7 +1,7 @@
 """Answering those who wait, each in their own progress message, each exactly once."""
 
 import asyncio
-from datetime import date, datetime
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -9,19 +9,20 @@ from aiogram import Bot
 from aiogram.exceptions import TelegramAPIError
 
 from schema.errors import ReaderGone, TelegramUnavailable
-from schema.messages import HoroscopeRequested
-from schema.signs import Sign
+from schema.messages import DeliverHoroscope, HoroscopeRequested
 from services import replies, telegram
 from services.bus import Bus
 from services.days import Clock
 from services.horoscopes import Horoscopes
 from services.readers import Readers
-from services.waiters import Waiter, Waiters
+from services.waiters import CLAIM_S, Waiter, Waiters
 
 log = structlog.get_logger(__name__)
 
 #: Waiters answered side by side by one process.
 AT_ONCE = 50
+#: Seconds for one answer, so that it is given or given up before somebody else may claim the waiter.
+ANSWER_S = CLAIM_S - 10
 
 
 class Delivery:
@@ -36,63 +37,84 @@ class Delivery:
         self._readers = readers
         self._bus = bus
         self._clock = clock
+        self._pace = telegram.Pace()
+        self._settling = asyncio.Lock()
+        self._to_settle: list[UUID] = []
 
-    async def deliver(self, sign: Sign, day: date, given_up_at: datetime | None = None) -> None:
+    async def deliver(self, command: DeliverHoroscope) -> None:
         """Answer everyone who waits for the text of a sign and a day.
 
         A waiter is settled only after Telegram has shown the answer and the view is published, so a crash
         repeats an edit that changes nothing and a view whose receipt is there; it loses neither.
 
-        Args:
-            sign: Whose text.
-            day: Of which day.
-            given_up_at: Tell those who waited by then that it did not work, if there is still no text.
-
         Raises:
             TelegramUnavailable: Some could not be answered now; they are still owed their answer.
         """
+        sign, day = command.sign, command.day
         text = await self._horoscopes.text(sign, day)
-        if text is None and given_up_at is None:
+        if text is None and command.given_up_at is None:
             return
-        before = given_up_at if text is None else None
+        before: datetime | None = None
+        after: datetime | None = None
+        if text is None:
+            before, after = command.given_up_at, command.came_after
         troubles: dict[UUID, TelegramUnavailable] = {}
-        while claimed := await self._waiters.claim(sign, day, limit=AT_ONCE, before=before):
+        while claimed := await self._waiters.claim(sign, day, limit=AT_ONCE, before=before, after=after):
             outcomes = await asyncio.gather(*(self._answer(waiter, text) for waiter in claimed))
             troubled = {
                 waiter.request_id: trouble
                 for waiter, trouble in zip(claimed, outcomes, strict=True)
                 if trouble is not None
             }
-            settled = [waiter.request_id for waiter in claimed if waiter.request_id not in troubled]
-            await self._waiters.settle(settled)
             troubles |= troubled
-            log.info("waiters.answered", sign=sign, day=day, count=len(settled), text=text is not None)
+            log.info(
+                "waiters.answered",
+                sign=sign,
+                day=day,
+                count=len(claimed) - len(troubled),
+                text=text is not None,
+            )
         if troubles:
             # Claimed until here, so that they did not come up again and hold up the others.
             await self._waiters.release(list(troubles))
             raise next(iter(troubles.values()))
 
     async def _answer(self, waiter: Waiter, text: str | None) -> TelegramUnavailable | None:
-        """Show one waiter the outcome; the trouble, if it has to be tried again."""
+        """Show one waiter the outcome and settle it; the trouble, if it has to be tried again."""
         if text is None:
             reply = replies.failed(waiter.language)
         else:
             reply = replies.horoscope(waiter.sign, waiter.day, text, waiter.language)
+        shown = False
         try:
-            await telegram.show(self._bot, waiter.chat_id, waiter.message_id, reply)
+            async with asyncio.timeout(ANSWER_S):
+                await telegram.show(self._bot, waiter.chat_id, waiter.message_id, reply, self._pace)
+            shown = True
+        except TimeoutError:
+            return TelegramUnavailable(f"Telegram took longer than {ANSWER_S} s to show an answer")
         except TelegramUnavailable as trouble:
             return trouble
         except ReaderGone:
             await self._readers.blocked(waiter.chat_id)
-            return None
         except TelegramAPIError as error:
             # Telegram will never take it: to repeat it would only hide the reason.
             log.error("waiter.refused", chat_id=waiter.chat_id, reason=error.message)
-            return None
-        if text is not None:
+        if shown and text is not None:
             await self._bus.publish(
                 HoroscopeRequested(
                     waiter.request_id, waiter.sign, waiter.day, answered=True, at=self._clock()
                 )
             )
+        await self._settle(waiter.request_id)
         return None
+
+    async def _settle(self, request_id: UUID) -> None:
+        """Settle a waiter; those who come while one statement is under way share the next."""
+        self._to_settle.append(request_id)
+        async with self._settling:
+            batch, self._to_settle = self._to_settle, []
+            try:
+                await self._waiters.settle(batch)
+            except BaseException:
+                self._to_settle += batch
+                raise

@@ -3,13 +3,15 @@
 For one sign and day at most one lease lives in the whole cluster. All times are PostgreSQL's, so that the
 machines' clocks need not agree. The row outlives its lease and tells what became of it:
 
-    writing ──► written
-       │  ▲
-       ▼  │ next rung of the ladder
-    retrying ──► given_up     until the next night, a reader's request or a person
+    pending ──► writing ──► written
+                 │  ▲
+                 ▼  │ next rung of the ladder
+              retrying ──► given_up     until the next night, a reader's request or a person
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,8 +29,11 @@ from services.database import Database
 
 log = structlog.get_logger(__name__)
 
-LEASE_S = 60
-RENEW_EVERY_S = 15
+LEASE_S = 30
+RENEW_EVERY_S = 5
+
+#: Who writes, as people find it in `generations`.
+WRITER = f"{socket.gethostname()} {os.getpid()}"
 
 Ladder = Literal["night", "request"]
 
@@ -43,13 +48,15 @@ class Order:
         published_at: When the message was first published.
         attempt: 1 for the first try.
         retry_in: Seconds until the ladder's next try; None on the last rung.
+        replaces: The text that was generated then is to be replaced; None: no text is.
     """
 
     holder: str
     ladder: Ladder
     published_at: datetime
     attempt: int = 1
-    retry_in: float | None = None
+    retry_in: int | None = None
+    replaces: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class Refusal(StrEnum):
     WRITTEN = "the text exists"
     HELD = "somebody else is writing it"
     ON_A_LADDER = "a ladder already deals with it"
+    OVER = "nobody lives in that day any more"
+    LIMITED = "the daily token limit is reached"
 
 
 # One statement decides: the row's lock makes those who ask at once stand in a queue.
@@ -80,13 +89,17 @@ class Refusal(StrEnum):
 # anew; otherwise it was written a moment ago.
 _ACQUIRE = text("""
     INSERT INTO generations AS held
-        (zodiac_sign, horoscope_date, state, token, holder, ladder, attempts, expires_at)
-    SELECT CAST(:sign AS varchar), CAST(:day AS date), 'writing', 1, :holder, CAST(:ladder AS varchar), 1, now() + make_interval(secs => :lease)
-    WHERE NOT EXISTS (SELECT FROM horoscope_cache WHERE zodiac_sign = CAST(:sign AS varchar) AND horoscope_date = :day)
+        (zodiac_sign, horoscope_date, state, token, holder, writer, ladder, attempts, expires_at)
+    SELECT CAST(:sign AS varchar), CAST(:day AS date), 'writing', 1, :holder, :writer, CAST(:ladder AS varchar), 1,
+           now() + make_interval(secs => :lease)
+    WHERE NOT EXISTS (
+        SELECT FROM horoscope_cache
+        WHERE zodiac_sign = CAST(:sign AS varchar) AND horoscope_date = :day
+          AND generated_at IS DISTINCT FROM CAST(:replaces AS timestamptz))
     ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE SET
         state = 'writing', since = now(), token = held.token + 1, holder = excluded.holder,
-        ladder = excluded.ladder, attempts = held.attempts + 1, expires_at = excluded.expires_at,
-        retry_at = NULL
+        writer = excluded.writer, ladder = excluded.ladder, attempts = held.attempts + 1,
+        expires_at = excluded.expires_at, retry_at = NULL, refused = FALSE
     WHERE (held.state <> 'written' OR EXISTS (
               SELECT FROM generations AS seen
               WHERE seen.zodiac_sign = held.zodiac_sign AND seen.horoscope_date = held.horoscope_date
@@ -117,7 +130,7 @@ _FAIL = text("""
     UPDATE generations SET
         state = CASE WHEN CAST(:retry_in AS double precision) IS NULL THEN 'given_up' ELSE 'retrying' END,
         retry_at = now() + make_interval(secs => CAST(:retry_in AS double precision)),
-        since = now(), expires_at = NULL, error = :error
+        since = now(), expires_at = NULL, error = :error, refused = :refused
     WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
     RETURNING since
 """)
@@ -149,6 +162,8 @@ class Leases:
             "ladder": order.ladder,
             "first_attempt": order.attempt == 1,
             "published_at": order.published_at,
+            "replaces": order.replaces,
+            "writer": WRITER,
             "lease": LEASE_S,
             "grace": _GRACE_S,
         }
@@ -209,20 +224,23 @@ class Leases:
         if not finished.rowcount:
             raise LeaseLost(_lost(lease))
 
-    async def fail(self, lease: Lease, error: str, retry_in: float | None) -> datetime | None:
+    async def fail(
+        self, lease: Lease, error: str, retry_in: int | None, *, refused: bool = False
+    ) -> datetime | None:
         """Give the lease back without a text.
 
         Args:
             lease: The lease.
             error: Why.
             retry_in: Seconds until the next try; None when there is none.
+            refused: The model's server refuses us, whatever it is asked for.
 
         Returns:
             When the text was given up or the wait began; None when the lease was no longer ours.
         """
         async with self._database.transaction() as connection:
             failed = await connection.execute(
-                _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in}
+                _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in, "refused": refused}
             )
             since: datetime | None = failed.scalar()
         return since

@@ -1,5 +1,6 @@
 """What should exist, held against what does: the night's orders, and those of every five minutes."""
 
+from collections.abc import Iterable
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 
@@ -11,23 +12,49 @@ from schema.signs import Sign
 from services.bus import Bus
 from services.database import Database
 from services.days import Clock, day_in, days_to_write, first_day_alive
+from services.outages import Outages
 from services.views import Views
 from services.waiters import Waiters
 
 log = structlog.get_logger(__name__)
 
+#: Names of the ticks in the table ``ticks``.
+MIDNIGHT, RECONCILE = "midnight", "reconcile"
+#: Seconds between two reconcile ticks.
+RECONCILE_EVERY_S = 300
+
 _PRUNE_TEXTS = text("DELETE FROM horoscope_cache WHERE horoscope_date < :first")
 _PRUNE_GENERATIONS = text("DELETE FROM generations WHERE horoscope_date < :first")
-_WRITTEN = text("SELECT zodiac_sign FROM horoscope_cache WHERE horoscope_date = :day")
-# Somebody deals with these: a live lease, a ladder about to try again, or a night that gave up on them and
-# leaves them to the next.
-_ATTENDED = text("""
-    SELECT zodiac_sign FROM generations
-    WHERE horoscope_date = :day
-      AND (state = 'writing' AND expires_at > now()
-           OR state = 'retrying' AND retry_at > now() - interval '1 minute'
-           OR state = 'given_up' AND since >= :this_night)
+
+# Puts on record, and returns, the signs of a day that have to be ordered: those without a text, save for those
+# that somebody deals with. That is a live lease; a ladder about to try again; an order of a moment ago; or a
+# night that gave up on the sign and leaves it to the next, unless the model refused us altogether and that is
+# over. A person's order leaves out only what is being written at this moment.
+_ORDER = text("""
+    INSERT INTO generations AS generation (zodiac_sign, horoscope_date, state, token, ladder)
+    SELECT sign.name, :day, 'pending', 0, 'night'
+    FROM unnest(CAST(:signs AS text[])) AS sign (name)
+    WHERE NOT EXISTS (
+        SELECT FROM horoscope_cache WHERE zodiac_sign = sign.name AND horoscope_date = :day)
+    ORDER BY sign.name
+    ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE
+    SET state = 'pending', since = now(), expires_at = NULL, retry_at = NULL, refused = FALSE
+    WHERE (generation.state = 'writing' AND generation.expires_at > now()) IS NOT TRUE
+      AND (:anew OR NOT (
+          generation.state = 'retrying' AND generation.retry_at > now() - interval '1 minute'
+          OR generation.state = 'pending' AND generation.since > now() - make_interval(secs => :pending)
+          OR generation.state = 'given_up' AND generation.since >= :this_night
+             AND NOT (generation.refused AND NOT :refusing)))
+    RETURNING zodiac_sign
 """)
+_TICKED = text("""
+    INSERT INTO ticks (name, did) VALUES (:name, :did)
+    ON CONFLICT (name) DO UPDATE SET at = now(), did = excluded.did
+""")
+
+#: Seconds for which an order counts as on its way; less than from one reconcile tick to the next, so that one
+#: that was lost is repeated by the next.
+_PENDING_S = RECONCILE_EVERY_S - 60
 
 
 class Night:
@@ -37,30 +64,49 @@ class Night:
         database: Where the texts are.
         waiters: Who waits for one.
         views: Whose receipts are pruned with the texts.
+        outages: Whether the model refuses us.
         bus: How the orders go out.
         clock: The time.
         home: The zone whose midnight begins the night.
     """
 
     def __init__(
-        self, database: Database, waiters: Waiters, views: Views, bus: Bus, clock: Clock, home: ZoneInfo
+        self,
+        database: Database,
+        waiters: Waiters,
+        views: Views,
+        outages: Outages,
+        bus: Bus,
+        clock: Clock,
+        home: ZoneInfo,
     ) -> None:
         self._database = database
         self._waiters = waiters
         self._views = views
+        self._outages = outages
         self._bus = bus
         self._clock = clock
         self._home = home
 
     async def begin(self) -> None:
         """Order every day that must exist before the next night, today first."""
-        for day in days_to_write(self._clock(), self._home):
+        days = days_to_write(self._clock(), self._home)
+        for day in days:
             await self._bus.publish(GenerateDay(day))
+        await self._ticked(MIDNIGHT, f"ordered {_listed(days)}")
 
-    async def order(self, day: date) -> None:
-        """Delete what is out of date, then order the signs that a day still misses."""
+    async def order(self, day: date, *, anew: bool = False) -> None:
+        """Delete what is out of date, then order the signs that a day still misses.
+
+        Args:
+            day: The day.
+            anew: Also those that a ladder still deals with or that were given up: a person asks for it.
+        """
         await self.prune()
-        missing = await self._missing(day)
+        if day < first_day_alive(self._clock()):
+            log.info("day.over", day=day)
+            return
+        missing = await self._put_on_record(day, anew=anew)
         log.info("day.ordered", day=day, missing=len(missing))
         for sign in missing:
             await self._bus.publish(GenerateHoroscope(sign, day))
@@ -74,23 +120,38 @@ class Night:
             await connection.execute(_PRUNE_GENERATIONS, {"first": first})
         await self._waiters.prune()
         await self._views.prune(day_in(self._home, now))
+        await self._outages.prune()
         if deleted.rowcount:
             log.info("texts.pruned", before=first, count=deleted.rowcount)
 
     async def reconcile(self) -> None:
         """Order what is missing and nobody deals with; see to those whom nobody answered."""
-        now = self._clock()
-        unattended = [
+        orders = [
             GenerateHoroscope(sign, day)
-            for day in days_to_write(now, self._home)
-            for sign in await self._missing(day, unattended_since=self._night_began(now))
+            for day in days_to_write(self._clock(), self._home)
+            for sign in await self._put_on_record(day)
         ]
-        if unattended:
-            log.info("texts.missing", count=len(unattended))
+        did = "nothing was missing"
+        if orders:
+            did = f"ordered {len(orders)} missing texts of {_listed({order.day for order in orders})}"
+            log.info("texts.missing", count=len(orders))
             await self.prune()
-        for order in unattended:
+        for order in orders:
             await self._bus.publish(order)
-        for waiter, out_of_time in await self._waiters.overdue():
+        if nudged := await self.see_to_waiters():
+            did += f"; saw to {nudged} texts that readers wait for"
+        await self._ticked(RECONCILE, did)
+
+    async def see_to_waiters(self) -> int:
+        """Make sure that an answer is on its way to everyone who waits; nobody waits for ever.
+
+        Returns:
+            For how many texts something had to be done.
+        """
+        for waiter in await self._waiters.abandon():
+            log.error("waiter.abandoned", chat_id=waiter.chat_id, since=waiter.created_at)
+        overdue = await self._waiters.overdue()
+        for waiter, out_of_time in overdue:
             if out_of_time:
                 log.error("waiter.out_of_time", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
                 await self._bus.publish(
@@ -103,15 +164,28 @@ class Night:
                         waiter.request_id, waiter.sign, waiter.day, answered=False, at=waiter.created_at
                     )
                 )
+        return len(overdue)
 
-    async def _missing(self, day: date, unattended_since: datetime | None = None) -> list[Sign]:
-        """Signs without a text, in the order of the year; those that somebody deals with left out."""
+    async def _put_on_record(self, day: date, *, anew: bool = False) -> list[Sign]:
+        """The signs that now have to be ordered, in the order of the year; each is given to one who asks."""
+        outage = await self._outages.current()
+        now = self._clock()
+        asked = {
+            "day": day,
+            "signs": [sign.value for sign in Sign],
+            "anew": anew,
+            "pending": _PENDING_S,
+            "this_night": datetime.combine(day_in(self._home, now), time(), self._home),
+            "refusing": outage is not None and outage.refused,
+        }
         async with self._database.transaction() as connection:
-            present = set((await connection.execute(_WRITTEN, {"day": day})).scalars())
-            if unattended_since is not None:
-                attended = {"day": day, "this_night": unattended_since}
-                present |= set((await connection.execute(_ATTENDED, attended)).scalars())
-        return [sign for sign in Sign if sign not in present]
+            ordered = set((await connection.execute(_ORDER, asked)).scalars())
+        return [sign for sign in Sign if sign in ordered]
 
-    def _night_began(self, now: datetime) -> datetime:
-        return datetime.combine(day_in(self._home, now), time(), self._home)
+    async def _ticked(self, name: str, did: str) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(_TICKED, {"name": name, "did": did})
+
+
+def _listed(days: Iterable[date]) -> str:
+    return ", ".join(str(day) for day in sorted(days))

@@ -95,7 +95,7 @@ class Publisher:
 
     async def send(
         self,
-        queue: str,
+        queue: str | Queue,
         body: bytes,
         headers: dict[str, Any] | None = None,
         *,
@@ -103,12 +103,21 @@ class Publisher:
     ) -> None:
         """Publish one message and wait until the broker has confirmed it.
 
+        Args:
+            queue: Where to; a queue that is given whole is declared before.
+            body: The message.
+            headers: What an operator sees beside it.
+            patience: Seconds to wait for the confirm.
+
         Raises:
             NotPublished: There is no connection, no such queue, or no confirm within so many seconds. The message
                 may still have arrived; whoever handles it must stand a second copy.
         """
         if not self._ready.is_set():
             raise NotPublished(f"RabbitMQ cannot be reached: {self._why_not}")
+        if isinstance(queue, Queue):
+            await self._declare(queue)
+            queue = queue.name
         tag = next(self._tags)
         confirmed = self._unconfirmed[tag] = asyncio.get_running_loop().create_future()
         try:
@@ -126,6 +135,21 @@ class Publisher:
             await confirmed
         finally:
             expiry.cancel()
+
+    async def _declare(self, queue: Queue) -> None:
+        declared: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        assert self._closed is not None
+        try:
+            self._channel.queue_declare(
+                queue.name, durable=True, arguments=queue.arguments, callback=declared.set_result
+            )
+        except pika.exceptions.AMQPError as error:
+            raise NotPublished(f"RabbitMQ did not declare {queue.name!r}: {error!r}") from error
+        await asyncio.wait(
+            {declared, self._closed}, timeout=CONFIRM_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not declared.done():
+            raise NotPublished(f"RabbitMQ did not declare {queue.name!r}: {self._why_not}")
 
     def _fail(self, tag: int, reason: str) -> None:
         confirmed = self._unconfirmed.pop(tag, None)

@@ -1,6 +1,7 @@
 """Telegram as the rest of the service sees it: calls that obey its limits, and errors told apart."""
 
 import asyncio
+import time
 from typing import Any, TypeVar
 
 import orjson
@@ -23,7 +24,7 @@ from schema.errors import ReaderGone, TelegramUnavailable
 from services.replies import Reply
 
 CALL_TIMEOUT_S = 10.0
-#: A pause that Telegram asks for is waited out up to this many seconds, together.
+#: Pauses that Telegram asks for are waited out up to this many seconds, together.
 PATIENCE_S = 30.0
 
 _T = TypeVar("_T")
@@ -31,6 +32,25 @@ _T = TypeVar("_T")
 _NOT_MODIFIED = "message is not modified"
 _VANISHED = ("message to edit not found", "message can't be edited", "message_id_invalid")
 _GONE = ("chat not found", "user is deactivated", "bot was kicked", "peer_id_invalid")
+
+
+class Pace:
+    """A pause that Telegram has asked for, kept by all who share it.
+
+    Its limits hold for the bot as a whole: while one call is told to wait, others would only be told the same.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds until the pause is over."""
+        return max(0.0, self._until - time.monotonic())
+
+    def hold(self, seconds: float) -> None:
+        """Telegram asks to wait."""
+        self._until = max(self._until, time.monotonic() + seconds)
 
 
 def open_bot(token: str, api_url: str) -> Bot:
@@ -44,25 +64,30 @@ def open_bot(token: str, api_url: str) -> Bot:
     return Bot(token, session=session)
 
 
-async def call(bot: Bot, method: TelegramMethod[_T]) -> _T:
+async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -> _T:
     """Make a call; wait and repeat it where Telegram says so.
+
+    Args:
+        bot: The client.
+        method: The call.
+        pace: Shared with the calls that are to wait together; None: this one waits alone.
 
     Raises:
         TelegramUnavailable: No answer, an error of Telegram's own, or a longer pause than is worth waiting.
         ReaderGone: The reader blocked the bot, or the chat is no more.
         TelegramBadRequest: Telegram refuses the call itself.
     """
-    waited = 0.0
+    pace = pace or Pace()
+    patience = time.monotonic() + PATIENCE_S
     while True:
+        while pause := pace.left:
+            if time.monotonic() + pause > patience:
+                raise TelegramUnavailable(f"Telegram asks to wait {pause:.0f} s", retry_after=pause)
+            await asyncio.sleep(pause)
         try:
             return await bot(method)
         except TelegramRetryAfter as error:
-            if waited + error.retry_after > PATIENCE_S:
-                raise TelegramUnavailable(
-                    f"Telegram asks to wait {error.retry_after} s", retry_after=error.retry_after
-                ) from error
-            waited += error.retry_after
-            await asyncio.sleep(error.retry_after)
+            pace.hold(error.retry_after)
         except TelegramForbiddenError as error:
             raise ReaderGone(f"the reader cannot be reached: {error.message}") from error
         except TelegramBadRequest as error:
@@ -136,7 +161,7 @@ def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> d
     return body
 
 
-async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply) -> int:
+async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pace: Pace | None = None) -> int:
     """Put a reply in the place of a message; send it anew where that message is no more.
 
     Shown twice it looks the same as once: Telegram refuses an edit that changes nothing.
@@ -149,7 +174,7 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply) -> 
     """
     if message_id is not None:
         try:
-            await call(bot, showing(chat_id, message_id, reply))
+            await call(bot, showing(chat_id, message_id, reply), pace)
         except TelegramBadRequest as error:
             said = error.message.lower()
             if _NOT_MODIFIED not in said and not any(sign in said for sign in _VANISHED):
@@ -158,7 +183,7 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply) -> 
                 return message_id
         else:
             return message_id
-    sent = await call(bot, showing(chat_id, None, reply))
+    sent = await call(bot, showing(chat_id, None, reply), pace)
     try:
         return int(sent["message_id"])
     except (KeyError, TypeError, ValueError) as error:

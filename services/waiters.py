@@ -1,7 +1,7 @@
 """Chats that are owed an answer. A waiter is a row, written before anything is published."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -13,13 +13,18 @@ from services.database import Database
 
 #: Seconds for which whoever claimed waiters may answer them before somebody else does.
 CLAIM_S = 60
+#: Seconds for which only the bot that recorded a waiter may send its progress message; a copy of the update
+#: that comes to another bot meanwhile has to wait.
+SENDING_S = 10
 #: A waiter without a progress message after this many seconds: whoever meant to send one is gone. Longer than
 #: a bot goes on trying to send it.
-UNNAMED_S = 300
-#: Seconds after which the reconcile tick looks at a waiter that nobody answered.
-OVERDUE_S = 90
+UNNAMED_S = 60
+#: Seconds after which somebody makes sure that a waiter's answer is on its way, and does so again.
+OVERDUE_S = 30
 #: Seconds after which a waiter is told that it did not work, whatever may still be tried.
 BOUND_S = 900
+#: Seconds after which a waiter whom Telegram could not be made to tell is forgotten.
+ABANDONED_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Waiter:
         message_id: The progress message that the answer replaces; None when it never got a name.
         created_at: Since when.
         answered: Nothing is owed any more.
+        ours: Whoever was given this waiter may send the progress message, and nobody else for a while.
     """
 
     request_id: UUID
@@ -45,20 +51,36 @@ class Waiter:
     message_id: int | None
     created_at: datetime
     answered: bool = False
+    ours: bool = True
 
 
 _COLUMNS = "request_id, chat_id, zodiac_sign, horoscope_date, language, message_id, created_at, answered_at"
 
 _ADD = text(f"""
-    INSERT INTO waiters (request_id, chat_id, zodiac_sign, horoscope_date, language)
-    VALUES (:request_id, :chat_id, :sign, :day, :language)
-    ON CONFLICT (request_id) DO NOTHING
+    INSERT INTO waiters AS waiter
+        (request_id, chat_id, zodiac_sign, horoscope_date, language, replaces, claimed_until)
+    VALUES (:request_id, :chat_id, :sign, :day, :language, :replaces, now() + make_interval(secs => :sending))
+    ON CONFLICT DO NOTHING
     RETURNING {_COLUMNS}
 """)
-_FIND = text(f"SELECT {_COLUMNS} FROM waiters WHERE request_id = :request_id")
-_NAME = text("UPDATE waiters SET message_id = :message_id WHERE request_id = :request_id")
+_FIND = text(f"""
+    SELECT {_COLUMNS} FROM waiters
+    WHERE request_id = :request_id OR chat_id = :chat_id AND replaces = :replaces
+    ORDER BY request_id = :request_id DESC, answered_at DESC NULLS FIRST LIMIT 1
+""")
+_SEND_AGAIN = text("""
+    UPDATE waiters SET claimed_until = now() + make_interval(secs => :sending)
+    WHERE request_id = :request_id AND answered_at IS NULL AND message_id IS NULL
+      AND (claimed_until IS NULL OR claimed_until < now())
+""")
+_NAME = text("""
+    UPDATE waiters SET message_id = :message_id, claimed_until = NULL WHERE request_id = :request_id
+""")
 _ANSWERED = text("""
     SELECT EXISTS (SELECT FROM waiters WHERE request_id = :request_id AND answered_at IS NOT NULL)
+""")
+_STILL_WAITING = text("""
+    SELECT request_id FROM waiters WHERE request_id = ANY(:request_ids) AND answered_at IS NULL
 """)
 _OLDEST = text(f"""
     SELECT {_COLUMNS} FROM waiters
@@ -73,6 +95,7 @@ _CLAIM = text(f"""
           AND (claimed_until IS NULL OR claimed_until < now())
           AND (message_id IS NOT NULL OR created_at < now() - make_interval(secs => :unnamed))
           AND created_at <= COALESCE(CAST(:before AS timestamptz), 'infinity')
+          AND created_at > COALESCE(CAST(:after AS timestamptz), '-infinity')
         ORDER BY created_at LIMIT :limit
         FOR UPDATE SKIP LOCKED
     )
@@ -82,17 +105,28 @@ _SETTLE = text(
     "UPDATE waiters SET answered_at = now(), claimed_until = NULL WHERE request_id = ANY(:request_ids)"
 )
 _RELEASE = text("UPDATE waiters SET claimed_until = NULL WHERE request_id = ANY(:request_ids)")
-# Nobody is at work on these: no live lease, no ladder that is about to try again.
+# Nobody is at work on these: no live lease, no ladder that is about to try again. Several may look at once:
+# each text is nudged by one of them.
 _OVERDUE = text(f"""
-    SELECT DISTINCT ON (zodiac_sign, horoscope_date) {_COLUMNS},
-           created_at < now() - make_interval(secs => :bound) AS out_of_time
-    FROM waiters w LEFT JOIN generations g USING (zodiac_sign, horoscope_date)
-    WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => :overdue)
-      AND (claimed_until IS NULL OR claimed_until < now())
-      AND NOT COALESCE(g.state = 'writing' AND g.expires_at > now(), FALSE)
-      AND NOT COALESCE(g.state = 'retrying' AND g.ladder = 'request'
-                       AND g.retry_at > now() - make_interval(secs => 15), FALSE)
-    ORDER BY zodiac_sign, horoscope_date, created_at
+    WITH oldest AS (
+        SELECT DISTINCT ON (zodiac_sign, horoscope_date) request_id
+        FROM waiters LEFT JOIN generations AS generation USING (zodiac_sign, horoscope_date)
+        WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => :overdue)
+          AND (claimed_until IS NULL OR claimed_until < now())
+          AND (state = 'writing' AND expires_at > now()) IS NOT TRUE
+          AND (state = 'retrying' AND ladder = 'request' AND retry_at > now() - interval '15 seconds'
+               AND created_at > now() - make_interval(secs => :bound)) IS NOT TRUE
+        ORDER BY zodiac_sign, horoscope_date, created_at
+    )
+    UPDATE waiters SET nudged_at = now()
+    WHERE request_id IN (SELECT request_id FROM oldest)
+      AND (nudged_at IS NULL OR nudged_at < now() - make_interval(secs => :overdue))
+    RETURNING {_COLUMNS}, created_at < now() - make_interval(secs => :bound) AS out_of_time
+""")
+_ABANDON = text(f"""
+    UPDATE waiters SET answered_at = now()
+    WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => :abandoned)
+    RETURNING {_COLUMNS}
 """)
 _PRUNE = text("DELETE FROM waiters WHERE answered_at < now() - interval '2 days'")
 
@@ -111,18 +145,36 @@ class Waiters:
         sign: Sign,
         day: date,
         language: Language,
+        replaces: int | None = None,
     ) -> Waiter:
-        """Record that a chat is owed an answer; a repeated request finds the waiter it made before."""
+        """Record that a chat is owed an answer, and claim the right to send the progress message.
+
+        A repeated request finds the waiter it made before; so does a second press of the button under one
+        message, since that message can show one answer only.
+
+        Args:
+            request_id: The request.
+            chat_id: Telegram's id of the chat.
+            sign: Whose text.
+            day: Of which day.
+            language: The reader's interface language.
+            replaces: The message whose button was pressed; None: the answer is a message of its own.
+        """
         values = {
             "request_id": request_id,
             "chat_id": chat_id,
             "sign": sign,
             "day": day,
             "language": language,
+            "replaces": replaces,
+            "sending": SENDING_S,
         }
         async with self._database.transaction() as connection:
-            added = (await connection.execute(_ADD, values)).one_or_none()
-            return _waiter(added or (await connection.execute(_FIND, {"request_id": request_id})).one())
+            if added := (await connection.execute(_ADD, values)).one_or_none():
+                return _waiter(added)
+            found = _waiter((await connection.execute(_FIND, values)).one())
+            claimed = await connection.execute(_SEND_AGAIN, values)
+            return replace(found, ours=found.request_id == request_id and claimed.rowcount == 1)
 
     async def name(self, request_id: UUID, message_id: int) -> None:
         """Remember the progress message, which makes the waiter ready to be answered."""
@@ -135,13 +187,27 @@ class Waiters:
             answered = await connection.execute(_ANSWERED, {"request_id": request_id})
             return bool(answered.scalar_one())
 
+    async def still_waiting(self, request_ids: Collection[UUID]) -> set[UUID]:
+        """Those of the requests whose answer is still owed."""
+        async with self._database.transaction() as connection:
+            waiting = await connection.execute(_STILL_WAITING, {"request_ids": list(request_ids)})
+            return set(waiting.scalars())
+
     async def oldest(self, sign: Sign, day: date) -> Waiter | None:
         """The one who has waited longest, if anybody does."""
         async with self._database.transaction() as connection:
             row = (await connection.execute(_OLDEST, {"sign": sign, "day": day})).one_or_none()
         return _waiter(row) if row else None
 
-    async def claim(self, sign: Sign, day: date, *, limit: int, before: datetime | None) -> list[Waiter]:
+    async def claim(
+        self,
+        sign: Sign,
+        day: date,
+        *,
+        limit: int,
+        before: datetime | None = None,
+        after: datetime | None = None,
+    ) -> list[Waiter]:
         """Take waiters to answer them; nobody else is given them for a minute.
 
         Args:
@@ -149,9 +215,11 @@ class Waiters:
             day: Of which day.
             limit: The most to take.
             before: Only those who waited by then; None: all.
+            after: Only those who began to wait after this; None: all.
         """
         values = {
-            "sign": sign, "day": day, "limit": limit, "before": before, "claim": CLAIM_S, "unnamed": UNNAMED_S,
+            "sign": sign, "day": day, "limit": limit, "before": before, "after": after,
+            "claim": CLAIM_S, "unnamed": UNNAMED_S,
         }  # fmt: skip
         async with self._database.transaction() as connection:
             return [_waiter(row) for row in await connection.execute(_CLAIM, values)]
@@ -167,12 +235,20 @@ class Waiters:
     async def overdue(self) -> list[tuple[Waiter, bool]]:
         """For each text, the one who has waited longest while nobody is at work on it.
 
+        Whoever is given one sees to it; nobody else is given it for half a minute.
+
         Returns:
             Each such waiter, and whether it has waited longer than anybody may.
         """
         bounds = {"overdue": OVERDUE_S, "bound": BOUND_S}
         async with self._database.transaction() as connection:
             return [(_waiter(row), row.out_of_time) for row in await connection.execute(_OVERDUE, bounds)]
+
+    async def abandon(self) -> list[Waiter]:
+        """Give up those whom nobody could be told for a whole day."""
+        async with self._database.transaction() as connection:
+            abandoned = await connection.execute(_ABANDON, {"abandoned": ABANDONED_S})
+            return [_waiter(row) for row in abandoned]
 
     async def prune(self) -> None:
         """Forget who was answered long ago; until then a repeated update finds its answer given."""

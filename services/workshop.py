@@ -33,6 +33,15 @@ async def open_workshop(app: App) -> AsyncIterator[Workshop]:
         author = Author(client, settings.openai_model, settings.text_language)
         yield Workshop(
             app=app,
-            writer=Writer(app.database, Leases(app.database), author, app.waiters, app.bus, app.mask),
+            writer=Writer(
+                app.database,
+                Leases(app.database),
+                author,
+                app.outages,
+                app.waiters,
+                app.bus,
+                app.clock,
+                app.mask,
+            ),
             delivery=Delivery(app.bot, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
         )

@@ -1,54 +1,96 @@
-"""Writes one text under a lease, from the order to the row."""
+"""Writing one text: under its lease, held against the rules, stored together with where it came from."""
 
-from datetime import date
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date, datetime
 
 import structlog
 from sqlalchemy import text
 
-from schema.errors import DatabaseUnavailable, LeaseLost, PermanentError
+from schema.errors import (
+    DatabaseUnavailable,
+    LeaseLost,
+    ModelRefused,
+    ModelUnavailable,
+    TextRejected,
+    seconds_before_retry,
+)
 from schema.messages import DeliverHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services import text_rules
 from services.author import Author, Draft
 from services.bus import Bus
 from services.database import Database
+from services.days import Clock, first_day_alive
 from services.leases import Lease, Leases, Order, Refusal
 from services.logs import Mask
+from services.outages import Outage, Outages
 from services.waiters import Waiters
 
 log = structlog.get_logger(__name__)
 
+#: Seconds that a new reader is left to wait for a model that is known to be down.
+HOPE_S = 5.0
+#: A reader is not left to wait for a try that is further away than this many seconds.
+PATIENCE_S = 60
+
 _OTHERS = text("SELECT content FROM horoscope_cache WHERE horoscope_date = :day AND zodiac_sign <> :sign")
+# Signs of one day that are stored at once wait for each other here, so that each is held against the others.
+_ONE_OF_A_DAY = text(
+    "SELECT pg_advisory_xact_lock(hashtext('horoscopes'), CAST(:day AS date) - DATE '2000-01-01')"
+)
 _STORE = text("""
     INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES (:sign, :day, :content)
     ON CONFLICT ON CONSTRAINT uq_horoscope_cache_sign_date
     DO UPDATE SET content = excluded.content, generated_at = now()
 """)
 _PROVENANCE = text("""
-    UPDATE generations SET model = :model, prompt_version = :prompt_version, prompt_tokens = :prompt_tokens,
-        completion_tokens = :completion_tokens, latency_ms = :latency_ms
+    UPDATE generations SET model = :model, prompt_version = :prompt_version, latency_ms = :latency_ms
     WHERE zodiac_sign = :sign AND horoscope_date = :day
 """)
 
 
 class Writer:
-    """Turns an order into a stored text, and tells those who wait."""
+    """Turns an order into a stored text, and tells those who wait.
+
+    Args:
+        database: Where the texts are.
+        leases: The right to write one.
+        author: Who writes it.
+        outages: What is known of the model's being away.
+        waiters: Who waits for a text.
+        bus: How they are told.
+        clock: The time.
+        mask: Applied to errors before they are kept.
+    """
 
     def __init__(
-        self, database: Database, leases: Leases, author: Author, waiters: Waiters, bus: Bus, mask: Mask
+        self,
+        database: Database,
+        leases: Leases,
+        author: Author,
+        outages: Outages,
+        waiters: Waiters,
+        bus: Bus,
+        clock: Clock,
+        mask: Mask,
     ) -> None:
         self._database = database
         self._leases = leases
         self._author = author
+        self._outages = outages
         self._waiters = waiters
         self._bus = bus
+        self._clock = clock
         self._mask = mask
 
     async def write(self, sign: Sign, day: date, order: Order) -> Refusal | None:
         """Write the text of a sign and a day, unless it exists or somebody else is at it.
 
         Whoever waits is answered in any case: with the text; or with the error once a reader's ladder has
-        ended. Where the night fails while somebody waits, the readers' own, shorter ladder begins.
+        ended, or the next try is far away, or, if they came while the model was known to be down, soon. Where
+        the night fails while somebody waits, the readers' own, shorter ladder begins.
 
         Returns:
             None when this call wrote the text; otherwise why it did not need to.
@@ -57,15 +99,18 @@ class Writer:
             PassingError: It failed and may be tried again, if the order has another try.
             PermanentError: Another try would fail the same way.
         """
+        now = self._clock()
+        if day < first_day_alive(now):
+            log.info("order.passed_over", sign=sign, day=day, reason=Refusal.OVER)
+            await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=now))
+            return Refusal.OVER
         lease = await self._leases.acquire(sign, day, order)
         if isinstance(lease, Refusal):
-            if lease is Refusal.WRITTEN:
-                await self._bus.publish(DeliverHoroscope(sign, day))
+            await self._refused(sign, day, order, lease)
             return lease
         try:
-            async with self._leases.kept(lease):
-                draft = await self._author.write(sign, day)
-                await self._store(lease, draft)
+            async with self._leases.kept(lease), self._newcomers_told(lease, order):
+                draft = await self._write(lease)
         except LeaseLost:
             raise
         except DatabaseUnavailable:
@@ -77,38 +122,94 @@ class Writer:
         await self._bus.publish(DeliverHoroscope(sign, day))
         return None
 
+    async def _write(self, lease: Lease) -> Draft:
+        """One call to the model, and one more if its text breaks a rule."""
+        outage = await self._outages.current()
+        if outage and outage.left_alone:
+            raise ModelRefused(outage.reason, everything=True, known=True)
+        try:
+            return await self._draft(lease)
+        except TextRejected as rejected:
+            log.info("text.rejected", sign=lease.sign, day=lease.day, reason=str(rejected))
+            return await self._draft(lease, rejected)
+
+    async def _draft(self, lease: Lease, rejected: TextRejected | None = None) -> Draft:
+        draft = await self._author.write(lease.sign, lease.day, rejected)
+        await self._outages.over()
+        await self._store(lease, draft)
+        return draft
+
     async def _store(self, lease: Lease, draft: Draft) -> None:
         key = {"sign": lease.sign, "day": lease.day}
         async with self._database.transaction() as connection:
+            await connection.execute(_ONE_OF_A_DAY, {"day": lease.day})
             await self._leases.finish(connection, lease)
             others = set((await connection.execute(_OTHERS, key)).scalars())
             text_rules.check(draft.text, self._author.language, others)
             await connection.execute(_STORE, key | {"content": draft.text})
-            await connection.execute(
-                _PROVENANCE,
-                key
-                | {
-                    "model": draft.model,
-                    "prompt_version": draft.prompt_version,
-                    "prompt_tokens": draft.prompt_tokens,
-                    "completion_tokens": draft.completion_tokens,
-                    "latency_ms": draft.latency_ms,
-                },
+            provenance = {
+                "model": draft.model,
+                "prompt_version": draft.prompt_version,
+                "latency_ms": draft.latency_ms,
+            }
+            await connection.execute(_PROVENANCE, key | provenance)
+
+    async def _refused(self, sign: Sign, day: date, order: Order, refusal: Refusal) -> None:
+        """There is no lease: what does that mean for those who wait?"""
+        if refusal is Refusal.WRITTEN:
+            await self._bus.publish(DeliverHoroscope(sign, day))
+        elif order.ladder == "request":
+            await self._tell_newcomers(sign, day, await self._outages.current())
+
+    @asynccontextmanager
+    async def _newcomers_told(self, lease: Lease, order: Order) -> AsyncIterator[None]:
+        """While the model is known to be down, its call is not waited for to the end."""
+
+        async def tell() -> None:
+            await asyncio.sleep(HOPE_S)
+            await self._tell_newcomers(lease.sign, lease.day, await self._outages.current())
+
+        telling = asyncio.create_task(tell(), name="newcomers") if order.ladder == "request" else None
+        try:
+            yield
+        finally:
+            if telling:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell_newcomers(self, sign: Sign, day: date, outage: Outage | None) -> None:
+        if outage and outage.known_at:
+            await self._bus.publish(
+                DeliverHoroscope(sign, day, given_up_at=outage.now, came_after=outage.known_at)
             )
 
     async def _failed(self, lease: Lease, order: Order, error: Exception) -> None:
-        retry_in = None if isinstance(error, PermanentError) else order.retry_in
+        retry_in = seconds_before_retry(error, order.retry_in)
         reason = self._mask(str(error) or type(error).__name__).replace("\0", "")
-        since = await self._leases.fail(lease, reason, retry_in)
+        outage = None
+        if isinstance(error, ModelUnavailable) or (isinstance(error, ModelRefused) and not error.known):
+            outage = await self._outages.failed(error, reason)
+        refused = isinstance(error, ModelRefused) and error.everything
+        if isinstance(error, ModelRefused) and outage:
+            error.known = outage.repeated
+        since = await self._leases.fail(lease, reason, retry_in, refused=refused)
         log.warning(
             "horoscope.failed", sign=lease.sign, day=lease.day, attempt=order.attempt,
             retry_in=retry_in, reason=reason,
         )  # fmt: skip
-        if since is None:
-            return
-        if order.ladder == "request" and retry_in is None:
-            await self._bus.publish(DeliverHoroscope(lease.sign, lease.day, given_up_at=since))
-        elif order.ladder == "night" and (waiter := await self._waiters.oldest(lease.sign, lease.day)):
+        if since is not None:
+            await self._tell(lease, order, since, outage, retry_in)
+
+    async def _tell(
+        self, lease: Lease, order: Order, since: datetime, outage: Outage | None, retry_in: int | None
+    ) -> None:
+        """Tell those who wait what the failure means for them."""
+        if order.ladder == "request":
+            if retry_in is None or retry_in > PATIENCE_S:
+                await self._bus.publish(DeliverHoroscope(lease.sign, lease.day, given_up_at=since))
+            else:
+                await self._tell_newcomers(lease.sign, lease.day, outage)
+        elif waiter := await self._waiters.oldest(lease.sign, lease.day):
             await self._bus.publish(
                 HoroscopeRequested(
                     waiter.request_id, lease.sign, lease.day, answered=False, at=waiter.created_at

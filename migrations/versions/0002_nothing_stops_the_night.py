@@ -97,6 +97,12 @@ def upgrade() -> None:
             "failures", sa.Integer(), nullable=False, comment="Calls that failed, with no success in between."
         ),
         sa.Column(
+            "repeats",
+            sa.Integer(),
+            nullable=False,
+            comment="The last so many failed for the same reason again.",
+        ),
+        sa.Column(
             "failed_at",
             _instant,
             nullable=False,

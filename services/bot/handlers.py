@@ -12,25 +12,28 @@ from aiogram.filters import Command, CommandObject, CommandStart
 from aiogram.methods import AnswerCallbackQuery
 from aiogram.types import CallbackQuery, ChatMemberUpdated, InaccessibleMessage, Message
 
-from schema.errors import DatabaseUnavailable, ReaderGone, UpdateUnfinished
+from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable, UpdateUnfinished
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
 from services import replies, telegram
 from services.bot import zones
 from services.bot.answers import Answer
+from services.bot.typing import Typing
 from services.bus import Bus
 from services.days import Clock
 from services.horoscopes import Horoscopes, Today
 from services.readers import Readers
 from services.replies import Reply
 from services.strings import STRINGS
-from services.waiters import Waiters
+from services.waiters import UNNAMED_S, Waiters
 
 log = structlog.get_logger(__name__)
 
 
 #: Seconds after which a pressed button's spinner is left to itself.
 ACKNOWLEDGE_TIMEOUT_S = 5
+#: Seconds to get a progress message on the screen; whoever answers waits for it a little longer.
+PROGRESS_S = UNNAMED_S - 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,25 @@ class Handlers:
     """The handlers, with what they need."""
 
     def __init__(
-        self, bot: Bot, readers: Readers, horoscopes: Horoscopes, waiters: Waiters, bus: Bus, clock: Clock
+        self,
+        bot: Bot,
+        readers: Readers,
+        horoscopes: Horoscopes,
+        waiters: Waiters,
+        typing: Typing,
+        bus: Bus,
+        clock: Clock,
     ) -> None:
         self._bot = bot
         self._readers = readers
         self._horoscopes = horoscopes
         self._waiters = waiters
+        self._typing = typing
         self._bus = bus
         self._clock = clock
         self._beside: set[asyncio.Task[None]] = set()
+        # Progress messages that are on the screen and could not be put on record yet, by request.
+        self._shown: dict[UUID, int] = {}
 
     def router(self) -> Router:
         """A router that leads every update that means something to its handler."""
@@ -87,6 +100,10 @@ class Handlers:
         pressed.register(self.unknown_pressed)
         router.my_chat_member.register(self.membership)
         return router
+
+    def owes(self, request_id: UUID) -> bool:
+        """An answer to this request is begun, and nothing else may take its place."""
+        return request_id in self._shown
 
     # Messages
 
@@ -199,7 +216,7 @@ class Handlers:
         """Owe the reader an answer: on record first, then on the screen, then on the way.
 
         Whichever step is the last before a crash, the update comes again, finds the record, and goes on
-        from there; or the reconcile tick does.
+        from there; or some worker finds the waiter overdue.
         """
         waiter = await self._waiters.add(
             asker.request_id,
@@ -207,24 +224,47 @@ class Handlers:
             sign=today.sign,
             day=today.day,
             language=asker.language,
+            replaces=message_id,
         )
-        if waiter.answered:
-            return
-        progress = replies.generating(asker.language)
-        try:
-            # Until the progress message is on the screen nobody may put the answer in its place.
-            if waiter.message_id is None:
-                shown = await telegram.show(self._bot, asker.chat_id, message_id, progress)
-                await self._waiters.name(asker.request_id, shown)
-        except ReaderGone:
-            await self._waiters.settle([asker.request_id])
-            return
-        except DatabaseUnavailable as error:
-            # To apologise now would be an answer, and the one that is on record would follow it.
-            raise UpdateUnfinished(f"the progress message is not on record: {error}") from error
+        if waiter.answered or waiter.request_id != asker.request_id:
+            return  # a copy of the update, or a second press of a button that is being answered
+        if waiter.message_id is None:
+            if not waiter.ours:
+                raise UpdateUnfinished("the progress message is being sent by somebody else")
+            try:
+                # Until the progress message is on the screen nobody may put the answer in its place.
+                await self._show_progress(asker, message_id)
+            except ReaderGone:
+                await self._waiters.settle([asker.request_id])
+                return
+        self._typing.begin(asker.request_id, asker.chat_id)
         await self._bus.publish(
             HoroscopeRequested(asker.request_id, waiter.sign, waiter.day, answered=False, at=now)
         )
+
+    async def _show_progress(self, asker: Asker, message_id: int | None) -> None:
+        """Show the progress message and put its name on record.
+
+        Raises:
+            ReaderGone: The reader cannot be reached.
+            TelegramUnavailable, UpdateUnfinished: The update must be handled again.
+        """
+        progress = replies.generating(asker.language)
+        try:
+            if asker.request_id not in self._shown:
+                async with asyncio.timeout(PROGRESS_S):
+                    shown = await telegram.show(self._bot, asker.chat_id, message_id, progress)
+                self._shown[asker.request_id] = shown
+            await self._waiters.name(asker.request_id, self._shown[asker.request_id])
+            del self._shown[asker.request_id]
+        except TimeoutError:
+            raise UpdateUnfinished(f"Telegram took longer than {PROGRESS_S} s") from None
+        except TelegramUnavailable:
+            await self._waiters.release([asker.request_id])
+            raise
+        except DatabaseUnavailable as error:
+            # To apologise now would be an answer, and the one that is on record would follow it.
+            raise UpdateUnfinished(f"the progress message is not on record: {error}") from error
 
     async def _typed_zone(self, asker: Asker, typed: str) -> Answer:
         strings = STRINGS[asker.language]

@@ -1,7 +1,7 @@
 """The bot process: updates in, answers out, by polling or by webhook."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from services import telegram
 from services.app import App, open_app
 from services.bot import webhook
 from services.bot.polling import Polling
+from services.bot.typing import TYPING_S
 from services.bot.updates import Updates
 from services.bus import UNPARK_S
 from services.chores import chores
@@ -48,15 +49,21 @@ async def run(
         WrongSettings: Telegram does not know the token.
     """
     async with open_app(settings, queues, process="bot", clock=clock) as app:
-        async with chores({app.horoscopes.refresh: REFRESH_S, app.bus.send_parked: UNPARK_S}):
+        updates = Updates(app)
+        jobs: dict[Callable[[], Awaitable[object]], float] = {
+            app.horoscopes.refresh: REFRESH_S,
+            app.bus.send_parked: UNPARK_S,
+            updates.typing.show: TYPING_S,
+        }
+        async with chores(jobs):
             await app.horoscopes.refresh()
             await _introduce(app.bot, stop)
-            await _serve(app, stop)
+            await _serve(app, updates, stop)
         log.info("bot.stopped")
 
 
-async def _serve(app: App, stop: asyncio.Event) -> None:
-    settings, updates = app.settings, Updates(app)
+async def _serve(app: App, updates: Updates, stop: asyncio.Event) -> None:
+    settings = app.settings
     if not settings.webhook_url:
         try:
             await telegram.call(app.bot, DeleteWebhook())

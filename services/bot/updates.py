@@ -15,6 +15,7 @@ from services import replies
 from services.app import App
 from services.bot.answers import Answer
 from services.bot.handlers import Asker, Handlers
+from services.bot.typing import Typing
 from services.strings import interface_language
 
 log = structlog.get_logger(__name__)
@@ -33,13 +34,19 @@ class Updates:
 
     Args:
         app: What the handlers work with.
+
+    Attributes:
+        typing: Shows «печатает…» to those who wait.
     """
 
     def __init__(self, app: App) -> None:
         self._bot = app.bot
-        handlers = Handlers(app.bot, app.readers, app.horoscopes, app.waiters, app.bus, app.clock)
+        self.typing = Typing(app.bot, app.waiters)
+        self._handlers = Handlers(
+            app.bot, app.readers, app.horoscopes, app.waiters, self.typing, app.bus, app.clock
+        )
         self._dispatcher = Dispatcher(disable_fsm=True)
-        self._dispatcher.include_router(handlers.router())
+        self._dispatcher.include_router(self._handlers.router())
         self._dispatcher.message.outer_middleware(_introduce)
         self._dispatcher.callback_query.outer_middleware(_introduce)
 
@@ -68,14 +75,13 @@ class Updates:
             number = raw.get("update_id") if isinstance(raw, dict) else None
             log.warning("update.malformed", update_id=number, reason=faults)
             return None
+        request = request_id(self._bot.id, update.update_id)
         try:
-            answer = await self._dispatcher.feed_update(
-                self._bot, update, request_id=request_id(self._bot.id, update.update_id)
-            )
+            answer = await self._dispatcher.feed_update(self._bot, update, request_id=request)
         except (TelegramUnavailable, UpdateUnfinished):
             raise
         except PassingError as error:
-            if unfinished:
+            if unfinished or self._handlers.owes(request):
                 raise
             log.warning("update.failed", update_id=update.update_id, reason=str(error))
             return self._apology(update)

@@ -100,7 +100,7 @@ async def test_what_a_ladder_deals_with_is_left_to_it(
     assert queues.count("generation.retry.600s") == 1
 
     # A person's order is a new one.
-    queues.publish(GenerateDay(TODAY))
+    queues.publish(GenerateDay(TODAY, anew=True))
     await sandbox.model.wait_for_calls(25, within=10)
 
 

@@ -1,0 +1,65 @@
+"""«печатает…» over the progress message, for as long as a reader waits."""
+
+import asyncio
+from uuid import UUID
+
+import structlog
+from aiogram import Bot
+from aiogram.enums import ChatAction
+from aiogram.exceptions import TelegramAPIError
+from aiogram.methods import SendChatAction
+
+from services.waiters import Waiters
+
+log = structlog.get_logger(__name__)
+
+#: Telegram shows an action for five seconds.
+TYPING_S = 4.5
+#: Chats that are shown it at once by one process: a nicety must not use up what Telegram lets a bot send.
+AT_MOST = 20
+
+
+class Typing:
+    """Shows readers that somebody is at work; in a crowd, the first of them.
+
+    Nothing depends on it: when Telegram objects, or the process ends, it is left out.
+
+    Args:
+        bot: The client.
+        waiters: Who still waits.
+    """
+
+    def __init__(self, bot: Bot, waiters: Waiters) -> None:
+        self._bot = bot
+        self._waiters = waiters
+        self._chats: dict[UUID, int] = {}
+        self._beside: set[asyncio.Task[None]] = set()
+
+    def begin(self, request_id: UUID, chat_id: int) -> None:
+        """A reader begins to wait."""
+        if len(self._chats) < AT_MOST and request_id not in self._chats:
+            self._chats[request_id] = chat_id
+            task = asyncio.create_task(self._show(request_id, chat_id))
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
+
+    async def show(self) -> None:
+        """Show the action once more to everyone who still waits.
+
+        Raises:
+            DatabaseUnavailable: Nobody knows who still waits.
+        """
+        if not self._chats:
+            return
+        waiting = await self._waiters.still_waiting(self._chats)
+        for request_id in set(self._chats) - waiting:
+            del self._chats[request_id]
+        await asyncio.gather(*(self._show(request_id, chat) for request_id, chat in self._chats.items()))
+
+    async def _show(self, request_id: UUID, chat_id: int) -> None:
+        try:
+            action = SendChatAction(chat_id=chat_id, action=ChatAction.TYPING)
+            await self._bot(action, request_timeout=round(TYPING_S))
+        except TelegramAPIError as error:
+            log.info("typing.not_shown", reason=str(error))
+            self._chats.pop(request_id, None)
