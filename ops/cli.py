@@ -5,7 +5,7 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
@@ -19,13 +19,14 @@ from rich.table import Table
 
 from actors import TABLE, topology
 from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
-from schema.messages import GenerateDay, GenerateHoroscope
+from schema.messages import GenerateDay, GenerateHoroscope, Message
 from schema.signs import Sign
 from services import status as statuses
 from services.bus import encode
 from services.database import Database
 from services.days import day_in, first_day_alive, system_clock
 from services.logs import Mask, configure
+from services.night import generated
 from services.publisher import Publisher
 from services.settings import Settings, WrongSettings
 
@@ -114,23 +115,45 @@ def scheduler() -> None:
 @main.command()
 @click.option("--day", help="Which day, as YYYY-MM-DD; today at home by default.", metavar="DAY")
 @click.option("--sign", help="Only this sign, such as leo; all by default.", metavar="SIGN")
-def generate(day: str | None, sign: str | None) -> None:
-    """Order what is missing of a day to be written now. A text that exists stays as it is."""
+@click.option("--again", is_flag=True, help="Replace the texts that exist, too; asks before it does.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
+    """Order what is missing of a day to be written now.
+
+    A text that exists stays as it is, unless --again says otherwise; then readers are shown it until the new
+    one is there.
+    """
     with _told():
-        settings = Settings.read("rabbitmq_url")
+        settings = Settings.read("rabbitmq_url", *(["database_url"] if again else []))
         now = system_clock()
         which = _day(day, now) if day else day_in(settings.home_timezone, now)
-        order = GenerateHoroscope(_sign(sign), which) if sign else GenerateDay(which)
-        assert settings.rabbitmq_url
-        url = settings.rabbitmq_url.get_secret_value()
-
-        async def publish() -> None:
-            async with Publisher(url, topology.queues(settings)) as publisher:
-                await publisher.wait_ready(10)
-                await publisher.send(order.queue, encode(order))
-
-        asyncio.run(publish())
+        asked = [_sign(sign)] if sign else list(Sign)
+        orders: list[Message] = [
+            GenerateHoroscope(asked[0], which) if sign else GenerateDay(which, anew=True)
+        ]
+        if again:
+            written = asyncio.run(_with_database(settings, lambda database: generated(database, which)))
+            replaced = {each: written[each] for each in asked if each in written}
+            if replaced and not yes:
+                _confirm_replacing(replaced, which)
+            orders += [GenerateHoroscope(each, which, replaces=at) for each, at in replaced.items()]
+        asyncio.run(_publish(settings, orders))
     click.echo(f"Ordered: {sign or 'all signs'}, {which}. Follow it with: horoscope status")
+
+
+def _confirm_replacing(replaced: dict[Sign, datetime], day: date) -> None:
+    for sign, at in replaced.items():
+        click.echo(f"  {sign.value:<12} written {at:%Y-%m-%d %H:%M} UTC")
+    click.confirm(f"Replace {len(replaced)} texts of {day} that readers may have read?", abort=True)
+
+
+async def _publish(settings: Settings, messages: Sequence[Message]) -> None:
+    assert settings.rabbitmq_url
+    url = settings.rabbitmq_url.get_secret_value()
+    async with Publisher(url, topology.queues(settings)) as publisher:
+        await publisher.wait_ready(10)
+        for message in messages:
+            await publisher.send(message.queue, encode(message))
 
 
 @main.command()
@@ -143,11 +166,11 @@ def status(as_json: bool) -> None:
 
         async def read(database: Database) -> Any:
             await database.check()
-            return await statuses.read_days(database, system_clock, settings.home_timezone)
+            return await statuses.read_records(database, system_clock, settings.home_timezone)
 
-        days, counts = asyncio.run(_with_database(settings, read))
+        records = asyncio.run(_with_database(settings, read))
         queues = statuses.read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
-        seen = statuses.judge(days, counts, queues)
+        seen = statuses.judge(records, queues)
     if as_json:
         click.echo(json.dumps(asdict(seen), default=str, ensure_ascii=False, indent=2))
     else:
@@ -155,7 +178,7 @@ def status(as_json: bool) -> None:
     sys.exit(EXIT_NEEDS_A_PERSON if seen.alarms else 0)
 
 
-_MARKS = {"written": "●", "writing": "✎", "retrying": "↻", "given_up": "✗", "missing": "·"}
+_MARKS = {"written": "●", "writing": "✎", "pending": "○", "retrying": "↻", "given_up": "✗", "missing": "·"}
 
 
 def _print_status(seen: statuses.Status) -> None:
@@ -169,8 +192,12 @@ def _print_status(seen: statuses.Status) -> None:
         "  ".join(f"{mark} {state.replace('_', ' ')}" for state, mark in _MARKS.items()), style="dim"
     )
     for day in seen.days:
-        for sign, error in day.errors.items():
-            console.print(f"  {day.day} {sign}: {error}", markup=False)
+        for told, signs in _unwritten(day).items():
+            console.print(f"  {day.day} {', '.join(signs)}: {told}", markup=False, soft_wrap=True)
+    table = Table("tick", "last", "did", "next", box=None)
+    for tick in seen.ticks:
+        table.add_row(tick.name, _clock_time(tick.at), tick.did, _clock_time(tick.due))
+    console.print(table)
     table = Table("queue", "messages", "consumers", box=None)
     for queue in seen.queues:
         if ".retry." not in queue.name or queue.messages:
@@ -187,6 +214,26 @@ def _print_status(seen: statuses.Status) -> None:
         console.print(f"! {alarm}", style="bold red", markup=False)
     if not seen.alarms:
         console.print("All is well.", style="green")
+
+
+def _unwritten(day: statuses.DayStatus) -> dict[str, list[str]]:
+    """What became of the texts that are not there, in a line each; signs of which the same is to be told share it."""
+    told: dict[str, list[str]] = {}
+    for sign in day.unwritten:
+        if sign.since is None:
+            continue
+        said = f"{sign.state.replace('_', ' ')} since {_clock_time(sign.since)}"
+        if sign.retry_at:
+            said += f", tries again {_clock_time(sign.retry_at)}"
+        if sign.attempts:
+            said += f"; attempts {sign.attempts}, the last by {sign.writer}"
+        told.setdefault(said + (f": {sign.error}" if sign.error else ""), []).append(sign.sign)
+    return told
+
+
+def _clock_time(at: datetime | None) -> str:
+    """A time as operators read it, by their own machine's clock."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else "never"
 
 
 def start(process: str, *required: str) -> Settings:

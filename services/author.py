@@ -50,7 +50,7 @@ class Author:
         self._model = model
         self.language = language
 
-    async def write(self, sign: Sign, day: date, rejected: TextRejected | None = None) -> Draft:
+    async def write(self, sign: Sign, day: date) -> Draft:
         """One call to the model.
 
         Raises:
@@ -104,7 +104,10 @@ def _told_apart(error: openai.APIStatusError) -> ModelUnavailable | ModelRefused
     said = f"the model's server answered {error.status_code}: {error.message}"
     if error.status_code in {408, 409, 429} or error.status_code >= 500:
         return ModelUnavailable(said, retry_after=_retry_after(error))
-    return ModelRefused(f"{said}; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL")
+    everything = error.status_code in {401, 403, 404}
+    return ModelRefused(
+        f"{said}; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL", everything=everything
+    )
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -47,6 +47,7 @@ _ORDER = text("""
              AND NOT (generation.refused AND NOT :refusing)))
     RETURNING zodiac_sign
 """)
+_GENERATED = text("SELECT zodiac_sign, generated_at FROM horoscope_cache WHERE horoscope_date = :day")
 _TICKED = text("""
     INSERT INTO ticks (name, did) VALUES (:name, :did)
     ON CONFLICT (name) DO UPDATE SET at = now(), did = excluded.did
@@ -189,3 +190,14 @@ class Night:
 
 def _listed(days: Iterable[date]) -> str:
     return ", ".join(str(day) for day in sorted(days))
+
+
+async def generated(database: Database, day: date) -> dict[Sign, datetime]:
+    """When the texts of a day were generated, by sign.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot be reached.
+    """
+    async with database.transaction() as connection:
+        rows = await connection.execute(_GENERATED, {"day": day})
+        return {Sign(row.zodiac_sign): row.generated_at for row in rows}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,9 @@ from schema.errors import NotPublished
 from schema.messages import DEAD_LETTERS, GENERATION
 from schema.signs import Sign
 from services.database import Database
-from services.days import Clock, day_in, days_to_write
+from services.days import Clock, day_in, days_to_write, next_night
+from services.night import MIDNIGHT, RECONCILE, RECONCILE_EVERY_S
+from services.outages import BELIEVED_S
 from services.publisher import Queue, connection_parameters
 
 _DAYS = text("""
@@ -22,11 +24,18 @@ _DAYS = text("""
                                    WHEN generation.state = 'written' THEN 'missing'  -- deleted since
                                    WHEN generation.expires_at < now() THEN 'missing'  -- its writer died
                                    ELSE COALESCE(generation.state, 'missing') END AS state,
-           generation.error
-    FROM unnest(CAST(:signs AS text[])) AS sign (name)
+           generation.since, generation.attempts, generation.retry_at, generation.writer, generation.error
+    FROM unnest(CAST(:signs AS text[])) WITH ORDINALITY AS sign (name, place)
     LEFT JOIN horoscope_cache AS cache ON cache.zodiac_sign = sign.name AND cache.horoscope_date = :day
     LEFT JOIN generations AS generation
         ON generation.zodiac_sign = sign.name AND generation.horoscope_date = :day
+    ORDER BY sign.place
+""")
+_TICKS = text("SELECT name, at, did, extract(epoch FROM now() - at) AS age_s FROM ticks")
+_OUTAGE = text("""
+    SELECT reason, since, failures, refused FROM model_outages
+    WHERE known_at IS NOT NULL AND failed_at > now() - make_interval(secs => :believed)
+    ORDER BY failed_at DESC LIMIT 1
 """)
 _COUNTS = text("""
     SELECT (SELECT COALESCE(sum(view_count), 0) FROM horoscope_views WHERE view_date = :today) AS views,
@@ -38,21 +47,64 @@ _COUNTS = text("""
 """)
 
 
-STATES = ("written", "writing", "retrying", "given_up", "missing")
+STATES = ("written", "writing", "pending", "retrying", "given_up", "missing")
+
+#: Seconds without a reconcile tick after which somebody should look for the scheduler.
+NO_TICK_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class SignStatus:
+    """A text that is not written: what became of it so far.
+
+    Args:
+        sign: Whose text.
+        state: One of :data:`STATES`.
+        since: When the state began.
+        attempts: How often somebody began to write it.
+        retry_at: When its ladder tries again.
+        writer: The process that writes it or last tried to: host and pid.
+        error: Why the last attempt failed.
+    """
+
+    sign: str
+    state: str
+    since: datetime | None
+    attempts: int
+    retry_at: datetime | None
+    writer: str | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class DayStatus:
-    """The twelve signs of one day: each sign's state, and the error of those that failed."""
+    """The twelve signs of one day: each sign's state, and more about those that are not written."""
 
     day: date
     states: dict[str, str]
-    errors: dict[str, str]
+    unwritten: list[SignStatus]
 
     @property
     def written(self) -> int:
         """How many of the twelve can be shown."""
         return sum(state == "written" for state in self.states.values())
+
+
+@dataclass(frozen=True, slots=True)
+class TickStatus:
+    """A kind of tick.
+
+    Args:
+        name: midnight or reconcile.
+        at: When the last one came; None: none ever did.
+        did: What came of it.
+        due: When the next one is due.
+    """
+
+    name: str
+    at: datetime | None
+    did: str
+    due: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +121,7 @@ class Status:
     """The whole service at a glance; ``alarms`` is what needs a person, in words."""
 
     days: list[DayStatus]
+    ticks: list[TickStatus]
     queues: list[QueueStatus]
     horoscopes_today: int
     readers: int
@@ -77,8 +130,19 @@ class Status:
     alarms: list[str] = field(default_factory=list)
 
 
-async def read_days(database: Database, clock: Clock, home: ZoneInfo) -> tuple[list[DayStatus], Any]:
-    """The days that must exist and the counters.
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What PostgreSQL knows: rows as they were read."""
+
+    days: list[DayStatus]
+    ticks: list[TickStatus]
+    tick_age_s: float | None
+    outage: Any
+    counts: Any
+
+
+async def read_records(database: Database, clock: Clock, home: ZoneInfo) -> Records:
+    """The days that must exist, the ticks, the model's outage and the counters.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -88,15 +152,31 @@ async def read_days(database: Database, clock: Clock, home: ZoneInfo) -> tuple[l
     async with database.transaction() as connection:
         for day in days_to_write(now, home):
             rows = list(await connection.execute(_DAYS, {"signs": [sign.value for sign in Sign], "day": day}))
-            days.append(
-                DayStatus(
-                    day,
-                    {row.sign: row.state for row in rows},
-                    {row.sign: row.error for row in rows if row.error and row.state != "written"},
+            unwritten = [
+                SignStatus(
+                    row.sign, row.state, row.since, row.attempts or 0, row.retry_at, row.writer, row.error
                 )
-            )
+                for row in rows
+                if row.state != "written"
+            ]
+            days.append(DayStatus(day, {row.sign: row.state for row in rows}, unwritten))
+        ticked = {row.name: row for row in await connection.execute(_TICKS)}
+        outage = (await connection.execute(_OUTAGE, {"believed": BELIEVED_S})).one_or_none()
         counts = (await connection.execute(_COUNTS, {"today": day_in(home, now)})).one()
-    return days, counts
+    due = {
+        MIDNIGHT: next_night(now, home),
+        RECONCILE: datetime.fromtimestamp(
+            (now.timestamp() // RECONCILE_EVERY_S + 1) * RECONCILE_EVERY_S, now.tzinfo
+        ),
+    }
+    ticks = [
+        TickStatus(
+            name, ticked[name].at if name in ticked else None, ticked[name].did if name in ticked else "", at
+        )
+        for name, at in due.items()
+    ]
+    age = float(ticked[RECONCILE].age_s) if RECONCILE in ticked else None
+    return Records(days, ticks, age, outage, counts)
 
 
 def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
@@ -122,24 +202,32 @@ def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
     return found
 
 
-def judge(days: list[DayStatus], counts: Any, queues: list[QueueStatus]) -> Status:
+def judge(records: Records, queues: list[QueueStatus]) -> Status:
     """Put the parts together and say what needs a person."""
     alarms = _queue_alarms(queues)
     ordered = sum(queue.messages for queue in queues if queue.name == GENERATION)
-    for day in days:
+    for day in records.days:
         by_state = {state: [sign for sign in day.states if day.states[sign] == state] for state in STATES}
         if lost := by_state["given_up"]:
             alarms.append(
                 f"{day.day}: given up: {', '.join(lost)}; see why, then: horoscope generate --day {day.day}"
             )
-        if by_state["missing"] and not by_state["writing"] and not ordered:
+        at_work = by_state["writing"] or by_state["pending"] or ordered
+        if by_state["missing"] and not at_work:
             alarms.append(f"{day.day}: {len(by_state['missing'])} texts are missing and nobody writes them")
+    if (outage := records.outage) is not None:
+        fails = "refuses us" if outage.refused else f"has failed {outage.failures} times in a row"
+        alarms.append(f"the model {fails} since {outage.since:%Y-%m-%d %H:%M} UTC: {outage.reason}")
+    if records.tick_age_s is None or records.tick_age_s > NO_TICK_S:
+        alarms.append("no tick for fifteen minutes: is a scheduler running?")
+    counts = records.counts
     if counts.overdue:
         alarms.append(f"readers who have waited for more than two minutes: {counts.overdue}")
     if counts.parked:
         alarms.append(f"parked messages: {counts.parked}; was RabbitMQ away, is no bot or worker running?")
     return Status(
-        days=days,
+        days=records.days,
+        ticks=records.ticks,
         queues=queues,
         horoscopes_today=int(counts.views),
         readers=counts.readers,

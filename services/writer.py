@@ -13,7 +13,6 @@ from schema.errors import (
     LeaseLost,
     ModelRefused,
     ModelUnavailable,
-    TextRejected,
     seconds_before_retry,
 )
 from schema.messages import DeliverHoroscope, HoroscopeRequested
@@ -123,18 +122,11 @@ class Writer:
         return None
 
     async def _write(self, lease: Lease) -> Draft:
-        """One call to the model, and one more if its text breaks a rule."""
+        """One call to the model; its text is stored."""
         outage = await self._outages.current()
         if outage and outage.left_alone:
             raise ModelRefused(outage.reason, everything=True, known=True)
-        try:
-            return await self._draft(lease)
-        except TextRejected as rejected:
-            log.info("text.rejected", sign=lease.sign, day=lease.day, reason=str(rejected))
-            return await self._draft(lease, rejected)
-
-    async def _draft(self, lease: Lease, rejected: TextRejected | None = None) -> Draft:
-        draft = await self._author.write(lease.sign, lease.day, rejected)
+        draft = await self._author.write(lease.sign, lease.day)
         await self._outages.over()
         await self._store(lease, draft)
         return draft

@@ -137,3 +137,32 @@ async def test_whoever_loses_a_lease_stops_writing(
 
     with pytest.raises(LeaseLost):
         await asyncio.wait_for(write_for_ever(), 10)
+
+
+async def test_a_text_is_replaced_if_it_is_the_one_that_was_seen(
+    leases: Leases, database: Database, sql: asyncpg.Connection
+) -> None:
+    first = await taken(leases)
+    async with database.transaction() as connection:
+        await leases.finish(connection, first)
+    seen = await sql.fetchval(
+        "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ('leo', $1, 'x')"
+        " RETURNING generated_at",
+        DAY,
+    )
+    again = replace(NIGHT, holder="again", replaces=seen)
+    assert await leases.acquire(Sign.LEO, DAY, NIGHT) is Refusal.WRITTEN
+    lease = await leases.acquire(Sign.LEO, DAY, again)
+    assert isinstance(lease, Lease)
+    async with database.transaction() as connection:
+        await leases.finish(connection, lease)
+    await sql.execute("UPDATE horoscope_cache SET generated_at = now()")
+    assert await leases.acquire(Sign.LEO, DAY, again) is Refusal.WRITTEN, "replaced once, not twice"
+
+
+async def test_people_see_who_writes_and_since_when(leases: Leases, sql: asyncpg.Connection) -> None:
+    await taken(leases)
+    row = await sql.fetchrow("SELECT state, writer, attempts, now() - since AS age FROM generations")
+    assert row
+    assert (row["state"], row["writer"], row["attempts"]) == ("writing", module.WRITER, 1)
+    assert row["age"] < timedelta(minutes=1)

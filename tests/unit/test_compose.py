@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from ops.cli import main
 from schema.messages import DEAD_LETTERS, HoroscopeRequested
 from schema.signs import Sign
 from services.settings import Settings
-from services.status import DayStatus, QueueStatus, judge
+from services.status import DayStatus, QueueStatus, Records, judge
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -256,11 +256,16 @@ RUNBOOK = (ROOT / "ops" / "RUNBOOK.md").read_text()
 
 def test_the_runbook_answers_every_alarm() -> None:
     states = {sign.value: "given_up" for sign in Sign} | {"leo": "missing"}
-    today = DayStatus(date(2026, 11, 22), states, {})
+    today = DayStatus(date(2026, 11, 22), states, [])
     counts = SimpleNamespace(views=0, waiters=3, overdue=3, parked=4, readers=5)
+    down = SimpleNamespace(refused=False, failures=3, since=datetime(2026, 11, 22, tzinfo=UTC), reason="500")
+    refusing = SimpleNamespace(refused=True, failures=3, since=down.since, reason="401")
     queues = [QueueStatus(DEAD_LETTERS, 2, 0), QueueStatus("views", 0, 0)]
-    alarms = {*judge([today], counts, queues).alarms, *judge([today], counts, []).alarms}
-    assert len(alarms) == 7
+    alarms = {
+        *judge(Records([today], [], None, down, counts), queues).alarms,
+        *judge(Records([today], [], 10, refusing, counts), []).alarms,
+    }
+    assert len(alarms) == 10
     headings = re.findall(r"^\*\*`(.+)`\*\*$", RUNBOOK, re.MULTILINE)
     patterns = [re.sub(r"…|DAY|SIGNS", ".+", re.escape(heading)) for heading in headings]
     for alarm in alarms:
