@@ -32,9 +32,12 @@ _DAYS = text("""
     ORDER BY sign.place
 """)
 _TICKS = text("SELECT name, at, did, extract(epoch FROM now() - at) AS age_s FROM ticks")
+# A worker with other settings may have written something since; then the model is not to blame any more.
 _OUTAGE = text("""
-    SELECT reason, since, failures, refused FROM model_outages
+    SELECT reason, since, failures, refused FROM model_outages AS outage
     WHERE known_at IS NOT NULL AND failed_at > now() - make_interval(secs => :believed)
+      AND NOT EXISTS (
+          SELECT FROM generations WHERE state = 'written' AND generations.since > outage.failed_at)
     ORDER BY failed_at DESC LIMIT 1
 """)
 _COUNTS = text("""
