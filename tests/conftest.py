@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from services.app import App, open_app
 from services.database import Database
 from services.migrations import migrate
 from services.settings import Settings
+from tests.nursery import Nursery
 from tests.processes import Processes
 from tests.queues import Queues, open_queues
 
@@ -175,10 +176,17 @@ async def app(settings: Settings) -> AsyncIterator[App]:
         yield app
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where processes are forked."""
+    with Nursery() as nursery:
+        yield nursery
+
+
 @pytest.fixture
-async def processes(environment: dict[str, str]) -> AsyncIterator[Processes]:
+async def processes(environment: dict[str, str], nursery: Nursery) -> AsyncIterator[Processes]:
     """Starts the service's real processes on the test's own settings, and ends them."""
-    async with Processes(environment) as processes:
+    async with Processes(environment, nursery) as processes:
         yield processes
 
 

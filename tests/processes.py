@@ -1,28 +1,64 @@
 """The service's real processes, as tests start, watch and kill them.
 
-Run as a program it is one of these processes with a clock that a test has set.
+In such a process something may be arranged beforehand: its clock, other values for constants of ours, and
+the step at which it dies.
 """
 
 import asyncio
+import functools
+import importlib
+import inspect
+import itertools
+import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
+from tempfile import TemporaryDirectory, mkstemp
+from typing import Any, Literal, Self
 
+import pendulum
+
+from services import days
 from services.days import Clock, system_clock
+from tests.nursery import Child, Nursery
 
 _ROOT = Path(__file__).parents[1]
-_NOTHING: Mapping[str, str] = {}
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """``kill -9`` at an exact step. Of the processes that are given it, the first to get there dies.
+
+    Args:
+        when: Before the call, or after it has returned well.
+        function: Whose call, such as ``services.leases:Leases.acquire``; it may be a coroutine function.
+        about: Only calls with all of these words among their arguments, as ``repr`` shows them.
+        call: The how-manieth of these calls in a process, from 1.
+        token: A file that whoever dies takes along.
+    """
+
+    when: Literal["before", "after"]
+    function: str
+    about: tuple[str, ...]
+    call: int
+    token: str
+
+    @property
+    def happened(self) -> bool:
+        """Somebody got there."""
+        return not Path(self.token).exists()
 
 
 class Process:
     """One running process and what it has printed."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: Child) -> None:
         self.name = name
         self.lines: list[str] = []
         self._process = process
@@ -40,8 +76,7 @@ class Process:
         return "\n".join(self.lines)
 
     async def _read(self) -> None:
-        assert self._process.stdout
-        async for line in self._process.stdout:
+        async for line in self._process.output:
             async with self._changed:
                 self.lines.append(line.decode(errors="replace").rstrip())
                 self._changed.notify_all()
@@ -66,10 +101,14 @@ class Process:
         assert line is not None, f"{self.name} ended without saying {text!r}; it said:\n{self.output}"
         return line
 
+    @property
+    def code(self) -> int | None:
+        """The exit code, -9 after a ``kill -9``; None while it runs."""
+        return self._process.returncode
+
     def kill(self) -> None:
         """``kill -9``."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.send_signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -81,8 +120,7 @@ class Process:
         Returns:
             The exit code.
         """
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        self._process.send_signal(signal.SIGTERM)
         return await self.ended(within)
 
     async def ended(self, within: float = 20.0) -> int:
@@ -99,9 +137,11 @@ class Process:
 class Processes:
     """Starts processes; at the end kills what still runs, and shows what each said if the test failed."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], nursery: Nursery) -> None:
         self.environment = environment
+        self._nursery = nursery
         self._started: list[Process] = []
+        self._tokens = TemporaryDirectory(prefix="deaths-")
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,11 +153,23 @@ class Processes:
             await process.ended()
             # pytest shows it with a failed test only.
             print(f"--- {process.name} ---\n{process.output}")  # noqa: T201
+        self._tokens.cleanup()
         for process in self._started:
             assert "Traceback" not in process.output, f"{process.name} stumbled over something unforeseen"
 
+    def death(self, when: Literal["before", "after"], function: str, *about: str, call: int = 1) -> Death:
+        """A step for processes to die at; see :class:`Death`."""
+        descriptor, token = mkstemp(dir=self._tokens.name)
+        os.close(descriptor)
+        return Death(when, function, about, call, token)
+
     async def start(
-        self, *command: str, environment: Mapping[str, str] = _NOTHING, clock: datetime | None = None
+        self,
+        *command: str,
+        environment: Mapping[str, str] = _NOTHING,
+        clock: datetime | None = None,
+        death: Death | None = None,
+        constants: Mapping[str, Any] = _NOTHING,
     ) -> Process:
         """Start ``horoscope COMMAND`` and return at once.
 
@@ -125,56 +177,86 @@ class Processes:
             command: As on the command line.
             environment: Settings beside the test's own, or in their place.
             clock: What the process takes for the time as it starts.
+            death: Where it dies.
+            constants: Values for constants of ours, such as ``{"services.leases:LEASE_S": 2}``.
         """
-        if clock:
-            program = [sys.executable, "-m", "tests.processes", clock.isoformat(), *command]
-        else:
-            program = [str(Path(sys.executable).with_name("horoscope")), *command]
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        child = await asyncio.create_subprocess_exec(
-            *program,
-            env={
-                **inherited,
-                "PYTHONPATH": str(_ROOT),
-                "PYTHONUNBUFFERED": "1",
-                **self.environment,
-                **environment,
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=1 << 20,
-        )
+        arranged = {
+            "clock": clock.isoformat() if clock else None,
+            "death": asdict(death) if death else None,
+            "constants": dict(constants),
+        }
+        child = await self._nursery.start([json.dumps(arranged), *command], self._settings(environment))
         process = Process(" ".join(command), child)
         self._started.append(process)
         return process
 
-    async def bot(
-        self, environment: Mapping[str, str] = _NOTHING, *, clock: datetime | None = None
-    ) -> Process:
-        """A bot that is ready."""
-        process = await self.start("bot", environment=environment, clock=clock)
+    async def bot(self, environment: Mapping[str, str] = _NOTHING, **arranged: Any) -> Process:
+        """A bot that is ready; ``arranged`` as for :meth:`start`."""
+        process = await self.start("bot", environment=environment, **arranged)
         await process.said("bot.ready")
         return process
 
     async def workers(
-        self, count: int = 1, environment: Mapping[str, str] = _NOTHING, *, clock: datetime | None = None
+        self,
+        count: int = 1,
+        environment: Mapping[str, str] = _NOTHING,
+        *,
+        queues: Sequence[str] = (),
+        **arranged: Any,
     ) -> list[Process]:
-        """Workers that are ready."""
-        processes = [await self.start("worker", environment=environment, clock=clock) for _ in range(count)]
+        """Workers that are ready.
+
+        Args:
+            count: How many.
+            environment: As for :meth:`start`.
+            queues: The queues that they consume; none: all.
+            arranged: As for :meth:`start`.
+        """
+        command = ["worker", *(["--queues", ",".join(queues)] if queues else [])]
+        processes = [await self.start(*command, environment=environment, **arranged) for _ in range(count)]
         for process in processes:
             await process.said("worker.ready")
         return processes
 
+    async def stop(self, command: str) -> None:
+        """Stop those that still run ``command``; each must end well."""
+        running = [each for each in self._started if each.name.startswith(command) and each.code is None]
+        assert await asyncio.gather(*(each.stop() for each in running)) == [0] * len(running)
+
     async def run(self, *command: str, environment: Mapping[str, str] = _NOTHING) -> tuple[int, str]:
-        """Run a command to its end.
+        """Run a command to its end, with the program that a person would call.
 
         Returns:
             The exit code and what was printed.
         """
-        process = await self.start(*command, environment=environment)
-        code = await process.ended()
-        return code, process.output
+        child = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("horoscope"),
+            *command,
+            env=self._settings(environment),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(30):
+                output, _ = await child.communicate()
+        except TimeoutError:
+            child.kill()
+            raise AssertionError(f"horoscope {' '.join(command)} did not end") from None
+        said = output.decode(errors="replace").rstrip()
+        assert "Traceback" not in said, said
+        assert child.returncode is not None
+        return child.returncode, said
+
+    def _settings(self, environment: Mapping[str, str]) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return {
+            **inherited,
+            "PYTHONPATH": str(_ROOT),
+            "PYTHONUNBUFFERED": "1",
+            **self.environment,
+            **environment,
+        }
 
 
 def clock_from(start: datetime) -> Clock:
@@ -183,24 +265,59 @@ def clock_from(start: datetime) -> Clock:
     return lambda: system_clock() + offset
 
 
-def _main() -> None:
-    from actors import topology, worker  # noqa: PLC0415
+def _shift_periodiqs_clock(offset: timedelta) -> None:
+    now = pendulum.now
+    pendulum.now = lambda tz=None: now(tz) + offset
+
+
+def _found(name: str) -> tuple[Any, str, Any]:
+    """What ``module:Class.attribute`` names: its owner, its own name, and it."""
+    module, _, path = name.partition(":")
+    *parents, own = path.split(".")
+    owner = functools.reduce(getattr, parents, importlib.import_module(module))
+    return owner, own, getattr(owner, own)
+
+
+def _die_at(death: Death) -> None:
+    owner, name, function = _found(death.function)
+    calls = itertools.count(1)
+
+    def step(when: str, arguments: Any) -> None:
+        if when != death.when or not all(word in repr(arguments) for word in death.about):
+            return
+        if next(calls) == death.call:
+            with suppress(FileNotFoundError):
+                Path(death.token).unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    async def answer_later(*args: Any, **kwargs: Any) -> Any:
+        step("before", (args, kwargs))
+        result = await function(*args, **kwargs)
+        step("after", (args, kwargs))
+        return result
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        step("before", (args, kwargs))
+        result = function(*args, **kwargs)
+        step("after", (args, kwargs))
+        return result
+
+    fatal = answer_later if inspect.iscoroutinefunction(function) else answer
+    setattr(owner, name, functools.wraps(function)(fatal))
+
+
+def be(arguments: Sequence[str]) -> None:
+    """Become the process that :meth:`Processes.start` asked for."""
+    arranged = json.loads(arguments[0])
+    if arranged["clock"]:
+        # Before anything else of ours is imported, since the others take the clock's function from there.
+        days.system_clock = clock_from(datetime.fromisoformat(arranged["clock"]))
+        _shift_periodiqs_clock(days.system_clock() - system_clock())
+    for constant, value in arranged["constants"].items():
+        owner, name, _ = _found(constant)
+        setattr(owner, name, value)
+    if arranged["death"]:
+        _die_at(Death(**arranged["death"]))
     from ops import cli  # noqa: PLC0415
-    from services.bot import process  # noqa: PLC0415
 
-    start, command, *_ = sys.argv[1:]
-    clock = clock_from(datetime.fromisoformat(start))
-    if command == "worker":
-        settings = cli.start("worker", "database_url", "rabbitmq_url", "bot_token", "openai_api_key")
-        cli.run_until_stopped(lambda stop: worker.run(settings, stop, clock=clock))
-    elif command == "bot":
-        settings = cli.start("bot", "database_url", "rabbitmq_url", "bot_token")
-        cli.run_until_stopped(
-            lambda stop: process.run(settings, topology.queues(settings), stop, clock=clock)
-        )
-    else:
-        raise SystemExit(f"no clock for {command!r}")
-
-
-if __name__ == "__main__":
-    _main()
+    cli.main(arguments[1:], prog_name="horoscope")

@@ -1,6 +1,7 @@
-"""A cable between a client and a server that a test can cut."""
+"""A cable between a client and its servers that a test can cut."""
 
 import asyncio
+import itertools
 from contextlib import suppress
 from typing import Self
 
@@ -11,11 +12,13 @@ class Cable:
     """A TCP proxy on a loopback port.
 
     Args:
-        url: The server's address, of any scheme.
+        urls: The server's address, of any scheme. Of several servers each connection is led to the next one that
+            is there.
     """
 
-    def __init__(self, url: str) -> None:
-        self._server_url = yarl.URL(url)
+    def __init__(self, *urls: str) -> None:
+        self._server_urls = [yarl.URL(url) for url in urls]
+        self._turns = itertools.cycle(self._server_urls)
         self._pairs: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._plugged = True
@@ -23,7 +26,7 @@ class Cable:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
-        self.url = str(self._server_url.with_port(self._server.sockets[0].getsockname()[1]))
+        self.url = str(self._server_urls[0].with_port(self._server.sockets[0].getsockname()[1]))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -51,7 +54,13 @@ class Cable:
         if not self._plugged:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_connection(self._server_url.host, self._server_url.port)
+        for server in itertools.islice(self._turns, len(self._server_urls)):
+            with suppress(OSError):
+                there, back = await asyncio.open_connection(server.host, server.port)
+                break
+        else:
+            writer.transport.abort()
+            return
         self._pairs |= {writer, back}
         for task in (asyncio.create_task(_pump(reader, back)), asyncio.create_task(_pump(there, writer))):
             self._tasks.add(task)

@@ -59,12 +59,16 @@ class Queues:
         count: int = self._channel.queue_declare(queue, passive=True).method.message_count
         return count
 
-    async def dead_letter(self, within: float = 20.0) -> Letter:
-        """Wait for a dead letter and take it."""
+    async def next(self, queue: str, within: float = 20.0) -> Letter:
+        """Wait for a message in a queue and take it."""
         async with asyncio.timeout(within):
-            while (letter := self.take(DEAD_LETTERS)) is None:
+            while (letter := self.take(queue)) is None:
                 await asyncio.sleep(0.03)
         return letter
+
+    async def dead_letter(self, within: float = 20.0) -> Letter:
+        """Wait for a dead letter and take it."""
+        return await self.next(DEAD_LETTERS, within)
 
     async def drained(self, *queues: str, within: float = 20.0) -> None:
         """Wait until nothing waits in these queues."""

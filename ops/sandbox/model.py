@@ -103,6 +103,10 @@ class Model:
         """Wait until no request is in flight."""
         await self._watch.until(lambda: not self.in_flight, within, lambda: f"{self.in_flight} are in flight")
 
+    async def wait_until_busy(self, within: float = 10.0) -> None:
+        """Wait until some request is in flight."""
+        await self._watch.until(lambda: self.in_flight, within, lambda: "no request is in flight")
+
     def as_json(self) -> dict[str, Any]:
         """As the control API shows it."""
         return {
