@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ops.bench import machine, report, serving
+from ops.bench import machine, night, report, serving, stampede
 from ops.bench.report import Result
 from ops.bench.stage import ROOT, BenchError
 from ops.stack.server import ServerError
@@ -20,6 +20,8 @@ from ops.stack.server import ServerError
 #: Each row's module has one such function; a new row is a module and a line here.
 ROWS: dict[str, Callable[[int, int], Coroutine[Any, Any, Result]]] = {
     "serving": serving.measure,
+    "stampede": stampede.measure,
+    "night": night.measure,
 }
 
 
@@ -48,7 +50,8 @@ def main(rows: tuple[str, ...], rounds: int, seconds: int, quick: bool, folder: 
         try:
             result = asyncio.run(ROWS[row](rounds, seconds))
         except (BenchError, ServerError) as error:
-            click.echo(f"{row} could not be measured: {error}", err=True)
+            notes = getattr(error, "__notes__", ())
+            click.echo("\n".join([f"{row} could not be measured: {error}", *notes]), err=True)
             sys.exit(1)
         report.show(result, console)
         report.write(result, facts, folder / f"{row}.json")

@@ -1,4 +1,4 @@
-"""The two generators of load, each in a process of its own, and the updates that they send.
+"""The two generators of load, and the updates that they send; here each has a process of its own.
 
 wrk (compiled, closed loop) finds out how much is answered at the most; :mod:`ops.bench.steady` (open loop)
 how fast, at a given rate.
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ _UPDATE = (
 # Ids of updates: a request is counted once only, so no two runs may share any.
 _RESERVED = 10_000_000
 _blocks = itertools.count(_RESERVED, _RESERVED)
+_dice = random.Random(_RESERVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +118,19 @@ async def steady(url: str, rate: float, count: int, expected: Callable[[int], li
     Raises:
         BenchError: The generator failed.
     """
-    template, first = _template(), next(_blocks)
-    dice = random.Random(first)
-    updates: list[tuple[str, list[str]]] = []
-    for update in range(first, first + count):
-        reader = FIRST_READER + dice.randrange(READERS)
-        updates.append((template % (update, update, reader, reader), expected(reader)))
-    plan = orjson.dumps(asdict(Plan(url, rate, updates, SECRET)))
+    readers = [FIRST_READER + _dice.randrange(READERS) for _ in range(count)]
+    plan = orjson.dumps(asdict(plan_of(url, rate, readers, expected)))
     return Steady(**orjson.loads(await _run(sys.executable, "-m", "ops.bench.steady", given=plan)))
+
+
+def plan_of(url: str, rate: float, readers: Iterable[int], expected: Callable[[int], list[str]]) -> Plan:
+    """Updates of these readers, one after another, at a constant rate."""
+    template, first = _template(), next(_blocks)
+    updates = [
+        (template % (update, update, reader, reader), expected(reader))
+        for update, reader in enumerate(readers, first)
+    ]
+    return Plan(url, rate, updates, SECRET)
 
 
 def sent_in_response(reader: int, text: str) -> list[str]:

@@ -6,18 +6,24 @@ PostgreSQL and RabbitMQ keep their defaults for safety: a commit is on disk befo
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
+import aiohttp
 import asyncpg
 import orjson
 import pika
 
 from ops.bench import telegram
 from ops.bench.machine import cpu_seconds, peak_mib
+from ops.bench.model import Model
+from ops.bench.telegram import Shown
 from ops.sandbox.prompts import Prompt
 from ops.sandbox.texts import compose
 from ops.stack.child import Child, Process
@@ -25,7 +31,9 @@ from ops.stack.ports import free_port
 from ops.stack.postgres import Postgres
 from ops.stack.processes import start_time
 from ops.stack.rabbitmq import RabbitMQ
+from schema.messages import Message
 from schema.signs import Sign
+from services import bus
 from services.database import Database
 from services.days import ONE_DAY, day_in, system_clock
 from services.migrations import migrate
@@ -39,6 +47,7 @@ TOKEN = "42:BENCHBENCHBENCHBENCHBENCHBENCHBENCHBE"  # noqa: S105  # well-formed,
 WEBHOOK_PATH = "/webhook"
 FIRST_READER = 1_000_001
 READERS = 10_000
+HOME: ZoneInfo = Settings.model_fields["home_timezone"].default
 ZONES = ("Europe/Moscow", "Asia/Vladivostok", "America/New_York", "Pacific/Auckland", None)
 
 START_S = 30.0
@@ -114,6 +123,9 @@ class Running:
             raise BenchError(f"{self.name} has ended; it said:\n{said}")
 
 
+_NONE: Mapping[str, str] = {}
+
+
 class Stage:
     """Servers, tables and Telegram's stand-in; starts processes on them and ends all of it."""
 
@@ -129,7 +141,9 @@ class Stage:
             folder = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="horoscope-bench-", dir="/var/tmp"))
             )
-            self._postgres, self._rabbitmq = Postgres(folder / "postgres"), RabbitMQ(folder / "rabbitmq")
+            # The one setting that is not PostgreSQL's own: it remembers when each transaction was committed.
+            self._postgres = Postgres(folder / "postgres", settings={"track_commit_timestamp": "on"})
+            self._rabbitmq = RabbitMQ(folder / "rabbitmq")
             for server in (self._rabbitmq, self._postgres):
                 server.launch()
                 stack.callback(server.stop)
@@ -146,11 +160,14 @@ class Stage:
             self._telegram_url = f"http://127.0.0.1:{port}"
             self._telegram = await stack.enter_async_context(
                 self.running(
-                    "telegram", sys.executable, "-m", "ops.bench.telegram", str(port), ready=telegram.READY
+                    "telegram",
+                    *(sys.executable, "-m", "ops.bench.telegram", str(port)),
+                    ready=telegram.READY,
+                    settings=None,
                 )
             )
-            self.listen = f"127.0.0.1:{free_port()}"
-            self.webhook_url = f"http://{self.listen}{WEBHOOK_PATH}"
+            self._http = await stack.enter_async_context(aiohttp.ClientSession(raise_for_status=True))
+            self.webhook_url, _ = self.webhook()
             self._stack = stack.pop_all()
         return self
 
@@ -160,21 +177,96 @@ class Stage:
         await self._stack.__aexit__(kind, error, trace)
 
     @asynccontextmanager
-    async def running(self, name: str, *argv: str, ready: str) -> AsyncIterator[Running]:
+    async def running(
+        self, name: str, *argv: str, ready: str, settings: Mapping[str, str] | None = _NONE
+    ) -> AsyncIterator[Running]:
         """Start a process, wait until it prints ``ready``, and stop it at the end of the block.
 
+        Args:
+            name: What it is called in a complaint.
+            argv: The command.
+            ready: What it prints when it is ready.
+            settings: Those that differ from the stage's own; None: the process takes none at all.
+
         Raises:
-            BenchError: It does not become ready.
+            BenchError: It does not become ready. Any that passes through is given its first complaints, as notes.
         """
         running = Running(name)
-        environment = self._environment() if name != "telegram" else {}
+        environment = {} if settings is None else self._environment() | dict(settings)
         try:
             await running._start(  # noqa: SLF001
                 Process(name, argv, environment | {"PYTHONPATH": str(ROOT)}), self._folder, ready
             )
             yield running
+        except BenchError as error:
+            for line in running.complaints[:3]:
+                error.add_note(f"{name} said: {line}")
+            raise
         finally:
             await running._stop()  # noqa: SLF001
+
+    @asynccontextmanager
+    async def model(self, latency: float) -> AsyncIterator[Model]:
+        """The sandbox as a process of its own, for its model that takes so many seconds for a text.
+
+        Raises:
+            BenchError: It does not become ready.
+        """
+        port = free_port()
+        command = (sys.executable, "-m", "ops.sandbox", "--port", str(port), "--latency", str(latency))
+        async with self.running("model", *command, ready="Sandbox:", settings=None):
+            yield Model(f"http://127.0.0.1:{port}", self._http)
+
+    def webhook(self) -> tuple[str, dict[str, str]]:
+        """An address of its own for a bot, and the settings that have the bot listen there."""
+        listen = f"127.0.0.1:{free_port()}"
+        url = f"http://{listen}{WEBHOOK_PATH}"
+        return url, {"WEBHOOK_URL": url, "WEBHOOK_LISTEN": listen}
+
+    async def publish(self, message: Message) -> None:
+        """Publish a message as a process of ours does."""
+        await asyncio.to_thread(self._publish, message.queue, bus.encode(message))
+
+    def _publish(self, queue: str, body: bytes) -> None:
+        with pika.BlockingConnection(pika.URLParameters(self._rabbitmq.url)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish("", queue, body, pika.BasicProperties(delivery_mode=2), mandatory=True)
+
+    async def shown(self) -> list[Shown]:
+        """What Telegram's stand-in has shown since this was last asked."""
+        async with self._http.get(f"{self._telegram_url}/journal") as response:
+            return [Shown(*each) for each in orjson.loads(await response.read())]
+
+    async def calm(self) -> None:
+        """Wait until no process of ours has asked PostgreSQL for anything for half a second.
+
+        Raises:
+            BenchError: They do not come to rest.
+        """
+
+        async def resting() -> bool:
+            busy = await self.sql.fetchval(
+                """
+                SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'horoscope %'
+                AND (state <> 'idle' OR state_change > clock_timestamp() - interval '0.5 s')
+                """
+            )
+            return not busy
+
+        await until(resting, "the processes come to rest")
+
+    async def forget(self, day: date, *signs: Sign) -> None:
+        """Make texts as if they had never been ordered; without signs, all of the day's."""
+        names = [sign.value for sign in signs or Sign]
+        for table in ("horoscope_cache", "generations"):
+            await self.sql.execute(
+                f"DELETE FROM {table} WHERE horoscope_date = $1 AND zodiac_sign = ANY($2)", day, names
+            )
+
+    async def written_transactions(self) -> int:
+        """Transactions that have written something, since ever."""
+        return int(await self.sql.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
 
     def cpu_seconds(self) -> dict[str, float]:
         """Processor time that the servers have taken so far."""
@@ -203,7 +295,7 @@ class Stage:
             "TELEGRAM_API_URL": self._telegram_url,
             "WEBHOOK_URL": self.webhook_url,
             "WEBHOOK_SECRET": SECRET,
-            "WEBHOOK_LISTEN": self.listen,
+            "WEBHOOK_LISTEN": urlsplit(self.webhook_url).netloc,
             "OPENAI_API_KEY": "nobody-calls-the-model",
             "OPENAI_BASE_URL": f"{self._telegram_url}/v1",
             "LOG_FORMAT": "json",
@@ -216,14 +308,13 @@ class Stage:
             What every text contains.
         """
         mark = "Звёзды сказали."
-        today = day_in(Settings.model_fields["home_timezone"].default, system_clock())
+        today = day_in(HOME, system_clock())
         await self.sql.executemany(
-            "INSERT INTO horoscope_cache (id, zodiac_sign, horoscope_date, content) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ($1, $2, $3)",
             [
-                (number, sign.value, day, f"{compose(Prompt(sign.value, str(day), 'ru'))} {mark}")
-                for number, (sign, day) in enumerate(
-                    (sign, today + ONE_DAY * ahead) for ahead in range(-1, 3) for sign in Sign
-                )
+                (sign.value, day, f"{compose(Prompt(sign.value, str(day), 'ru'))} {mark}")
+                for day in (today + ONE_DAY * ahead for ahead in range(-1, 3))
+                for sign in Sign
             ],
         )
         await self.sql.execute(

@@ -73,12 +73,25 @@ class Steady:
 
 
 @dataclass(slots=True)
-class _Update:
+class Update:
+    """One update on its way.
+
+    Attributes:
+        request: All that is sent.
+        expected: What a good answer contains.
+        due: When it should be sent, by ``time.perf_counter``.
+        began: When there was an attempt to.
+        took: Seconds from when it was due until its answer had come; None: it has not.
+        body: The answer's.
+        right: It was answered as it should be.
+    """
+
     request: bytes
     expected: list[bytes]
     due: float
     began: float = 0.0
     took: float | None = None
+    body: bytes = b""
     right: bool = False
 
 
@@ -87,7 +100,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, generator: "Generator") -> None:
         self._generator = generator
-        self._update: _Update | None = None
+        self._update: Update | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
@@ -96,7 +109,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._generator.lost(self)
 
-    def send(self, update: _Update) -> None:
+    def send(self, update: Update) -> None:
         self._update = update
         self._received = b""
         self._transport.write(update.request)
@@ -113,17 +126,23 @@ class _Connection(asyncio.Protocol):
             return
         update, self._update = self._update, None
         update.took = time.perf_counter() - update.due
+        update.body = body
         update.right = head.startswith(b"HTTP/1.1 200") and all(part in body for part in update.expected)
         self._generator.free(self)
 
 
 class Generator:
-    """Sends each update when it is due, or as soon after as a connection is free."""
+    """Sends each update when it is due, or as soon after as a connection is free.
+
+    Attributes:
+        updates: In the order of the plan, once it runs.
+    """
 
     def __init__(self, plan: Plan) -> None:
+        self.updates: list[Update] = []
         self._plan = plan
         self._free: list[_Connection] = []
-        self._waiting: deque[_Update] = deque()
+        self._waiting: deque[Update] = deque()
         self._left = len(plan.updates)
         self._all_answered = asyncio.Event()
 
@@ -139,8 +158,8 @@ class Generator:
             )
             self._free.append(connection)
         start = time.perf_counter() + 0.1
-        updates = [
-            _Update(
+        updates = self.updates = [
+            Update(
                 _request(address.path, address.netloc, self._plan.secret, body.encode()),
                 [part.encode() for part in expected],
                 start + number / self._plan.rate,
@@ -186,7 +205,7 @@ class Generator:
         if connection in self._free:
             self._free.remove(connection)
 
-    def _begin(self, update: _Update) -> None:
+    def _begin(self, update: Update) -> None:
         update.began = time.perf_counter()
         if self._free:
             self._free.pop().send(update)

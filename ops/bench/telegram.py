@@ -1,7 +1,9 @@
-"""``python -m ops.bench.telegram PORT``: Telegram reduced to a yes, so that it costs next to nothing.
+"""``python -m ops.bench.telegram PORT``: Telegram reduced to what a chat shows, so that it costs next to nothing.
 
 The sandbox plays Telegram faithfully, which takes more processor time than the bot that it is meant to
-measure. This one does not look at what it is told.
+measure. This one takes every call for a good one. It remembers what each message says, so that an edit that
+changes nothing is refused as Telegram refuses it, and when that came to be on the screen: ``GET /journal``
+hands out what was shown since it was last asked for.
 """
 
 import asyncio
@@ -9,7 +11,9 @@ import json
 import re
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import unquote_plus
 
 import uvloop
 
@@ -19,32 +23,119 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _METHOD = re.compile(rb"/(\w+)(?:\?\S*)? HTTP/1\.1\r\n")
 
 
-def _response(result: Any) -> bytes:
-    body = json.dumps({"ok": True, "result": result}).encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+def _response(document: Any, status: bytes = b"200 OK") -> bytes:
+    body = json.dumps(document).encode()
+    return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+        status,
         len(body),
         body,
     )
 
 
+def _refusal(what: str) -> bytes:
+    said = {"ok": False, "error_code": 400, "description": f"Bad Request: {what}"}
+    return _response(said, b"400 Bad Request")
+
+
 _BOT = {"id": 42, "is_bot": True, "first_name": "Horoscope", "username": "horoscope_bot"}
-_TRUE = _response(True)
-_RESPONSES = {
-    b"getMe": _response(_BOT),
-    b"sendMessage": _response(
-        {
-            "message_id": 1,
-            "from": _BOT,
-            "chat": {"id": 1, "type": "private", "first_name": "Reader"},
-            "date": int(time.time()),
-            "text": "…",
-        }
-    ),
-}
+_I_AM = _response({"ok": True, "result": _BOT})
+_TRUE = _response({"ok": True, "result": True})
+_NOT_FOUND = _refusal("message to edit not found")
+_NOT_MODIFIED = _refusal(
+    "message is not modified: specified new message content and reply markup are exactly the same as a current "
+    "content and reply markup of the message"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Something that came to be on a reader's screen, or would have.
+
+    Args:
+        at: When, by ``time.perf_counter``, whose clock is the same in all processes.
+        chat: Whose screen.
+        message: The message that shows it.
+        text: What it says.
+        how: ``sent``, ``edited``, or ``refused`` when the message said so already.
+    """
+
+    at: float
+    chat: int
+    message: int
+    text: str
+    how: str
+
+
+class Chats:
+    """What every chat shows."""
+
+    def __init__(self) -> None:
+        self._contents: list[bytes] = []
+        self._journal: list[tuple[float, int, int, bytes, str]] = []
+        self._same: dict[bytes, bytes] = {}
+
+    def call(self, method: bytes, body: bytes) -> bytes:
+        """The response to a call whose parameters came as a form."""
+        now = time.perf_counter()
+        if method == b"journal":
+            return _response(self._handed_out())
+        if method == b"getMe":
+            return _I_AM
+        if method not in {b"sendMessage", b"editMessageText"}:
+            return _TRUE
+        chat_id, message_id, content = _read(body)
+        content = self._same.setdefault(content, content)
+        if method == b"sendMessage":
+            self._contents.append(content)
+            message_id = len(self._contents)
+            response, how = _sent(chat_id, message_id), "sent"
+        elif not 0 < message_id <= len(self._contents):
+            return _NOT_FOUND
+        elif self._contents[message_id - 1] is content:
+            response, how = _NOT_MODIFIED, "refused"
+        else:
+            self._contents[message_id - 1] = content
+            response, how = _TRUE, "edited"
+        self._journal.append((now, chat_id, message_id, content, how))
+        return response
+
+    def _handed_out(self) -> list[tuple[float, int, int, str, str]]:
+        journal, self._journal = self._journal, []
+        return [(at, chat, message, _text(content), how) for at, chat, message, content, how in journal]
+
+
+def _read(body: bytes) -> tuple[int, int, bytes]:
+    """The chat, the message or 0, and the other parameters of a form as they came."""
+    chat_id, message_id, content = 0, 0, []
+    for part in body.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if name == b"chat_id":
+            chat_id = int(value)
+        elif name == b"message_id":
+            message_id = int(value)
+        else:
+            content.append(part)
+    return chat_id, message_id, b"&".join(content)
+
+
+def _sent(chat_id: int, message_id: int) -> bytes:
+    chat = {"id": chat_id, "type": "private", "first_name": "Reader"}
+    message = {"message_id": message_id, "from": _BOT, "chat": chat, "date": int(time.time()), "text": "…"}
+    return _response({"ok": True, "result": message})
+
+
+def _text(content: bytes) -> str:
+    for part in content.split(b"&"):
+        if part.startswith(b"text="):
+            return unquote_plus(part[5:].decode())
+    return ""
 
 
 class Telegram(asyncio.Protocol):
     """One connection of a client that waits for each answer before it asks again."""
+
+    def __init__(self, chats: Chats) -> None:
+        self._chats = chats
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -59,12 +150,13 @@ class Telegram(asyncio.Protocol):
         if not blank or (length and len(body) < int(length[1])):
             return
         method = _METHOD.search(head + b"\r\n")
-        self._transport.write(_RESPONSES.get(method[1] if method else b"", _TRUE))
+        self._transport.write(self._chats.call(method[1] if method else b"", body))
         self._received = b""
 
 
 async def _serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Telegram, "127.0.0.1", port)
+    chats = Chats()
+    server = await asyncio.get_running_loop().create_server(lambda: Telegram(chats), "127.0.0.1", port)
     print(READY, flush=True)
     await server.serve_forever()
 
