@@ -98,11 +98,11 @@ class Scene:
         await until_views(self.sql, 0)
 
     async def at_rest(self) -> None:
-        """Nothing is left to do: the workers have stopped, the queues are empty, nobody is owed an answer."""
+        """Nothing is left to do: nobody is owed an answer, the workers have stopped, the queues are empty."""
+        await until_sql(self.sql, "SELECT count(*) FROM waiters WHERE answered_at IS NULL", 0)
         await self.queues.drained(*WORK)
         await self.processes.stop("worker")
         assert {queue: self.queues.count(queue) for queue in WORK} == dict.fromkeys(WORK, 0)
-        await until_sql(self.sql, "SELECT count(*) FROM waiters WHERE answered_at IS NULL", 0)
 
 
 @pytest.fixture
