@@ -12,13 +12,18 @@ from services import text_rules
 from services.author import Author, Draft
 from services.bus import Bus
 from services.database import Database
+from services.days import ONE_DAY
 from services.leases import Lease, Leases, Order, Refusal
 from services.logs import Mask
 from services.waiters import Waiters
 
 log = structlog.get_logger(__name__)
 
-_OTHERS = text("SELECT content FROM horoscope_cache WHERE horoscope_date = :day AND zodiac_sign <> :sign")
+_NEIGHBOURS = text("""
+    SELECT zodiac_sign, horoscope_date, content FROM horoscope_cache
+    WHERE horoscope_date = :day AND zodiac_sign <> :sign
+       OR horoscope_date IN (:day_before, :day_after) AND zodiac_sign = :sign
+""")
 _STORE = text("""
     INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES (:sign, :day, :content)
     ON CONFLICT ON CONSTRAINT uq_horoscope_cache_sign_date
@@ -81,8 +86,10 @@ class Writer:
         key = {"sign": lease.sign, "day": lease.day}
         async with self._database.transaction() as connection:
             await self._leases.finish(connection, lease)
-            others = set((await connection.execute(_OTHERS, key)).scalars())
-            text_rules.check(draft.text, self._author.language, others)
+            around = {"day_before": lease.day - ONE_DAY, "day_after": lease.day + ONE_DAY}
+            rows = await connection.execute(_NEIGHBOURS, key | around)
+            neighbours = [text_rules.Neighbour(Sign(sign), day, content) for sign, day, content in rows]
+            text_rules.check(draft.text, self._author.language, neighbours)
             await connection.execute(_STORE, key | {"content": draft.text})
             await connection.execute(
                 _PROVENANCE,
