@@ -198,7 +198,7 @@ def test_the_readme_names_every_setting_with_its_default() -> None:
     def told(default: Any) -> str:
         if default is None:
             return "—"
-        return f"`{shown(default)}`" if default != "" else "empty"
+        return f"`{shown(default)}`" if shown(default) else "empty"
 
     found = {name.strip("`"): default for name, default, _ in rows("README.md", "Settings")}
     assert found == {name: told(default) for name, default in SETTINGS.items()}
