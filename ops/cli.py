@@ -29,6 +29,7 @@ from services.logs import Mask, configure
 from services.night import generated
 from services.publisher import Publisher
 from services.settings import Settings, WrongSettings
+from services.usage import Usage
 
 # As sysexits.h has them, so that a supervisor can tell what to do.
 EXIT_NEEDS_A_PERSON = 1
@@ -166,7 +167,9 @@ def status(as_json: bool) -> None:
 
         async def read(database: Database) -> Any:
             await database.check()
-            return await statuses.read_records(database, system_clock, settings.home_timezone)
+            home = settings.home_timezone
+            usage = Usage(database, home, system_clock, settings.token_prices, settings.daily_token_limit)
+            return await statuses.read_records(database, usage, system_clock, home)
 
         records = asyncio.run(_with_database(settings, read))
         queues = statuses.read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
@@ -208,7 +211,8 @@ def _print_status(seen: statuses.Status) -> None:
     console.print(table)
     console.print(
         f"horoscopes today {seen.horoscopes_today}   readers {seen.readers}   "
-        f"waiting {seen.waiters}   parked {seen.parked}"
+        f"waiting {seen.waiters}   parked {seen.parked}   tokens today {seen.tokens_today}"
+        + ("" if seen.cost_today_usd is None else f" (${seen.cost_today_usd:.4f})")
     )
     for alarm in seen.alarms:
         console.print(f"! {alarm}", style="bold red", markup=False)

@@ -3,7 +3,7 @@
 HoroscopeError
 ├── PassingError            worth another try: the ladder is climbed
 │   ├── ModelUnavailable    with `retry_after` when the model named a time
-│   ├── TextRejected        with the `rule` that the text broke
+│   ├── TextRejected        with the `rule` that the text broke, and the `reason`
 │   ├── LeaseHeld
 │   ├── LeaseLost
 │   ├── TelegramUnavailable with `retry_after` when Telegram named a time
@@ -12,12 +12,14 @@ HoroscopeError
 │   ├── DatabaseUnavailable
 │   └── NotPublished
 └── PermanentError          another try would fail the same way: straight to the dead letters
-    ├── ModelRefused
+    ├── ModelRefused        with `everything` when no other request would fare better
     ├── ReaderGone
     └── InvalidMessage
 """
 
 import math
+
+from schema.answers import Answer
 
 
 class HoroscopeError(Exception):
@@ -46,11 +48,23 @@ class ModelUnavailable(PassingError):
 
 
 class TextRejected(PassingError):
-    """The model's text breaks a rule and is not shown to anyone."""
+    """The model's text breaks a rule and is not shown to anyone.
 
-    def __init__(self, rule: str, reason: str) -> None:
+    Args:
+        rule: The rule's name.
+        reason: How the text breaks it; a sentence without its full stop.
+        text: The text; None when there is none, or when whoever checks it has it already.
+        answer: What the refused answer cost; None when whoever checks it has counted it already.
+    """
+
+    def __init__(
+        self, rule: str, reason: str, *, text: str | None = None, answer: Answer | None = None
+    ) -> None:
         super().__init__(f"text rejected by the rule {rule!r}: {reason}")
         self.rule = rule
+        self.reason = reason
+        self.text = text
+        self.answer = answer
 
 
 class LeaseHeld(PassingError):

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    false,
     func,
     text,
 )
@@ -94,11 +93,7 @@ generations = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0"), comment="Leases so far."),
     Column("error", Text, comment="Why the last attempt failed."),
     Column(
-        "refused",
-        Boolean,
-        nullable=False,
-        server_default=false(),
-        comment="Given up because the model's server refuses us, whatever it is asked for.",
+        "refused_by", String(16), comment="Given up because this endpoint of the model refuses us altogether."
     ),
     Column("model", Text),
     Column("prompt_version", Text),

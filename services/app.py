@@ -17,6 +17,7 @@ from services.publisher import START_PATIENCE_S, Publisher, Queue
 from services.readers import Readers
 from services.settings import Settings
 from services.telegram import open_bot
+from services.usage import Usage
 from services.views import Views
 from services.waiters import Waiters
 
@@ -37,6 +38,7 @@ class App:
     waiters: Waiters
     views: Views
     outages: Outages
+    usage: Usage
     night: Night
 
 
@@ -72,6 +74,7 @@ async def open_app(
         views = Views(database)
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
         outages = Outages(database, endpoint(settings.openai_base_url, settings.openai_model, key))
+        usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
         async with bot:
             yield App(
                 settings=settings,
@@ -86,5 +89,6 @@ async def open_app(
                 waiters=waiters,
                 views=views,
                 outages=outages,
-                night=Night(database, waiters, views, outages, bus, clock, home),
+                usage=usage,
+                night=Night(database, waiters, views, outages, usage, bus, clock, home),
             )

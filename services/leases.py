@@ -99,7 +99,7 @@ _ACQUIRE = text("""
     ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE SET
         state = 'writing', since = now(), token = held.token + 1, holder = excluded.holder,
         writer = excluded.writer, ladder = excluded.ladder, attempts = held.attempts + 1,
-        expires_at = excluded.expires_at, retry_at = NULL, refused = FALSE
+        expires_at = excluded.expires_at, retry_at = NULL, refused_by = NULL
     WHERE (held.state <> 'written' OR EXISTS (
               SELECT FROM generations AS seen
               WHERE seen.zodiac_sign = held.zodiac_sign AND seen.horoscope_date = held.horoscope_date
@@ -130,7 +130,7 @@ _FAIL = text("""
     UPDATE generations SET
         state = CASE WHEN CAST(:retry_in AS double precision) IS NULL THEN 'given_up' ELSE 'retrying' END,
         retry_at = now() + make_interval(secs => CAST(:retry_in AS double precision)),
-        since = now(), expires_at = NULL, error = :error, refused = :refused
+        since = now(), expires_at = NULL, error = :error, refused_by = :refused_by
     WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
     RETURNING since
 """)
@@ -225,7 +225,7 @@ class Leases:
             raise LeaseLost(_lost(lease))
 
     async def fail(
-        self, lease: Lease, error: str, retry_in: int | None, *, refused: bool = False
+        self, lease: Lease, error: str, retry_in: int | None, *, refused_by: str | None = None
     ) -> datetime | None:
         """Give the lease back without a text.
 
@@ -233,14 +233,14 @@ class Leases:
             lease: The lease.
             error: Why.
             retry_in: Seconds until the next try; None when there is none.
-            refused: The model's server refuses us, whatever it is asked for.
+            refused_by: The endpoint of the model that refuses us, whatever it is asked for.
 
         Returns:
             When the text was given up or the wait began; None when the lease was no longer ours.
         """
         async with self._database.transaction() as connection:
             failed = await connection.execute(
-                _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in, "refused": refused}
+                _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in, "refused_by": refused_by}
             )
             since: datetime | None = failed.scalar()
         return since

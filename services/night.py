@@ -13,6 +13,7 @@ from services.bus import Bus
 from services.database import Database
 from services.days import Clock, day_in, days_to_write, first_day_alive
 from services.outages import Outages
+from services.usage import Usage
 from services.views import Views
 from services.waiters import Waiters
 
@@ -28,8 +29,8 @@ _PRUNE_GENERATIONS = text("DELETE FROM generations WHERE horoscope_date < :first
 
 # Puts on record, and returns, the signs of a day that have to be ordered: those without a text, save for those
 # that somebody deals with. That is a live lease; a ladder about to try again; an order of a moment ago; or a
-# night that gave up on the sign and leaves it to the next, unless the model refused us altogether and that is
-# over. A person's order leaves out only what is being written at this moment.
+# night that gave up on the sign and leaves it to the next, unless the model refused us as somebody that we are
+# no longer. A person's order leaves out only what is being written at this moment.
 _ORDER = text("""
     INSERT INTO generations AS generation (zodiac_sign, horoscope_date, state, token, ladder)
     SELECT sign.name, :day, 'pending', 0, 'night'
@@ -38,13 +39,13 @@ _ORDER = text("""
         SELECT FROM horoscope_cache WHERE zodiac_sign = sign.name AND horoscope_date = :day)
     ORDER BY sign.name
     ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE
-    SET state = 'pending', since = now(), expires_at = NULL, retry_at = NULL, refused = FALSE
+    SET state = 'pending', since = now(), expires_at = NULL, retry_at = NULL, refused_by = NULL
     WHERE (generation.state = 'writing' AND generation.expires_at > now()) IS NOT TRUE
       AND (:anew OR NOT (
           generation.state = 'retrying' AND generation.retry_at > now() - interval '1 minute'
           OR generation.state = 'pending' AND generation.since > now() - make_interval(secs => :pending)
           OR generation.state = 'given_up' AND generation.since >= :this_night
-             AND NOT (generation.refused AND NOT :refusing)))
+             AND COALESCE(generation.refused_by, :endpoint) = :endpoint))
     RETURNING zodiac_sign
 """)
 _GENERATED = text("SELECT zodiac_sign, generated_at FROM horoscope_cache WHERE horoscope_date = :day")
@@ -65,7 +66,8 @@ class Night:
         database: Where the texts are.
         waiters: Who waits for one.
         views: Whose receipts are pruned with the texts.
-        outages: Whether the model refuses us.
+        outages: Who we are to which model.
+        usage: Whether the night may go on.
         bus: How the orders go out.
         clock: The time.
         home: The zone whose midnight begins the night.
@@ -77,6 +79,7 @@ class Night:
         waiters: Waiters,
         views: Views,
         outages: Outages,
+        usage: Usage,
         bus: Bus,
         clock: Clock,
         home: ZoneInfo,
@@ -85,6 +88,7 @@ class Night:
         self._waiters = waiters
         self._views = views
         self._outages = outages
+        self._usage = usage
         self._bus = bus
         self._clock = clock
         self._home = home
@@ -127,12 +131,15 @@ class Night:
 
     async def reconcile(self) -> None:
         """Order what is missing and nobody deals with; see to those whom nobody answered."""
-        orders = [
-            GenerateHoroscope(sign, day)
-            for day in days_to_write(self._clock(), self._home)
-            for sign in await self._put_on_record(day)
-        ]
-        did = "nothing was missing"
+        did = await self._usage.exhausted()
+        orders = []
+        if did is None:
+            did = "nothing was missing"
+            orders = [
+                GenerateHoroscope(sign, day)
+                for day in days_to_write(self._clock(), self._home)
+                for sign in await self._put_on_record(day)
+            ]
         if orders:
             did = f"ordered {len(orders)} missing texts of {_listed({order.day for order in orders})}"
             log.info("texts.missing", count=len(orders))
@@ -169,7 +176,6 @@ class Night:
 
     async def _put_on_record(self, day: date, *, anew: bool = False) -> list[Sign]:
         """The signs that now have to be ordered, in the order of the year; each is given to one who asks."""
-        outage = await self._outages.current()
         now = self._clock()
         asked = {
             "day": day,
@@ -177,7 +183,7 @@ class Night:
             "anew": anew,
             "pending": _PENDING_S,
             "this_night": datetime.combine(day_in(self._home, now), time(), self._home),
-            "refusing": outage is not None and outage.refused,
+            "endpoint": self._outages.endpoint,
         }
         async with self._database.transaction() as connection:
             ordered = set((await connection.execute(_ORDER, asked)).scalars())

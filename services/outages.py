@@ -18,8 +18,6 @@ from services.database import Database
 KNOWN_AFTER = 3
 #: Seconds without a failed call after which an outage is no longer believed in.
 BELIEVED_S = 600
-#: Seconds for which a server that refuses us altogether is not asked again.
-LEFT_ALONE_S = 60
 
 # The row is read where it is locked, so that of many who fail at once each sees the one before.
 _FAILED = text("""
@@ -38,9 +36,7 @@ _FAILED = text("""
     RETURNING known_at, refused, reason, now() AS now, repeats > 0 AS repeated
 """)
 _CURRENT = text("""
-    SELECT known_at, refused, reason, now() AS now,
-           refused AND failed_at > now() - make_interval(secs => :left_alone) AS left_alone
-    FROM model_outages
+    SELECT known_at, refused, reason, now() AS now FROM model_outages
     WHERE endpoint = :endpoint AND known_at IS NOT NULL
       AND failed_at > now() - make_interval(secs => :believed)
 """)
@@ -58,7 +54,6 @@ class Outage:
         reason: Why the last call failed.
         now: When this was read.
         repeated: The last call failed for the same reason as the one before.
-        left_alone: It refused us a moment ago and would again.
     """
 
     known_at: datetime | None
@@ -66,7 +61,6 @@ class Outage:
     reason: str
     now: datetime
     repeated: bool = False
-    left_alone: bool = False
 
 
 class Outages:
@@ -100,7 +94,7 @@ class Outages:
 
     async def current(self) -> Outage | None:
         """The outage, if there is one that counts as known."""
-        values = {"endpoint": self.endpoint, "believed": BELIEVED_S, "left_alone": LEFT_ALONE_S}
+        values = {"endpoint": self.endpoint, "believed": BELIEVED_S}
         async with self._database.transaction() as connection:
             row = (await connection.execute(_CURRENT, values)).one_or_none()
         return Outage(**row._asdict()) if row else None

@@ -1,6 +1,7 @@
 """The settings, read once per process from the environment and ``.env``."""
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -32,7 +33,30 @@ def _zone(value: Any) -> Any:
     return value
 
 
+def _tokens(value: Any) -> Any:
+    """``"1000000"`` as a whole number."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,15}", value):
+        raise ValueError("expected a whole number of tokens such as 1000000, or 0 for no limit")
+    return value
+
+
+def _prices(value: Any) -> Any:
+    """``"0.15,0.60"`` as two amounts."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    if len(parts) != 2 or not all(re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", part) for part in parts):
+        raise ValueError(
+            "expected two prices in US dollars, per million prompt tokens and per million completion tokens, "
+            "such as 0.15,0.60"
+        )
+    return tuple(Decimal(part) for part in parts)
+
+
 Seconds = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_seconds)]
+
+Tokens = Annotated[int, BeforeValidator(_tokens)]
+Prices = Annotated[tuple[Decimal, ...], NoDecode, BeforeValidator(_prices)]
 
 _LISTEN = re.compile(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
@@ -54,6 +78,8 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = None
     openai_base_url: str = "https://api.openai.com/v1"
     openai_model: str = Field(default="gpt-4o-mini", min_length=1)
+    token_prices: Prices = ()
+    daily_token_limit: Tokens = 0
     home_timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = ZoneInfo("Europe/Moscow")
     text_language: Language = Language.RU
     night_retries: Seconds = (300, 600, 1800)

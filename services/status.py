@@ -18,6 +18,7 @@ from services.days import Clock, day_in, days_to_write, next_night
 from services.night import MIDNIGHT, RECONCILE, RECONCILE_EVERY_S
 from services.outages import BELIEVED_S
 from services.publisher import Queue, connection_parameters
+from services.usage import Usage
 
 _DAYS = text("""
     SELECT sign.name AS sign, CASE WHEN cache.id IS NOT NULL THEN 'written'
@@ -46,6 +47,9 @@ _COUNTS = text("""
            (SELECT count(*) FROM waiters
             WHERE answered_at IS NULL AND created_at < now() - interval '2 minutes') AS overdue,
            (SELECT count(*) FROM parked_messages) AS parked,
+           (SELECT COALESCE(sum(prompt_tokens + completion_tokens), 0) FROM model_usage
+            WHERE spent_on = :today) AS tokens,
+           (SELECT sum(cost_usd) FROM model_usage WHERE spent_on = :today) AS cost_usd,
            (SELECT count(*) FROM readers WHERE zodiac_sign IS NOT NULL AND blocked_at IS NULL) AS readers
 """)
 
@@ -130,6 +134,8 @@ class Status:
     readers: int
     waiters: int
     parked: int
+    tokens_today: int
+    cost_today_usd: float | None
     alarms: list[str] = field(default_factory=list)
 
 
@@ -141,10 +147,11 @@ class Records:
     ticks: list[TickStatus]
     tick_age_s: float | None
     outage: Any
+    exhausted: str | None
     counts: Any
 
 
-async def read_records(database: Database, clock: Clock, home: ZoneInfo) -> Records:
+async def read_records(database: Database, usage: Usage, clock: Clock, home: ZoneInfo) -> Records:
     """The days that must exist, the ticks, the model's outage and the counters.
 
     Raises:
@@ -179,7 +186,7 @@ async def read_records(database: Database, clock: Clock, home: ZoneInfo) -> Reco
         for name, at in due.items()
     ]
     age = float(ticked[RECONCILE].age_s) if RECONCILE in ticked else None
-    return Records(days, ticks, age, outage, counts)
+    return Records(days, ticks, age, outage, await usage.exhausted(), counts)
 
 
 def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
@@ -221,6 +228,8 @@ def judge(records: Records, queues: list[QueueStatus]) -> Status:
     if (outage := records.outage) is not None:
         fails = "refuses us" if outage.refused else f"has failed {outage.failures} times in a row"
         alarms.append(f"the model {fails} since {outage.since:%Y-%m-%d %H:%M} UTC: {outage.reason}")
+    if records.exhausted:
+        alarms.append(f"the night has stopped: {records.exhausted}")
     if records.tick_age_s is None or records.tick_age_s > NO_TICK_S:
         alarms.append("no tick for fifteen minutes: is a scheduler running?")
     counts = records.counts
@@ -236,6 +245,8 @@ def judge(records: Records, queues: list[QueueStatus]) -> Status:
         readers=counts.readers,
         waiters=counts.waiters,
         parked=counts.parked,
+        tokens_today=int(counts.tokens),
+        cost_today_usd=None if counts.cost_usd is None else float(counts.cost_usd),
         alarms=alarms,
     )
 

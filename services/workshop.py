@@ -37,6 +37,7 @@ async def open_workshop(app: App) -> AsyncIterator[Workshop]:
                 app.database,
                 Leases(app.database),
                 author,
+                app.usage,
                 app.outages,
                 app.waiters,
                 app.bus,

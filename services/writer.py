@@ -8,11 +8,13 @@ from datetime import date, datetime
 import structlog
 from sqlalchemy import text
 
+from schema.answers import Answer
 from schema.errors import (
     DatabaseUnavailable,
     LeaseLost,
     ModelRefused,
     ModelUnavailable,
+    TextRejected,
     seconds_before_retry,
 )
 from schema.messages import DeliverHoroscope, HoroscopeRequested
@@ -21,10 +23,12 @@ from services import text_rules
 from services.author import Author, Draft
 from services.bus import Bus
 from services.database import Database
-from services.days import Clock, first_day_alive
+from services.days import ONE_DAY, Clock, first_day_alive
 from services.leases import Lease, Leases, Order, Refusal
 from services.logs import Mask
 from services.outages import Outage, Outages
+from services.prompt import Rejected
+from services.usage import Usage
 from services.waiters import Waiters
 
 log = structlog.get_logger(__name__)
@@ -34,18 +38,22 @@ HOPE_S = 5.0
 #: A reader is not left to wait for a try that is further away than this many seconds.
 PATIENCE_S = 60
 
-_OTHERS = text("SELECT content FROM horoscope_cache WHERE horoscope_date = :day AND zodiac_sign <> :sign")
 # Signs of one day that are stored at once wait for each other here, so that each is held against the others.
 _ONE_OF_A_DAY = text(
     "SELECT pg_advisory_xact_lock(hashtext('horoscopes'), CAST(:day AS date) - DATE '2000-01-01')"
 )
+_NEIGHBOURS = text("""
+    SELECT zodiac_sign, horoscope_date, content FROM horoscope_cache
+    WHERE horoscope_date = :day AND zodiac_sign <> :sign
+       OR horoscope_date IN (:day_before, :day_after) AND zodiac_sign = :sign
+""")
 _STORE = text("""
     INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES (:sign, :day, :content)
     ON CONFLICT ON CONSTRAINT uq_horoscope_cache_sign_date
     DO UPDATE SET content = excluded.content, generated_at = now()
 """)
 _PROVENANCE = text("""
-    UPDATE generations SET model = :model, prompt_version = :prompt_version, latency_ms = :latency_ms
+    UPDATE generations SET model = :model, prompt_version = :prompt_version
     WHERE zodiac_sign = :sign AND horoscope_date = :day
 """)
 
@@ -57,6 +65,7 @@ class Writer:
         database: Where the texts are.
         leases: The right to write one.
         author: Who writes it.
+        usage: What the model costs.
         outages: What is known of the model's being away.
         waiters: Who waits for a text.
         bus: How they are told.
@@ -69,6 +78,7 @@ class Writer:
         database: Database,
         leases: Leases,
         author: Author,
+        usage: Usage,
         outages: Outages,
         waiters: Waiters,
         bus: Bus,
@@ -78,6 +88,7 @@ class Writer:
         self._database = database
         self._leases = leases
         self._author = author
+        self._usage = usage
         self._outages = outages
         self._waiters = waiters
         self._bus = bus
@@ -103,6 +114,9 @@ class Writer:
             log.info("order.passed_over", sign=sign, day=day, reason=Refusal.OVER)
             await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=now))
             return Refusal.OVER
+        if order.ladder == "night" and not order.replaces and (reason := await self._usage.exhausted()):
+            log.warning("order.passed_over", sign=sign, day=day, reason=reason)
+            return Refusal.LIMITED
         lease = await self._leases.acquire(sign, day, order)
         if isinstance(lease, Refusal):
             await self._refused(sign, day, order, lease)
@@ -122,28 +136,40 @@ class Writer:
         return None
 
     async def _write(self, lease: Lease) -> Draft:
-        """One call to the model; its text is stored."""
-        outage = await self._outages.current()
-        if outage and outage.left_alone:
-            raise ModelRefused(outage.reason, everything=True, known=True)
-        draft = await self._author.write(lease.sign, lease.day)
-        await self._outages.over()
+        """One call to the model, and one more with the reason told if its text breaks a rule."""
+        try:
+            return await self._draft(lease)
+        except TextRejected as error:
+            log.info("text.rejected", sign=lease.sign, day=lease.day, reason=str(error))
+            return await self._draft(lease, Rejected(error.reason, error.text))
+
+    async def _draft(self, lease: Lease, rejected: Rejected | None = None) -> Draft:
+        try:
+            draft = await self._author.write(lease.sign, lease.day, rejected)
+        except TextRejected as error:
+            if error.answer:
+                await self._answered(lease, error.answer)
+            raise
+        await self._answered(lease, draft)
         await self._store(lease, draft)
         return draft
+
+    async def _answered(self, lease: Lease, answer: Answer) -> None:
+        """Whatever it says, the model has answered, and that has its price."""
+        await self._outages.over()
+        await self._usage.add(lease.sign, lease.day, answer)
 
     async def _store(self, lease: Lease, draft: Draft) -> None:
         key = {"sign": lease.sign, "day": lease.day}
         async with self._database.transaction() as connection:
             await connection.execute(_ONE_OF_A_DAY, {"day": lease.day})
             await self._leases.finish(connection, lease)
-            others = set((await connection.execute(_OTHERS, key)).scalars())
-            text_rules.check(draft.text, self._author.language, others)
+            around = {"day_before": lease.day - ONE_DAY, "day_after": lease.day + ONE_DAY}
+            rows = await connection.execute(_NEIGHBOURS, key | around)
+            neighbours = [text_rules.Neighbour(Sign(sign), day, content) for sign, day, content in rows]
+            text_rules.check(draft.text, self._author.language, neighbours)
             await connection.execute(_STORE, key | {"content": draft.text})
-            provenance = {
-                "model": draft.model,
-                "prompt_version": draft.prompt_version,
-                "latency_ms": draft.latency_ms,
-            }
+            provenance = {"model": draft.model, "prompt_version": draft.prompt_version}
             await connection.execute(_PROVENANCE, key | provenance)
 
     async def _refused(self, sign: Sign, day: date, order: Order, refusal: Refusal) -> None:
@@ -179,12 +205,13 @@ class Writer:
         retry_in = seconds_before_retry(error, order.retry_in)
         reason = self._mask(str(error) or type(error).__name__).replace("\0", "")
         outage = None
-        if isinstance(error, ModelUnavailable) or (isinstance(error, ModelRefused) and not error.known):
+        if isinstance(error, ModelUnavailable | ModelRefused):
             outage = await self._outages.failed(error, reason)
-        refused = isinstance(error, ModelRefused) and error.everything
+        refused_by = None
         if isinstance(error, ModelRefused) and outage:
             error.known = outage.repeated
-        since = await self._leases.fail(lease, reason, retry_in, refused=refused)
+            refused_by = self._outages.endpoint if error.everything else None
+        since = await self._leases.fail(lease, reason, retry_in, refused_by=refused_by)
         log.warning(
             "horoscope.failed", sign=lease.sign, day=lease.day, attempt=order.attempt,
             retry_in=retry_in, reason=reason,

@@ -70,6 +70,12 @@ class Queues:
         """Wait for a dead letter and take it."""
         return await self.next(DEAD_LETTERS, within)
 
+    async def filled(self, queue: str, within: float = 20.0) -> None:
+        """Wait until something waits in a queue."""
+        async with asyncio.timeout(within):
+            while not self.count(queue):
+                await asyncio.sleep(0.03)
+
     async def drained(self, *queues: str, within: float = 20.0) -> None:
         """Wait until nothing waits in these queues."""
         try:

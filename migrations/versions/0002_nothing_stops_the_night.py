@@ -33,11 +33,9 @@ def upgrade() -> None:
             "writer", sa.Text(), comment="The process that holds or last held the lease: host and pid."
         ),
         sa.Column(
-            "refused",
-            sa.Boolean(),
-            nullable=False,
-            server_default=sa.false(),
-            comment="Given up because the model's server refuses us, whatever it is asked for.",
+            "refused_by",
+            sa.String(16),
+            comment="Given up because this endpoint of the model refuses us altogether.",
         ),
         sa.Column(
             "calls",
@@ -151,7 +149,7 @@ def downgrade() -> None:
     op.drop_index("uq_waiters_replaces", table_name="waiters")
     op.drop_column("waiters", "nudged_at")
     op.drop_column("waiters", "replaces")
-    for column in ("cost_usd", "calls", "refused", "writer"):
+    for column in ("cost_usd", "calls", "refused_by", "writer"):
         op.drop_column("generations", column)
     op.execute("DELETE FROM generations WHERE holder IS NULL")
     op.alter_column(

@@ -29,7 +29,8 @@ const WORDS = {
     mhang: ["Нет ответа", "соединение висит"], mdisconnect: ["Обрыв связи", ""], mgarbage: ["Мусор вместо ответа", "не JSON"],
     mempty: ["Пустой текст", ""], mrefusal: ["Отказ", "«Извините, но я не могу…»"], menglish: ["Не тот язык", ""],
     mtoo_long: ["Слишком длинный текст", ""], mshort: ["Слишком короткий текст", ""], mhtml: ["Разметка в тексте", "HTML и скрипт"],
-    msame: ["Один текст для всех", ""],
+    msame: ["Один текст для всех", ""], malike: ["Почти тот же текст", "другого знака или дня"],
+    mcut: ["Текст оборван", "кончились токены"],
     names: ["Борис", "Вера", "Глеб", "Даша", "Егор", "Женя", "Зоя", "Илья", "Кира", "Лев"],
   },
   en: {
@@ -59,7 +60,8 @@ const WORDS = {
     mhang: ["No answer", "the connection hangs"], mdisconnect: ["Connection cut", ""], mgarbage: ["Garbage for an answer", "no JSON"],
     mempty: ["Empty text", ""], mrefusal: ["Refusal", "“I'm sorry, but I can't…”"], menglish: ["The other language", ""],
     mtoo_long: ["Text too long", ""], mshort: ["Text too short", ""], mhtml: ["Markup in the text", "HTML and a script"],
-    msame: ["One text for all", ""],
+    msame: ["One text for all", ""], malike: ["Almost the same text", "of another sign or day"],
+    mcut: ["Text cut off", "out of tokens"],
     names: ["Boris", "Clara", "Daniel", "Emma", "Frank", "Grace", "Henry", "Iris", "Jack", "Kate"],
   },
 };

@@ -148,14 +148,15 @@ def tokens(text: str) -> int:
 
 @dataclass
 class Completion:
-    """An answer: the text, cut where the request allows no more."""
+    """An answer: the text, cut where the request allows no more, or cut already."""
 
     number: int
     request: dict[str, Any]
     text: str
+    cut: bool = False
 
     def __post_init__(self) -> None:
-        self.finish_reason = "stop"
+        self.finish_reason = "length" if self.cut else "stop"
         most = self.request.get("max_completion_tokens") or self.request.get("max_tokens")
         if most and tokens(self.text) > most:
             self.text = self.text[: int(most * _CHARACTERS_A_TOKEN)]

@@ -167,7 +167,9 @@ class ModelFaults(Faults):
 
     Errors: `500`, `503`, `429`, `401`, `400`, `404`; `hang` never answers, `disconnect` closes the
     connection, `garbage` answers with what is no JSON. Bad texts: `empty`, `refusal`, `english`
-    (the language that was not asked for), `too_long`, `short`, `html`, `same` (one text for all).
+    (the language that was not asked for), `too_long`, `short`, `html`, `same` (one text for all), `alike`
+    (the last text of another sign or another day, with a few words exchanged), `cut` (off by the limit of
+    tokens).
     """
 
     KINDS: ClassVar = (
@@ -187,6 +189,8 @@ class ModelFaults(Faults):
         "short",
         "html",
         "same",
+        "alike",
+        "cut",
     )
 
     def add(

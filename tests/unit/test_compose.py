@@ -198,7 +198,7 @@ def test_the_readme_names_every_setting_with_its_default() -> None:
     def told(default: Any) -> str:
         if default is None:
             return "—"
-        return f"`{shown(default)}`" if default != "" else "empty"
+        return f"`{shown(default)}`" if shown(default) else "empty"
 
     found = {name.strip("`"): default for name, default, _ in rows("README.md", "Settings")}
     assert found == {name: told(default) for name, default in SETTINGS.items()}
@@ -257,15 +257,15 @@ RUNBOOK = (ROOT / "ops" / "RUNBOOK.md").read_text()
 def test_the_runbook_answers_every_alarm() -> None:
     states = {sign.value: "given_up" for sign in Sign} | {"leo": "missing"}
     today = DayStatus(date(2026, 11, 22), states, [])
-    counts = SimpleNamespace(views=0, waiters=3, overdue=3, parked=4, readers=5)
+    counts = SimpleNamespace(views=0, waiters=3, overdue=3, parked=4, readers=5, tokens=9, cost_usd=None)
     down = SimpleNamespace(refused=False, failures=3, since=datetime(2026, 11, 22, tzinfo=UTC), reason="500")
     refusing = SimpleNamespace(refused=True, failures=3, since=down.since, reason="401")
     queues = [QueueStatus(DEAD_LETTERS, 2, 0), QueueStatus("views", 0, 0)]
     alarms = {
-        *judge(Records([today], [], None, down, counts), queues).alarms,
-        *judge(Records([today], [], 10, refusing, counts), []).alarms,
+        *judge(Records([today], [], None, down, "the daily limit is reached", counts), queues).alarms,
+        *judge(Records([today], [], 10, refusing, None, counts), []).alarms,
     }
-    assert len(alarms) == 10
+    assert len(alarms) == 11
     headings = re.findall(r"^\*\*`(.+)`\*\*$", RUNBOOK, re.MULTILINE)
     patterns = [re.sub(r"…|DAY|SIGNS", ".+", re.escape(heading)) for heading in headings]
     for alarm in alarms:

@@ -1,5 +1,7 @@
 """Settings: each wrong one is named, with what is expected."""
 
+from decimal import Decimal
+
 import pytest
 
 from services.settings import Settings, WrongSettings
@@ -40,6 +42,13 @@ def right(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("NIGHT_RETRIES", ",", "from one to ten"),
         ("REQUEST_RETRIES", "0", "whole seconds"),
         ("REQUEST_RETRIES", "5.5", "whole seconds"),
+        ("TOKEN_PRICES", "0.15", "two prices in US dollars"),
+        ("TOKEN_PRICES", "0.15,-0.60", "two prices in US dollars"),
+        ("TOKEN_PRICES", "0.15,free", "such as 0.15,0.60"),
+        ("TOKEN_PRICES", "1,2,3", "such as 0.15,0.60"),
+        ("DAILY_TOKEN_LIMIT", "-1", "whole number of tokens"),
+        ("DAILY_TOKEN_LIMIT", "1.5", "whole number of tokens"),
+        ("DAILY_TOKEN_LIMIT", "a lot", "0 for no limit"),
         ("LOG_FORMAT", "xml", "console or json"),
     ],
 )
@@ -81,6 +90,20 @@ def test_an_empty_setting_is_an_unset_one(right: pytest.MonkeyPatch) -> None:
     settings = Settings.read()
     assert settings.night_retries == (300, 600, 1800)
     assert settings.bot_token is None
+
+
+def test_prices_and_limit_are_read_as_they_are_written(right: pytest.MonkeyPatch) -> None:
+    assert Settings.read().token_prices == ()
+    assert Settings.read().daily_token_limit == 0
+    right.setenv("TOKEN_PRICES", "0.15, 0.60")
+    right.setenv("DAILY_TOKEN_LIMIT", "1000000")
+    settings = Settings.read()
+    assert settings.token_prices == (Decimal("0.15"), Decimal("0.60"))
+    assert settings.daily_token_limit == 1_000_000
+    right.setenv("TOKEN_PRICES", "")
+    right.setenv("DAILY_TOKEN_LIMIT", "0")
+    assert not Settings.read().token_prices
+    assert not Settings.read().daily_token_limit
 
 
 def test_settings_do_not_print_their_secrets(right: pytest.MonkeyPatch) -> None:
