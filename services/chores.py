@@ -1,5 +1,6 @@
 """What each process does for itself, again and again: APScheduler's part."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -34,5 +35,7 @@ async def chores(jobs: dict[Callable[[], Awaitable[object]], float]) -> AsyncIte
 async def _run(job: Callable[[], Awaitable[object]]) -> None:
     try:
         await job()
+    except asyncio.CancelledError:
+        pass  # the process stops; APScheduler would log it as a failure
     except PassingError as error:
         log.warning("chore.put_off", chore=getattr(job, "__qualname__", str(job)), reason=str(error))
