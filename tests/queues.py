@@ -37,7 +37,12 @@ class Queues:
     """One connection for a test's own needs."""
 
     def __init__(self, url: str) -> None:
-        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        self._url = url
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect, also anew."""
+        self._connection = pika.BlockingConnection(pika.URLParameters(self._url))
         self._channel = self._connection.channel()
         self._channel.confirm_delivery()
 
@@ -87,8 +92,9 @@ class Queues:
             raise AssertionError(f"messages are left: {left}") from None
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connection, if it is open."""
+        if self._connection.is_open:
+            self._connection.close()
 
 
 @asynccontextmanager

@@ -2,12 +2,15 @@
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import asyncpg
+import pytest
 
 from ops.sandbox import Sandbox
 from schema.messages import GenerateDay, MidnightTick, ReconcileTick
 from schema.signs import Sign
+from services.days import next_night
 from tests.acceptance.conftest import until_written
 from tests.processes import Processes
 from tests.queues import Queues
@@ -137,3 +140,134 @@ async def test_the_scheduler_ticks_as_it_starts_and_the_command_line_orders_by_h
     await processes.workers()
     await until_sql(sql, WRITTEN, 1, soon)
     await until_sql(sql, WRITTEN, 12, later)
+
+
+def ordered(sandbox: Sandbox) -> list[tuple[str | None, str | None]]:
+    """What the model was asked for, in order."""
+    return [(call.day, call.sign) for call in sandbox.model.calls]
+
+
+def whole(*days: date) -> list[tuple[str, str]]:
+    """All signs of these days, in the order of a night."""
+    return [(day.isoformat(), sign.value) for day in days for sign in Sign]
+
+
+async def test_of_two_schedulers_whose_midnights_coincide_one_night_comes(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    eve = MIDNIGHT - timedelta(seconds=5)
+    for sign in Sign:
+        await put_text(sql, sign, TODAY - timedelta(days=1))
+        await put_text(sql, sign, TODAY)
+    for _ in range(2):
+        await processes.start("scheduler", clock=eve)
+    await processes.workers(2, clock=MIDNIGHT)
+    await until_sql(sql, WRITTEN, 12, TOMORROW)
+    await until_sql(sql, "SELECT count(*) FROM ticks WHERE name = 'midnight'", 1)
+    await queues.drained("ticks", "generation", "delivery")
+    await processes.stop("worker")
+    assert queues.count("ticks") == 0
+    assert ordered(sandbox) == whole(TOMORROW)
+    assert sandbox.model.max_in_flight == 1
+
+
+async def test_without_a_scheduler_a_worker_that_starts_makes_up_for_the_night_and_a_late_tick_finds_it_done(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    """Everything was down from the evening before until seven in the morning."""
+    morning = MIDNIGHT + timedelta(hours=7)
+    for day in (TODAY - timedelta(days=1), TODAY):
+        for sign in Sign:
+            await put_text(sql, sign, day)
+    await processes.workers(2, clock=morning)
+    await until_sql(sql, WRITTEN, 12, TOMORROW)
+    # One scheduler comes back at three minutes past a full hour; its midnight and two reconcile ticks come late.
+    await processes.start("scheduler", clock=morning + timedelta(minutes=3))
+    for tick in (MidnightTick(), ReconcileTick(), ReconcileTick()):
+        queues.publish(tick)
+    await until_sql(sql, "SELECT count(*) FROM ticks WHERE name = 'midnight'", 1)
+    await queues.drained("ticks", "generation", "delivery")
+    await processes.stop("worker")
+    assert queues.count("ticks") == 0
+    assert ordered(sandbox) == whole(TOMORROW)
+
+
+@pytest.mark.parametrize(
+    ("home", "day"),
+    [
+        ("Europe/Berlin", date(2026, 3, 29)),
+        ("Europe/Berlin", date(2026, 10, 25)),
+        ("Africa/Cairo", date(2026, 4, 24)),  # its midnight does not exist
+        ("America/Santiago", date(2026, 9, 6)),  # nor does this one's
+    ],
+)
+async def test_a_night_in_which_clocks_are_changed_is_a_night_like_any_other(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, home: str, day: date
+) -> None:
+    """The service runs from the evening of the change to the evening after."""
+    zone = ZoneInfo(home)
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=zone).astimezone(UTC)
+    days = [day + timedelta(days=ahead) for ahead in (-1, 0, 1, 2)]
+    at_home = {"HOME_TIMEZONE": home}
+    # In the evening; at the first instant of the next day, with a tick; and so once more.
+    begins = next_night(noon - timedelta(hours=24), zone)
+    ends = next_night(noon, zone)
+    for instant, written in (
+        (begins - timedelta(minutes=10), days[:2]),
+        (begins, days[:3]),
+        (ends - timedelta(minutes=10), days[:3]),
+        (ends, days),
+    ):
+        (worker,) = await processes.workers(1, at_home, clock=instant)
+        queues.publish(MidnightTick())
+        await until_sql(sql, "SELECT max(horoscope_date) FROM horoscope_cache", written[-1])
+        await until_sql(sql, WRITTEN, 12, written[-1])
+        await queues.drained("ticks", "generation", "delivery")
+        assert await worker.stop() == 0
+    assert sorted(ordered(sandbox)) == sorted(whole(*days)), "nothing missed, nothing twice"
+
+
+async def test_a_changed_home_zone_costs_no_text_and_no_call(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    # It is the 22nd in Moscow, already the 23rd on Kiritimati, still the 21st on Niue.
+    instant = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
+    for home, missing in (
+        ("Europe/Moscow", [TODAY, TOMORROW]),
+        ("Pacific/Kiritimati", [TOMORROW + timedelta(days=1)]),
+        ("Pacific/Niue", [TODAY - timedelta(days=1)]),
+        ("Europe/Moscow", []),
+    ):
+        before = len(sandbox.model.calls)
+        (worker,) = await processes.workers(1, {"HOME_TIMEZONE": home}, clock=instant)
+        queues.publish(MidnightTick())
+        for day in missing:
+            await until_sql(sql, WRITTEN, 12, day)
+        await queues.drained("ticks", "generation", "delivery")
+        assert await worker.stop() == 0
+        assert ordered(sandbox)[before:] == whole(*missing), home
+
+
+async def test_in_a_night_with_a_failing_sign_and_a_worker_killed_eleven_texts_come_at_once_and_one_by_its_ladder(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    trouble = sandbox.model.faults.add("500", sign="taurus", day=TODAY.isoformat())
+    for sign in Sign:
+        await put_text(sql, sign, TOMORROW)
+    retries = {"NIGHT_RETRIES": "4,4,4"}
+    death = processes.death("after", "services.author:Author.write", "virgo")
+    await processes.workers(2, retries, death=death, clock=MIDNIGHT)
+    await until_sql(sql, WRITTEN, 11, TODAY)
+    assert death.happened
+    assert len(sandbox.model.calls_for("taurus")) == 1, "nobody waited for it"
+    assert len(sandbox.model.calls_for("virgo")) == 2, "the killed worker's, and the other's"
+    assert len(sandbox.model.calls) == 13
+    await sandbox.model.wait_for_calls(2, "taurus")
+    sandbox.model.faults.remove(trouble.id)
+    await until_sql(sql, WRITTEN, 12, TODAY)
+    starts = [call.started for call in sandbox.model.calls_for("taurus")]
+    assert len(starts) == 3
+    assert all(later - earlier >= 4 for earlier, later in pairwise(starts))
+    assert sandbox.model.max_in_flight == 1
+    await processes.stop("worker")
+    assert queues.count("dead_letters") == 0

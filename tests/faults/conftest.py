@@ -62,11 +62,13 @@ class Scene:
     async def ask(self) -> Reader:
         """A reader asks; what a bot would do is done in this process."""
         reader = await self.reader()
-        update = await reader.say("/today")
-        bot = Updates(self.app)
-        if answer := await bot.handle(self.sandbox.telegram.updates.recent[update]):
-            await answers.by_call(answer, self.app.bot, self.app.bus)
+        await self.bot_handles(await reader.say("/today"))
         return reader
+
+    async def bot_handles(self, update: int) -> None:
+        """What a bot does with an update."""
+        if answer := await Updates(self.app).handle(self.sandbox.telegram.updates.recent[update]):
+            await answers.by_call(answer, self.app.bot, self.app.bus)
 
     async def written_once(self) -> None:
         """The text is there, once; for no text were two calls to the model in flight together."""

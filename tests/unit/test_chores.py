@@ -1,0 +1,27 @@
+"""What each process does for itself, and how it ends."""
+
+import asyncio
+import logging
+
+import pytest
+
+from services.chores import chores
+
+
+async def test_a_chore_that_is_under_way_when_the_process_stops_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def look() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with chores({look: 0.01}):
+        await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.sleep(0)  # whoever ran it is told of its end in the loop's next turn
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
