@@ -1,7 +1,7 @@
 """PostgreSQL: transactions through SQLAlchemy, and one fast lane for the serving path.
 
 A statement through SQLAlchemy's asynchronous engine costs about six times the processor time of the same
-statement through asyncpg's own pool, which is why the one query behind every reply takes the latter.
+statement through asyncpg itself, which is why the one query behind every reply takes the latter.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Database:
     Args:
         url: ``postgresql://user:password@host:port/name``, as libpq reads it.
         process: What PostgreSQL shows as the application's name.
-        pool_size: The most connections of either kind.
+        pool_size: The most connections, the fast lane's not counted.
     """
 
     def __init__(self, url: str, *, process: str = "horoscope", pool_size: int = 8) -> None:
@@ -61,14 +61,8 @@ class Database:
             "command_timeout": STATEMENT_TIMEOUT_S,
             "server_settings": {"application_name": process},
         }
-        # The fast lane. It opens its first connection with its first query.
-        self._pool = asyncpg.create_pool(
-            url,
-            min_size=0,
-            max_size=pool_size,
-            reset=_leave_as_is,
-            **self._options | {"command_timeout": None},
-        )
+        self._lane: asyncpg.Connection | None = None
+        self._lane_is_free = asyncio.Lock()
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -78,13 +72,12 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        """Open the fast lane; the database itself is first reached by :meth:`check` or a query."""
-        await self._pool
+        """Nothing is opened yet: the database is first reached by :meth:`check` or a query."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
-        self._pool.terminate()  # nothing on the fast lane outlives its reply
+        self._leave_lane()  # nothing on it outlives its reply
         await self._engine.dispose()
 
     async def _connect(self) -> asyncpg.Connection:
@@ -126,26 +119,36 @@ class Database:
                 raise _unavailable(error) from error
             raise
 
-    async def fetch_row(self, query: str, *arguments: Any, timeout: float) -> asyncpg.Record | None:
-        """The first row of a query in one round trip, outside of any transaction: the fast lane.
+    async def fetch(self, query: str, *arguments: Any, timeout: float) -> list[asyncpg.Record]:
+        """The rows of a query in one round trip, outside of any transaction: the fast lane.
+
+        It has one connection, which is kept, and used by one query at a time.
 
         Args:
             query: SQL with ``$1`` placeholders.
             arguments: The values, in their order.
-            timeout: Seconds for all of it, waiting for a free connection included.
+            timeout: Seconds for all of it, waiting for the lane included.
 
         Raises:
             DatabaseUnavailable: The database cannot be reached, or took too long.
         """
         try:
-            async with asyncio.timeout(timeout), self._pool.acquire() as connection:
-                return await connection.fetchrow(query, *arguments)
+            async with asyncio.timeout(timeout), self._lane_is_free:
+                try:
+                    if self._lane is None or self._lane.is_closed():
+                        self._lane = await self._connect()
+                    rows: list[asyncpg.Record] = await self._lane.fetch(query, *arguments)
+                except BaseException:
+                    self._leave_lane()  # whatever is still under way on it
+                    raise
+                return rows
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 
-
-async def _leave_as_is(_: asyncpg.Connection) -> None:
-    """A single SELECT leaves nothing behind that a reset, with its round trip, would have to clean up."""
+    def _leave_lane(self) -> None:
+        if self._lane:
+            self._lane.terminate()
+            self._lane = None
 
 
 def _cause(error: DBAPIError) -> BaseException | None:

@@ -1,6 +1,8 @@
 """The serving path: from a reader to the text of their own day, in one round trip or from memory."""
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -13,6 +15,7 @@ from schema.errors import DatabaseUnavailable
 from schema.signs import Sign
 from services.database import Database
 from services.days import Clock, day_in, first_day_alive
+from services.gathering import Gathering
 
 log = structlog.get_logger(__name__)
 
@@ -26,15 +29,16 @@ READERS_REMEMBERED = 50_000
 
 # The zone is applied by PostgreSQL, so that reader, day and text come back together.
 _TODAY = """
-    SELECT reader.zodiac_sign, reader.time_zone, today.day, cache.content,
-           EXISTS (SELECT FROM waiters WHERE request_id = $4) AS asked_before
-    FROM readers AS reader
+    SELECT asked.place, reader.zodiac_sign, reader.time_zone, today.day, cache.content,
+           EXISTS (SELECT FROM waiters WHERE request_id = asked.request_id) AS asked_before
+    FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS asked (telegram_id, request_id, place)
+    JOIN readers AS reader USING (telegram_id)
     CROSS JOIN LATERAL (
-        SELECT CAST($2::timestamptz AT TIME ZONE COALESCE(reader.time_zone, $3) AS date) AS day
+        SELECT CAST($3::timestamptz AT TIME ZONE COALESCE(reader.time_zone, $4) AS date) AS day
     ) AS today
     LEFT JOIN horoscope_cache AS cache
         ON cache.zodiac_sign = reader.zodiac_sign AND cache.horoscope_date = today.day
-    WHERE reader.telegram_id = $1 AND reader.zodiac_sign IS NOT NULL
+    WHERE reader.zodiac_sign IS NOT NULL
 """
 _TEXT = text("SELECT content FROM horoscope_cache WHERE zodiac_sign = :sign AND horoscope_date = :day")
 _CURRENT = text("""
@@ -75,6 +79,7 @@ class Horoscopes:
         self._texts: dict[tuple[Sign, date], str] = {}
         self._readers: OrderedDict[int, tuple[Sign, ZoneInfo]] = OrderedDict()
         self._away_until: datetime | None = None
+        self._lookups = Gathering(self._look_up)
 
     async def today(self, reader: int, request_id: UUID) -> Today | None:
         """The reader's text of the reader's today; None when the reader has not chosen a sign.
@@ -87,31 +92,36 @@ class Horoscopes:
         if recalled and self._away_until and now < self._away_until:
             return recalled
         try:
-            row = await self._database.fetch_row(
-                _TODAY,
-                reader,
-                now,
-                self._home.key,
-                request_id,
-                timeout=PATIENCE_S if recalled else LONG_PATIENCE_S,
-            )
-        except DatabaseUnavailable as error:
+            async with asyncio.timeout(PATIENCE_S if recalled else LONG_PATIENCE_S):
+                today = await self._lookups.ask((reader, request_id))
+        except (TimeoutError, DatabaseUnavailable) as error:
             if self._away_until is None:
-                log.warning("database.away", reason=str(error))
+                log.warning("database.away", reason=str(error) or "no answer in time")
             self._away_until = now + BREAK
             if recalled:
                 return recalled
-            raise
+            if isinstance(error, DatabaseUnavailable):
+                raise
+            raise DatabaseUnavailable("PostgreSQL did not answer in time") from error
         if self._away_until is not None:
             log.info("database.back")
             self._away_until = None
-        if row is None:
-            return None
-        sign, day, content = Sign(row["zodiac_sign"]), row["day"], row["content"]
-        self._remember(reader, sign, row["time_zone"])
-        if content is not None:
-            self._texts[sign, day] = content
-        return Today(sign, day, content, row["asked_before"])
+        return today
+
+    async def _look_up(self, asked: Sequence[tuple[int, UUID]]) -> list[Today | None]:
+        """What :meth:`today` answers to several readers, each with a request."""
+        readers, request_ids = zip(*asked, strict=True)
+        rows = await self._database.fetch(
+            _TODAY, readers, request_ids, self._clock(), self._home.key, timeout=LONG_PATIENCE_S
+        )
+        found: list[Today | None] = [None] * len(asked)
+        for place, name, zone, day, content, asked_before in rows:
+            sign = Sign(name)
+            self._remember(readers[place - 1], sign, zone)
+            if content is not None:
+                self._texts[sign, day] = content
+            found[place - 1] = Today(sign, day, content, asked_before)
+        return found
 
     async def text(self, sign: Sign, day: date) -> str | None:
         """The text of a sign and a day, if it exists."""
