@@ -1,11 +1,12 @@
-"""PostgreSQL: transactions through SQLAlchemy, and one fast lane for the serving path.
+"""PostgreSQL: transactions through SQLAlchemy, and two fast lanes for what readers wait for.
 
 A statement through SQLAlchemy's asynchronous engine costs about six times the processor time of the same
-statement through asyncpg itself, which is why the one query behind every reply takes the latter.
+statement through asyncpg itself, and three round trips more, which is why the few statements behind every
+reply take the latter.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -51,7 +52,11 @@ class Database:
     Args:
         url: ``postgresql://user:password@host:port/name``, as libpq reads it.
         process: What PostgreSQL shows as the application's name.
-        pool_size: The most connections, the fast lane's not counted.
+        pool_size: The most connections, the lanes' not counted.
+
+    Attributes:
+        reads: The fast lane for queries.
+        writes: The fast lane for statements that are committed.
     """
 
     def __init__(self, url: str, *, process: str = "horoscope", pool_size: int = 8) -> None:
@@ -61,8 +66,9 @@ class Database:
             "command_timeout": STATEMENT_TIMEOUT_S,
             "server_settings": {"application_name": process},
         }
-        self._lane: asyncpg.Connection | None = None
-        self._lane_is_free = asyncio.Lock()
+        # Two, so that no reply waits for a disk.
+        self.reads = Lane(self._connect)
+        self.writes = Lane(self._connect)
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -77,7 +83,8 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
-        self._leave_lane()  # nothing on it outlives its reply
+        self.reads.leave()  # nothing on a lane outlives whoever waits for it
+        self.writes.leave()
         await self._engine.dispose()
 
     async def _connect(self) -> asyncpg.Connection:
@@ -119,10 +126,21 @@ class Database:
                 raise _unavailable(error) from error
             raise
 
-    async def fetch(self, query: str, *arguments: Any, timeout: float) -> list[asyncpg.Record]:
-        """The rows of a query in one round trip, outside of any transaction: the fast lane.
 
-        It has one connection, which is kept, and used by one query at a time.
+class Lane:
+    """One connection that is kept, and used by one statement at a time.
+
+    Args:
+        connect: Opens a connection.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
+        self._connect = connect
+        self._connection: asyncpg.Connection | None = None
+        self._is_free = asyncio.Lock()
+
+    async def fetch(self, query: str, *arguments: Any, timeout: float) -> list[asyncpg.Record]:
+        """The rows of a statement in one round trip, as a transaction of its own.
 
         Args:
             query: SQL with ``$1`` placeholders.
@@ -130,25 +148,27 @@ class Database:
             timeout: Seconds for all of it, waiting for the lane included.
 
         Raises:
-            DatabaseUnavailable: The database cannot be reached, or took too long.
+            DatabaseUnavailable: The database cannot be reached, or took too long. Then nobody knows whether
+                the statement was carried out.
         """
         try:
-            async with asyncio.timeout(timeout), self._lane_is_free:
+            async with asyncio.timeout(timeout), self._is_free:
                 try:
-                    if self._lane is None or self._lane.is_closed():
-                        self._lane = await self._connect()
-                    rows: list[asyncpg.Record] = await self._lane.fetch(query, *arguments)
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await self._connect()
+                    rows: list[asyncpg.Record] = await self._connection.fetch(query, *arguments)
                 except BaseException:
-                    self._leave_lane()  # whatever is still under way on it
+                    self.leave()  # whatever is still under way on it
                     raise
                 return rows
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 
-    def _leave_lane(self) -> None:
-        if self._lane:
-            self._lane.terminate()
-            self._lane = None
+    def leave(self) -> None:
+        """Drop the connection; the next statement opens another."""
+        if self._connection:
+            self._connection.terminate()
+            self._connection = None
 
 
 def _cause(error: DBAPIError) -> BaseException | None:

@@ -111,7 +111,7 @@ class Horoscopes:
     async def _look_up(self, asked: Sequence[tuple[int, UUID]]) -> list[Today | None]:
         """What :meth:`today` answers to several readers, each with a request."""
         readers, request_ids = zip(*asked, strict=True)
-        rows = await self._database.fetch(
+        rows = await self._database.reads.fetch(
             _TODAY, readers, request_ids, self._clock(), self._home.key, timeout=LONG_PATIENCE_S
         )
         found: list[Today | None] = [None] * len(asked)

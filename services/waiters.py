@@ -1,6 +1,6 @@
 """Chats that are owed an answer. A waiter is a row, written before anything is published."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from schema.signs import Language, Sign
 from services.database import Database
+from services.gathering import Gathering
 
 #: Seconds for which whoever claimed waiters may answer them before somebody else does.
 CLAIM_S = 60
@@ -23,6 +24,8 @@ UNNAMED_S = 60
 OVERDUE_S = 30
 #: Seconds after which a waiter is told that it did not work, whatever may still be tried.
 BOUND_S = 900
+#: Seconds for one statement that readers wait for.
+STATEMENT_S = 5.0
 #: Seconds after which a waiter whom Telegram could not be made to tell is forgotten.
 ABANDONED_S = 86_400
 
@@ -56,13 +59,15 @@ class Waiter:
 
 _COLUMNS = "request_id, chat_id, zodiac_sign, horoscope_date, language, message_id, created_at, answered_at"
 
-_ADD = text(f"""
-    INSERT INTO waiters AS waiter
+_ADD = f"""
+    INSERT INTO waiters
         (request_id, chat_id, zodiac_sign, horoscope_date, language, replaces, claimed_until)
-    VALUES (:request_id, :chat_id, :sign, :day, :language, :replaces, now() + make_interval(secs => :sending))
+    SELECT *, now() + make_interval(secs => {SENDING_S})
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::date[], $5::text[], $6::bigint[]) AS asked (request_id)
+    ORDER BY request_id
     ON CONFLICT DO NOTHING
     RETURNING {_COLUMNS}
-""")
+"""
 _FIND = text(f"""
     SELECT {_COLUMNS} FROM waiters
     WHERE request_id = :request_id OR chat_id = :chat_id AND replaces = :replaces
@@ -73,9 +78,21 @@ _SEND_AGAIN = text("""
     WHERE request_id = :request_id AND answered_at IS NULL AND message_id IS NULL
       AND (claimed_until IS NULL OR claimed_until < now())
 """)
-_NAME = text("""
-    UPDATE waiters SET message_id = :message_id, claimed_until = NULL WHERE request_id = :request_id
-""")
+_NAME = """
+    UPDATE waiters SET message_id = named.message_id, claimed_until = NULL
+    FROM unnest($1::uuid[], $2::bigint[]) AS named (request_id, message_id)
+    WHERE waiters.request_id = named.request_id
+"""
+# While the model is known to be down, whoever writes does not stand for those who come now.
+_IN_HAND = """
+    SELECT EXISTS (
+               SELECT FROM generations
+               WHERE zodiac_sign = asked.sign AND horoscope_date = asked.day
+                 AND state = 'writing' AND expires_at > now())
+           AND NOT EXISTS (SELECT FROM model_outages WHERE known_at IS NOT NULL)
+    FROM unnest($1::text[], $2::date[]) WITH ORDINALITY AS asked (sign, day, place)
+    ORDER BY place
+"""
 _ANSWERED = text("""
     SELECT EXISTS (SELECT FROM waiters WHERE request_id = :request_id AND answered_at IS NOT NULL)
 """)
@@ -136,6 +153,10 @@ class Waiters:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # A crowd that asks at once shares these statements.
+        self._adding = Gathering(self._add_all)
+        self._naming = Gathering(self._name_all)
+        self._looking = Gathering(self._look_at_all)
 
     async def add(
         self,
@@ -160,26 +181,36 @@ class Waiters:
             language: The reader's interface language.
             replaces: The message whose button was pressed; None: the answer is a message of its own.
         """
-        values = {
-            "request_id": request_id,
-            "chat_id": chat_id,
-            "sign": sign,
-            "day": day,
-            "language": language,
-            "replaces": replaces,
-            "sending": SENDING_S,
-        }
+        asked = (request_id, chat_id, sign.value, day, language.value, replaces)
+        if added := await self._adding.ask(asked):
+            return added
+        values = {"request_id": request_id, "chat_id": chat_id, "replaces": replaces, "sending": SENDING_S}
         async with self._database.transaction() as connection:
-            if added := (await connection.execute(_ADD, values)).one_or_none():
-                return _waiter(added)
             found = _waiter((await connection.execute(_FIND, values)).one())
             claimed = await connection.execute(_SEND_AGAIN, values)
             return replace(found, ours=found.request_id == request_id and claimed.rowcount == 1)
 
+    async def _add_all(self, asked: Sequence[tuple[Any, ...]]) -> list[Waiter | None]:
+        """The new waiters among several; None for each that was there before."""
+        rows = await self._database.writes.fetch(_ADD, *zip(*asked, strict=True), timeout=STATEMENT_S)
+        added = {row["request_id"]: _waiter(row) for row in rows}
+        return [added.pop(request_id, None) for request_id, *_ in asked]
+
     async def name(self, request_id: UUID, message_id: int) -> None:
         """Remember the progress message, which makes the waiter ready to be answered."""
-        async with self._database.transaction() as connection:
-            await connection.execute(_NAME, {"request_id": request_id, "message_id": message_id})
+        await self._naming.ask((request_id, message_id))
+
+    async def _name_all(self, named: Sequence[tuple[UUID, int]]) -> list[None]:
+        await self._database.writes.fetch(_NAME, *zip(*named, strict=True), timeout=STATEMENT_S)
+        return [None] * len(named)
+
+    async def in_hand(self, sign: Sign, day: date) -> bool:
+        """Somebody is writing the text at this moment, and will answer everyone who is on record by now."""
+        return await self._looking.ask((sign.value, day))
+
+    async def _look_at_all(self, asked: Sequence[tuple[str, date]]) -> list[bool]:
+        rows = await self._database.reads.fetch(_IN_HAND, *zip(*asked, strict=True), timeout=STATEMENT_S)
+        return [row[0] for row in rows]
 
     async def is_answered(self, request_id: UUID) -> bool:
         """The request made a waiter, and the waiter had its answer."""
@@ -262,13 +293,16 @@ class Waiters:
 
 
 def _waiter(row: Any) -> Waiter:
+    request_id, chat_id, sign, day, language, message_id, created_at, answered_at = row[
+        : _COLUMNS.count(",") + 1
+    ]
     return Waiter(
-        request_id=row.request_id,
-        chat_id=row.chat_id,
-        sign=Sign(row.zodiac_sign),
-        day=row.horoscope_date,
-        language=Language(row.language),
-        message_id=row.message_id,
-        created_at=row.created_at,
-        answered=row.answered_at is not None,
+        request_id=request_id,
+        chat_id=chat_id,
+        sign=Sign(sign),
+        day=day,
+        language=Language(language),
+        message_id=message_id,
+        created_at=created_at,
+        answered=answered_at is not None,
     )

@@ -1,6 +1,7 @@
 """What the bot does when a reader writes or presses a button."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -238,6 +239,10 @@ class Handlers:
                 await self._waiters.settle([asker.request_id])
                 return
         self._typing.begin(asker.request_id, asker.chat_id)
+        with suppress(DatabaseUnavailable):
+            # Looked at after the name is on record: whoever writes then, answers afterwards.
+            if await self._waiters.in_hand(waiter.sign, waiter.day):
+                return
         await self._bus.publish(
             HoroscopeRequested(asker.request_id, waiter.sign, waiter.day, answered=False, at=now)
         )
