@@ -70,6 +70,7 @@ def _order(attempt: Attempt, ladder: Ladder, replaces: datetime | None = None) -
         ladder=ladder,
         published_at=attempt.published_at,
         attempt=attempt.number,
+        again=attempt.again,
         retry_in=attempt.retry_in,
         replaces=replaces,
     )

@@ -13,6 +13,7 @@ from actors.table import Attempt
 from actors.topology import rung_of
 from schema.errors import (
     DatabaseUnavailable,
+    LeaseHeld,
     ModelRefused,
     NotPublished,
     PermanentError,
@@ -23,11 +24,14 @@ log = structlog.get_logger(__name__)
 
 #: Seconds before a message that could not be settled is handed out again.
 PAUSE_S = 2.0
+#: Seconds until a message without a ladder looks again whether somebody else is done.
+_HELD_S = 60
 
 
 class Retries(dramatiq.Middleware):
     """Decides what becomes of a message whose handler raised.
 
+    - somebody else is at the same work: it comes back on the rung that it stands on, and the try does not count.
     - PostgreSQL or RabbitMQ is away: not the message's fault. It goes back to its queue after a short pause,
       and the try does not count.
     - a permanent error, or the end of the ladder: it becomes a dead letter. A refusal of the model that a dead
@@ -81,6 +85,9 @@ class Retries(dramatiq.Middleware):
             message.requeue = True
             return
         ladder: tuple[int, ...] = broker.get_actor(message.actor_name).options.get("ladder", ())
+        if isinstance(error, LeaseHeld):
+            self._wait_for_somebody_else(broker, message, ladder, error)
+            return
         attempts = [
             *message.options.get("attempts", ()),
             self._dead_letters.attempt(message.started, time.time(), error),
@@ -96,8 +103,7 @@ class Retries(dramatiq.Middleware):
             elif delay is None:
                 self._dead_letters.bury(message, "ladder exhausted", error)
             else:
-                queue = rung_of(message.queue_name, delay, static=delay in ladder)
-                broker.publish(queue, message.encode(), None)  # type: ignore[attr-defined]
+                self._climb(broker, message, ladder, delay)
                 log.warning(
                     "message.retried",
                     actor=message.actor_name,
@@ -110,6 +116,27 @@ class Retries(dramatiq.Middleware):
             time.sleep(PAUSE_S)
             message.requeue = True
 
+    def _climb(
+        self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], delay: int
+    ) -> None:
+        queue = rung_of(message.queue_name, delay, static=delay in ladder)
+        broker.publish(queue, message.encode(), None)  # type: ignore[attr-defined]
+
+    def _wait_for_somebody_else(
+        self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], error: LeaseHeld
+    ) -> None:
+        """Come back on the rung that the message stands on: nothing was tried, so it does not climb."""
+        delay = ladder[min(len(message.options.get("attempts", ())), len(ladder) - 1)] if ladder else _HELD_S
+        message.options["held"] = True
+        try:
+            self._climb(broker, message, ladder, delay)
+        except NotPublished as trouble:
+            log.warning("message.put_back", actor=message.actor_name, reason=str(trouble))
+            time.sleep(PAUSE_S)
+            message.requeue = True
+        else:
+            log.info("message.waits", actor=message.actor_name, retry_in=delay, reason=str(error))
+
 
 def attempt(message: dramatiq.MessageProxy, ladder: tuple[int, ...]) -> Attempt:
     """Which try of the message is about to begin."""
@@ -117,6 +144,7 @@ def attempt(message: dramatiq.MessageProxy, ladder: tuple[int, ...]) -> Attempt:
     return Attempt(
         message_id=message.message_id,
         number=failed + 1,
+        again=failed > 0 or "held" in message.options,
         published_at=datetime.fromtimestamp(message.message_timestamp / 1000, UTC),
         retry_in=ladder[failed] if failed < len(ladder) else None,
     )

@@ -46,12 +46,14 @@ class Attempt:
     Args:
         message_id: The same in every try, and after a redelivery.
         number: 1 for the first.
+        again: It has been here before: it failed, or had to wait for somebody else.
         published_at: When the message was first published.
         retry_in: Seconds until the next try, should this one fail; None when it is the last.
     """
 
     message_id: str
     number: int
+    again: bool
     published_at: datetime
     retry_in: int | None
 

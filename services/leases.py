@@ -47,6 +47,7 @@ class Order:
         ladder: The ladder that the message climbs when it fails.
         published_at: When the message was first published.
         attempt: 1 for the first try.
+        again: The message has been here before: what stands in the row may be its own doing.
         retry_in: Seconds until the ladder's next try; None on the last rung.
         replaces: The text that was generated then is to be replaced; None: no text is.
     """
@@ -55,6 +56,7 @@ class Order:
     ladder: Ladder
     published_at: datetime
     attempt: int = 1
+    again: bool = False
     retry_in: int | None = None
     replaces: datetime | None = None
 
@@ -106,7 +108,7 @@ _ACQUIRE = text("""
                 AND seen.state = 'written' AND seen.token = held.token))
       AND (held.holder = excluded.holder
            OR (held.state <> 'writing' OR held.expires_at < now())
-              AND NOT (:first_attempt AND CASE CAST(:ladder AS varchar)
+              AND NOT (NOT :again AND CASE CAST(:ladder AS varchar)
                   WHEN 'request' THEN held.state = 'retrying' AND held.ladder = 'request'
                       AND held.retry_at + make_interval(secs => :grace) > now()
                   ELSE held.state IN ('retrying', 'given_up') AND held.since >= :published_at
@@ -160,7 +162,7 @@ class Leases:
         asked = key | {
             "holder": order.holder,
             "ladder": order.ladder,
-            "first_attempt": order.attempt == 1,
+            "again": order.again,
             "published_at": order.published_at,
             "replaces": order.replaces,
             "writer": WRITER,

@@ -1,5 +1,6 @@
 """What the service does by itself: the night, the reconcile tick, a restart."""
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -8,10 +9,10 @@ import asyncpg
 import pytest
 
 from ops.sandbox import Sandbox
-from schema.messages import GenerateDay, MidnightTick, ReconcileTick
+from schema.messages import GenerateDay, GenerateHoroscope, MidnightTick, ReconcileTick
 from schema.signs import Sign
 from services.days import next_night
-from tests.acceptance.conftest import until_written
+from tests.acceptance.conftest import heading, reader_of, until_written
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql
@@ -271,3 +272,27 @@ async def test_in_a_night_with_a_failing_sign_and_a_worker_killed_eleven_texts_c
     assert sandbox.model.max_in_flight == 1
     await processes.stop("worker")
     assert queues.count("dead_letters") == 0
+
+
+async def test_the_nights_order_waits_for_a_text_that_is_being_written_for_a_reader(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    """However long that takes: it is no try of its own, and no dead letter."""
+    await processes.bot()
+    (worker,) = await processes.workers(1, {"NIGHT_RETRIES": "1"})
+    await until_written(sql)
+    day = await sql.fetchval("SELECT min(horoscope_date) FROM horoscope_cache")
+    await sql.execute("DELETE FROM horoscope_cache WHERE zodiac_sign = 'leo' AND horoscope_date = $1", day)
+    hang = sandbox.model.faults.add("hang", sign="leo")
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    await reader.say("/today")
+    await until_sql(sql, "SELECT count(*) FROM generations WHERE state = 'writing'", 1)
+    queues.publish(GenerateHoroscope(Sign.LEO, day))
+    async with asyncio.timeout(20):
+        while sum("message.waits" in line for line in worker.lines) < 3:
+            await asyncio.sleep(0.05)
+    sandbox.model.faults.remove(hang.id)
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
+    await queues.drained("generation", "generation.retry.1s")
+    assert queues.count("dead_letters") == 0
+    assert len(sandbox.model.calls_for("leo", f"{day}")) <= 3

@@ -5,8 +5,6 @@ import random
 from tests.faults.conftest import SOON, Scene, webhook_bots
 
 CROWD = 150
-# A tick's order finds the text being written for the readers, and comes back later than this test lasts.
-LATER = {"NIGHT_RETRIES": "600"}
 
 
 async def test_a_crowd_asks_for_a_missing_text_while_workers_are_killed_at_random(scene: Scene) -> None:
@@ -17,15 +15,15 @@ async def test_a_crowd_asks_for_a_missing_text_while_workers_are_killed_at_rando
     async with webhook_bots(scene.processes, 2, constants=SOON):
         for reader in [await scene.reader() for _ in range(CROWD)]:
             await reader.say("/today")
-        workers = await scene.processes.workers(3, LATER, constants=SOON)
+        workers = await scene.processes.workers(3, constants=SOON)
         for _ in range(2):
-            await scene.processes.start("scheduler", environment=LATER)
+            await scene.processes.start("scheduler")
 
         async def kill_one() -> None:
             victim = workers.pop(dice.randrange(len(workers)))
             victim.kill()
             await victim.ended()
-            workers.extend(await scene.processes.workers(1, LATER, constants=SOON))
+            workers.extend(await scene.processes.workers(1, constants=SOON))
 
         # The model hangs, so that a call ends only with the worker that made it.
         await model.wait_for_calls(1, "leo", day)

@@ -84,7 +84,7 @@ async def test_a_text_that_was_deleted_may_be_written_anew(leases: Leases, datab
 async def test_a_request_joins_the_ladder_of_another_request_but_not_the_nights(leases: Leases) -> None:
     await leases.fail(await taken(leases), "trouble", 5)
     assert await leases.acquire(Sign.LEO, DAY, OTHER) is Refusal.ON_A_LADDER
-    second_try = await taken(leases, replace(ORDER, attempt=2))
+    second_try = await taken(leases, replace(ORDER, attempt=2, again=True))
     await leases.fail(second_try, "trouble", None)
     assert isinstance(await leases.acquire(Sign.LEO, DAY, OTHER), Lease), "given up: a new request tries anew"
 
