@@ -145,7 +145,7 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
 def _confirm_replacing(replaced: dict[Sign, datetime], day: date) -> None:
     for sign, at in replaced.items():
         click.echo(f"  {sign.value:<12} written {at:%Y-%m-%d %H:%M} UTC")
-    click.confirm(f"Replace {len(replaced)} texts of {day} that readers may have read?", abort=True)
+    click.confirm(f"Replace what readers of {day} may have read?", abort=True)
 
 
 async def _publish(settings: Settings, messages: Sequence[Message]) -> None:

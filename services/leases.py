@@ -12,6 +12,7 @@ machines' clocks need not agree. The row outlives its lease and tells what becam
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.errors import LeaseLost, PassingError
+from schema.errors import DatabaseUnavailable, LeaseLost, PassingError
 from schema.signs import Sign
 from services.database import Database
 
@@ -180,38 +181,42 @@ class Leases:
 
     @asynccontextmanager
     async def kept(self, lease: Lease) -> AsyncIterator[None]:
-        """Renew the lease while the block runs.
+        """Renew the lease while the block runs; stop the block when it is no longer ours.
 
         Raises:
-            LeaseLost: It was taken over; the block was cancelled.
+            LeaseLost: It was taken over.
+            DatabaseUnavailable: It ran out because PostgreSQL was away; anybody may have it when that is back.
         """
         writer = asyncio.current_task()
         assert writer is not None
-        lost = False
+        trouble: PassingError | None = None
 
         async def renew() -> None:
-            nonlocal lost
-            while True:
+            nonlocal trouble
+            runs_out = time.monotonic() + LEASE_S
+            while trouble is None:
                 await asyncio.sleep(RENEW_EVERY_S)
+                asked = time.monotonic()
                 try:
-                    async with self._database.transaction() as connection:
+                    async with asyncio.timeout(runs_out - asked), self._database.transaction() as connection:
                         renewed = await connection.execute(_RENEW, _key(lease) | {"lease": LEASE_S})
-                except PassingError as error:
-                    # The lease may outlast the trouble; if not, the token refuses the text.
+                except (DatabaseUnavailable, TimeoutError) as error:
                     log.warning("lease.not_renewed", sign=lease.sign, day=lease.day, reason=str(error))
-                    continue
-                if not renewed.rowcount:
-                    lost = True
-                    writer.cancel()
-                    return
+                    if time.monotonic() + RENEW_EVERY_S >= runs_out:
+                        trouble = DatabaseUnavailable(f"the lease ran out while PostgreSQL was away: {error}")
+                else:
+                    runs_out = asked + LEASE_S
+                    if not renewed.rowcount:
+                        trouble = LeaseLost(_lost(lease))
+            writer.cancel()
 
         renewal = asyncio.create_task(renew(), name="lease-renewal")
         try:
             yield
         except asyncio.CancelledError:
-            if lost:
+            if trouble:
                 writer.uncancel()
-                raise LeaseLost(_lost(lease)) from None
+                raise trouble from None
             raise
         finally:
             renewal.cancel()

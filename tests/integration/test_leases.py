@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 import pytest
 
-from schema.errors import LeaseLost
+from schema.errors import DatabaseUnavailable, LeaseLost
 from schema.signs import Sign
 from services import leases as module
 from services.database import Database
@@ -137,6 +137,24 @@ async def test_whoever_loses_a_lease_stops_writing(
 
     with pytest.raises(LeaseLost):
         await asyncio.wait_for(write_for_ever(), 10)
+
+
+async def test_whoever_cannot_renew_a_lease_stops_before_somebody_else_may_have_it(
+    leases: Leases, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RENEW_EVERY_S", 0.1)
+    monkeypatch.setattr(module, "LEASE_S", 1)
+    lease = await taken(leases)
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
+
+    async def write_for_ever() -> None:
+        async with leases.kept(lease):
+            monkeypatch.setattr(leases, "_database", nowhere)
+            await asyncio.Event().wait()
+
+    with pytest.raises(DatabaseUnavailable, match="the lease ran out"):
+        await asyncio.wait_for(write_for_ever(), 10)
+    assert await sql.fetchval("SELECT expires_at > now() FROM generations"), "it is still ours"
 
 
 async def test_a_text_is_replaced_if_it_is_the_one_that_was_seen(
