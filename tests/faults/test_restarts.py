@@ -58,6 +58,7 @@ class TestRabbitMQ:
         self, scene: Scene, rabbitmq: RabbitMQ
     ) -> None:
         await begun(scene)
+        scene.queues.close()
         rabbitmq.kill()
         await scene.ask()
         rabbitmq.launch()
