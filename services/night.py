@@ -1,6 +1,6 @@
 """What should exist, held against what does: the night's orders, and those of every five minutes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 
@@ -48,6 +48,7 @@ _ORDER = text("""
              AND COALESCE(generation.refused_by, :endpoint) = :endpoint))
     RETURNING zodiac_sign
 """)
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('night'))")
 _GENERATED = text("SELECT zodiac_sign, generated_at FROM horoscope_cache WHERE horoscope_date = :day")
 _TICKED = text("""
     INSERT INTO ticks (name, did) VALUES (:name, :did)
@@ -111,10 +112,10 @@ class Night:
         if day < first_day_alive(self._clock()):
             log.info("day.over", day=day)
             return
-        missing = await self._put_on_record(day, anew=anew)
-        log.info("day.ordered", day=day, missing=len(missing))
-        for sign in missing:
-            await self._bus.publish(GenerateHoroscope(sign, day))
+        orders = await self._put_on_record([day], anew=anew)
+        log.info("day.ordered", day=day, missing=len(orders))
+        for order in orders:
+            await self._bus.publish(order)
 
     async def prune(self) -> None:
         """Delete the texts of days in which no zone can still be living, and what belongs to them."""
@@ -135,11 +136,7 @@ class Night:
         orders = []
         if did is None:
             did = "nothing was missing"
-            orders = [
-                GenerateHoroscope(sign, day)
-                for day in days_to_write(self._clock(), self._home)
-                for sign in await self._put_on_record(day)
-            ]
+            orders = await self._put_on_record(days_to_write(self._clock(), self._home))
         if orders:
             did = f"ordered {len(orders)} missing texts of {_listed({order.day for order in orders})}"
             log.info("texts.missing", count=len(orders))
@@ -174,20 +171,24 @@ class Night:
                 )
         return len(overdue)
 
-    async def _put_on_record(self, day: date, *, anew: bool = False) -> list[Sign]:
-        """The signs that now have to be ordered, in the order of the year; each is given to one who asks."""
+    async def _put_on_record(self, days: Sequence[date], *, anew: bool = False) -> list[GenerateHoroscope]:
+        """What now has to be ordered, day after day in the order of the year; each is given to one who asks."""
         now = self._clock()
         asked = {
-            "day": day,
             "signs": [sign.value for sign in Sign],
             "anew": anew,
             "pending": _PENDING_S,
             "this_night": datetime.combine(day_in(self._home, now), time(), self._home),
             "endpoint": self._outages.endpoint,
         }
+        orders = []
         async with self._database.transaction() as connection:
-            ordered = set((await connection.execute(_ORDER, asked)).scalars())
-        return [sign for sign in Sign if sign in ordered]
+            # Of two who ask at once, one is given all, so that the days keep their order in the queue.
+            await connection.execute(_ONE_AT_A_TIME)
+            for day in days:
+                ordered = set((await connection.execute(_ORDER, asked | {"day": day})).scalars())
+                orders += [GenerateHoroscope(sign, day) for sign in Sign if sign in ordered]
+        return orders
 
     async def _ticked(self, name: str, did: str) -> None:
         async with self._database.transaction() as connection:
