@@ -43,11 +43,11 @@ def next_night(now: datetime, home: ZoneInfo) -> datetime:
 def days_to_write(now: datetime, home: ZoneInfo) -> list[date]:
     """The days whose texts must exist, in the order in which they are written.
 
-    From today at home to the last day that begins anywhere before the next night, and at least tomorrow.
+    From today at home to the last day that begins anywhere until the next night, and at least tomorrow. A day
+    that begins in the very instant of the next night counts: whoever asks then must find its text.
     Days that have begun everywhere and still last in the west were written by earlier nights.
     """
     today = day_in(home, now)
-    # A day that begins in the very instant of the next night is still in time to be written then.
-    last_begun = (next_night(now, home) + EASTERNMOST - timedelta(microseconds=1)).date()
+    last_begun = (next_night(now, home) + EASTERNMOST).date()
     last = max(today + ONE_DAY, last_begun)
     return [today + ONE_DAY * ahead for ahead in range((last - today).days + 1)]

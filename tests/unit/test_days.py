@@ -118,14 +118,13 @@ def test_the_next_night_is_when_the_next_day_begins_at_home(now: datetime, home:
 
 @given(instants, zones)
 @settings(max_examples=500)
-def test_no_day_is_ordered_in_which_nobody_lives_before_the_next_night_save_tomorrow(
+def test_no_day_is_ordered_in_which_nobody_lives_until_the_next_night_save_tomorrow(
     now: datetime, home: ZoneInfo
 ) -> None:
     ordered = days_to_write(now, home)
     today = day_in(home, now)
     assert ordered == [today + timedelta(days=ahead) for ahead in range(len(ordered))]
-    last_instant = next_night(now, home) - timedelta(microseconds=1)
-    lived_in = max(day_in(ZoneInfo("Etc/GMT-14"), last_instant), today + timedelta(days=1))
+    lived_in = max(day_in(ZoneInfo("Etc/GMT-14"), next_night(now, home)), today + timedelta(days=1))
     assert ordered[-1] == lived_in
 
 
@@ -139,6 +138,14 @@ def test_a_home_in_the_far_west_orders_the_day_that_begins_in_the_far_east_meanw
     home = ZoneInfo("Etc/GMT+12")
     midnight = datetime(2026, 11, 22, tzinfo=home)
     assert days_to_write(midnight, home) == [date(2026, 11, day) for day in (22, 23, 24)]
+
+
+def test_a_day_that_begins_elsewhere_in_the_very_instant_of_a_night_was_ordered_by_the_one_before() -> None:
+    home, kiritimati = ZoneInfo("Pacific/Honolulu"), ZoneInfo("Pacific/Kiritimati")
+    evening = datetime(2026, 11, 22, 20, tzinfo=home)
+    night = next_night(evening, home)
+    assert night.astimezone(kiritimati).time() == time()
+    assert day_in(kiritimati, night) in days_to_write(evening, home)
 
 
 @pytest.mark.parametrize(
