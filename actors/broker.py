@@ -123,15 +123,24 @@ class Delivered(MessageProxy):
     Attributes:
         consumer: Who received it; nobody else can settle it.
         tag: The delivery's number there.
+        redelivered: Somebody had received it before, and was lost before it was settled.
         requeue: Set when the message has to go back to its queue instead of being acknowledged.
         done: In a batch: this one is dealt with, whatever becomes of the others.
         started: When the current try began, in seconds since the epoch.
     """
 
-    def __init__(self, message: dramatiq.Message[Any], consumer: "QueueConsumer", tag: int) -> None:
+    def __init__(
+        self,
+        message: dramatiq.Message[Any],
+        consumer: "QueueConsumer",
+        tag: int,
+        *,
+        redelivered: bool = False,
+    ) -> None:
         super().__init__(message)
         self.consumer = consumer
         self.tag = tag
+        self.redelivered = redelivered
         self.requeue = False
         self.done = False
         self.started = 0.0
@@ -150,7 +159,7 @@ class QueueConsumer(Consumer):
         self.broker = broker
         self.queue_name = queue_name
         self._timeout_s = timeout / 1000
-        self._arrived: deque[tuple[int, bytes]] = deque()
+        self._arrived: deque[tuple[int, bool, bytes]] = deque()
         self._unsettled: set[int] = set()
         self._cancelled = False
         self._running: set[concurrent.futures.Future[None]] = set()
@@ -169,7 +178,7 @@ class QueueConsumer(Consumer):
 
     def _on_message(self, _: Any, method: Any, __: Any, body: bytes) -> None:
         self._unsettled.add(method.delivery_tag)
-        self._arrived.append((method.delivery_tag, body))
+        self._arrived.append((method.delivery_tag, method.redelivered, body))
 
     def _on_cancel(self, _: Any) -> None:
         self._cancelled = True
@@ -191,7 +200,7 @@ class QueueConsumer(Consumer):
 
     def _take(self) -> Delivered | None:
         """The oldest message that has arrived; what nobody here can answer is settled at once."""
-        tag, body = self._arrived.popleft()
+        tag, redelivered, body = self._arrived.popleft()
         bury = self.broker.cemetery
         message = _decode(body)
         if isinstance(message, Exception):
@@ -200,7 +209,7 @@ class QueueConsumer(Consumer):
         # Nothing waits in memory here, so a delay that somebody put in means nothing.
         message.options.pop("eta", None)
         # The queue that it came from counts, not the one that it names.
-        delivered = Delivered(message.copy(queue_name=self.queue_name), self, tag)
+        delivered = Delivered(message.copy(queue_name=self.queue_name), self, tag, redelivered=redelivered)
         actor = self.broker.actors.get(message.actor_name)
         if actor is None or actor.queue_name != self.queue_name:
             unknown = LookupError(f"the queue {self.queue_name} has no actor {message.actor_name!r}")

@@ -28,15 +28,15 @@ async def count_views(workshop: "Workshop", events: Sequence[HoroscopeRequested]
 
 async def write_requested(workshop: "Workshop", event: HoroscopeRequested, attempt: Attempt) -> None:
     """A reader waits: write the text, or leave it to whoever is writing it and will answer all."""
-    if attempt.number == 1 and await workshop.app.waiters.is_answered(event.request_id):
+    if not attempt.again and await workshop.app.waiters.is_answered(event.request_id):
         return
     with suppress(LeaseLost):  # whoever took it over answers everybody
         await workshop.writer.write(event.sign, event.day, _order(attempt, "request"))
 
 
-async def order_day(workshop: "Workshop", command: GenerateDay, _: Attempt) -> None:
+async def order_day(workshop: "Workshop", command: GenerateDay, attempt: Attempt) -> None:
     """Prune, then order the signs that are missing."""
-    await workshop.app.night.order(command.day, anew=command.anew)
+    await workshop.app.night.order(command.day, anew=command.anew, again=attempt.again)
 
 
 async def write_ordered(workshop: "Workshop", command: GenerateHoroscope, attempt: Attempt) -> None:
@@ -59,9 +59,9 @@ async def begin_night(workshop: "Workshop", _: MidnightTick, __: Attempt) -> Non
     await workshop.app.night.begin()
 
 
-async def reconcile(workshop: "Workshop", _: ReconcileTick, __: Attempt) -> None:
+async def reconcile(workshop: "Workshop", _: ReconcileTick, attempt: Attempt) -> None:
     """Compare what should exist with what does."""
-    await workshop.app.night.reconcile()
+    await workshop.app.night.reconcile(again=attempt.again)
 
 
 def _order(attempt: Attempt, ladder: Ladder, replaces: datetime | None = None) -> Order:
@@ -71,6 +71,7 @@ def _order(attempt: Attempt, ladder: Ladder, replaces: datetime | None = None) -
         published_at=attempt.published_at,
         attempt=attempt.number,
         again=attempt.again,
+        redelivered=attempt.redelivered,
         retry_in=attempt.retry_in,
         replaces=replaces,
     )

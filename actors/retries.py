@@ -17,6 +17,7 @@ from schema.errors import (
     ModelRefused,
     NotPublished,
     PermanentError,
+    TelegramUnavailable,
     seconds_before_retry,
 )
 
@@ -35,7 +36,8 @@ class Retries(dramatiq.Middleware):
     - PostgreSQL or RabbitMQ is away: not the message's fault. It goes back to its queue after a short pause,
       and the try does not count.
     - a permanent error, or the end of the ladder: it becomes a dead letter. A refusal of the model that a dead
-      letter already tells of is dropped: what it meant for the text stands in ``generations``.
+      letter already tells of is dropped: what it meant for the text stands in ``generations``. So is a delivery
+      that Telegram did not take: whom it did not reach is on record, and is seen to until they are reached.
     - otherwise it is published to the next rung, confirmed, before the delivery is acknowledged; to a longer
       one where the other side asked for a longer pause.
 
@@ -100,6 +102,8 @@ class Retries(dramatiq.Middleware):
                 log.warning("message.dropped", actor=message.actor_name, reason=str(error))
             elif isinstance(error, PermanentError):
                 self._dead_letters.bury(message, "permanent", error)
+            elif delay is None and isinstance(error, TelegramUnavailable):
+                log.warning("message.dropped", actor=message.actor_name, reason=str(error))
             elif delay is None:
                 self._dead_letters.bury(message, "ladder exhausted", error)
             else:
@@ -138,13 +142,14 @@ class Retries(dramatiq.Middleware):
             log.info("message.waits", actor=message.actor_name, retry_in=delay, reason=str(error))
 
 
-def attempt(message: dramatiq.MessageProxy, ladder: tuple[int, ...]) -> Attempt:
+def attempt(message: Delivered, ladder: tuple[int, ...]) -> Attempt:
     """Which try of the message is about to begin."""
     failed = len(message.options.get("attempts", ()))
     return Attempt(
         message_id=message.message_id,
         number=failed + 1,
-        again=failed > 0 or "held" in message.options,
+        again=failed > 0 or "held" in message.options or message.redelivered,
+        redelivered=message.redelivered,
         published_at=datetime.fromtimestamp(message.message_timestamp / 1000, UTC),
         retry_in=ladder[failed] if failed < len(ladder) else None,
     )

@@ -46,7 +46,8 @@ class Attempt:
     Args:
         message_id: The same in every try, and after a redelivery.
         number: 1 for the first.
-        again: It has been here before: it failed, or had to wait for somebody else.
+        again: It has been here before: it failed, had to wait for somebody else, or its worker was lost.
+        redelivered: Its worker was lost.
         published_at: When the message was first published.
         retry_in: Seconds until the next try, should this one fail; None when it is the last.
     """
@@ -54,6 +55,7 @@ class Attempt:
     message_id: str
     number: int
     again: bool
+    redelivered: bool
     published_at: datetime
     retry_in: int | None
 

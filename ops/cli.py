@@ -124,11 +124,13 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
     A text that exists stays as it is, unless --again says otherwise; then readers are shown it until the new
     one is there.
     """
+    if yes and not again:
+        raise click.UsageError("--yes goes with --again: nothing else asks")
     with _told():
         settings = Settings.read("rabbitmq_url", *(["database_url"] if again else []))
         now = system_clock()
-        which = _day(day, now) if day else day_in(settings.home_timezone, now)
-        asked = [_sign(sign)] if sign else list(Sign)
+        which = day_in(settings.home_timezone, now) if day is None else _day(day, now)
+        asked = list(Sign) if sign is None else [_sign(sign)]
         orders: list[Message] = [
             GenerateHoroscope(asked[0], which) if sign else GenerateDay(which, anew=True)
         ]
@@ -139,7 +141,9 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
                 _confirm_replacing(replaced, which)
             orders += [GenerateHoroscope(each, which, replaces=at) for each, at in replaced.items()]
         asyncio.run(_publish(settings, orders))
-    click.echo(f"Ordered: {sign or 'all signs'}, {which}. Follow it with: horoscope status")
+    what = asked[0] if sign else "all signs"
+    exist = "" if again else ", unless they exist"
+    click.echo(f"Ordered: {what}, {which}{exist}. Follow it with: horoscope status")
 
 
 def _confirm_replacing(replaced: dict[Sign, datetime], day: date) -> None:
@@ -231,7 +235,7 @@ def _unwritten(day: statuses.DayStatus) -> dict[str, list[str]]:
             said += f", tries again {_clock_time(sign.retry_at)}"
         if sign.attempts:
             said += f"; attempts {sign.attempts}, the last by {sign.writer}"
-        told.setdefault(said + (f": {sign.error}" if sign.error else ""), []).append(sign.sign)
+        told.setdefault(said + (f"; last error: {sign.error}" if sign.error else ""), []).append(sign.sign)
     return told
 
 

@@ -100,12 +100,16 @@ class ModelRefused(PermanentError):
 
     Args:
         message: What it said.
+        kind: The same for all refusals of one cause, such as ``401 invalid_api_key``.
         everything: It would refuse whatever it is asked for.
-        known: It has refused in the same words before, and one dead letter says so.
+        known: It has refused for the same cause before, and one dead letter says so.
     """
 
-    def __init__(self, message: str, *, everything: bool = False, known: bool = False) -> None:
+    def __init__(
+        self, message: str, *, kind: str = "", everything: bool = False, known: bool = False
+    ) -> None:
         super().__init__(message)
+        self.kind = kind
         self.everything = everything
         self.known = known
 

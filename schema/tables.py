@@ -112,10 +112,11 @@ model_outages = Table(
     Column("endpoint", String(16), primary_key=True, comment="A digest of address, model and key."),
     Column("since", _instant, nullable=False, server_default=func.now(), comment="Of the first failure."),
     Column("failures", Integer, nullable=False, comment="Calls that failed, with no success in between."),
-    Column("repeats", Integer, nullable=False, comment="The last so many failed for the same reason again."),
+    Column("repeats", Integer, nullable=False, comment="The last so many failed for the same cause again."),
     Column("failed_at", _instant, nullable=False, server_default=func.now(), comment="Of the last failure."),
     Column("known_at", _instant, comment="When there were enough failures to call it an outage."),
     Column("refused", Boolean, nullable=False, comment="The server refuses us, whatever it is asked for."),
+    Column("kind", Text, nullable=False, comment="The cause: unavailable, or how the server refuses."),
     Column("reason", Text, nullable=False),
     comment="A model that does not answer; the next answer deletes the row.",
 )

@@ -142,6 +142,7 @@ def _told_apart(error: openai.APIStatusError) -> ModelUnavailable | ModelRefused
         return ModelUnavailable(said, retry_after=_retry_after(error.response.headers))
     return ModelRefused(
         f"{said}; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL",
+        kind=f"{error.status_code} {error.code or ''}".strip(),
         everything=error.status_code in {401, 403, 404},
     )
 

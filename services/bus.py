@@ -1,5 +1,6 @@
 """Publishing messages, without importing whoever answers them."""
 
+import asyncio
 import time
 from collections import deque
 from uuid import uuid4
@@ -51,6 +52,7 @@ class Bus:
         self._publisher = publisher
         self._database = database
         self._held: deque[tuple[str, bytes, str]] = deque()
+        self._parking = asyncio.Lock()
 
     async def publish(self, message: Message) -> None:
         """Publish a message; or park it; or, while both servers are away, hold it in memory.
@@ -89,7 +91,7 @@ class Bus:
             async with self._database.transaction() as connection:
                 parked = sorted(await connection.execute(_UNPARK, {"limit": _UNPARK_AT_ONCE}))
                 for _, queue, body in parked:
-                    await self._publisher.send(queue, body)
+                    await self._publisher.send(queue, _as_a_copy(body))
             if not parked:
                 break
             sent += len(parked)
@@ -103,16 +105,25 @@ class Bus:
         self._held.append((queue, body, reason))
 
     async def _park_held(self) -> None:
-        held = list(self._held)
-        if not held:
-            return
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                _PARK, [{"queue": queue, "body": body, "reason": reason} for queue, body, reason in held]
-            )
-        for each in held:  # more may have come meanwhile, and some of these may have been parked by others
-            if each in self._held:
-                self._held.remove(each)
+        async with self._parking:  # those who come meanwhile find theirs parked, or park all that came
+            held = list(self._held)
+            if not held:
+                return
+            async with self._database.transaction() as connection:
+                await connection.execute(
+                    _PARK, [{"queue": queue, "body": body, "reason": reason} for queue, body, reason in held]
+                )
+            for each in held:  # the oldest may have been lost meanwhile
+                if each in self._held:
+                    self._held.remove(each)
+
+
+def _as_a_copy(body: bytes) -> bytes:
+    """The same message under an id of its own.
+
+    The first one may have arrived after all, and whoever has both must not take one for the other.
+    """
+    return orjson.dumps(orjson.loads(body) | {"message_id": str(uuid4())})
 
 
 def encode(message: Message) -> bytes:

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 LEASE_S = 30
 RENEW_EVERY_S = 5
+#: A reader is not left to wait for a try that is further away than this many seconds.
+PATIENCE_S = 60
 
 #: Who writes, as people find it in `generations`.
 WRITER = f"{socket.gethostname()} {os.getpid()}"
@@ -49,6 +51,7 @@ class Order:
         published_at: When the message was first published.
         attempt: 1 for the first try.
         again: The message has been here before: what stands in the row may be its own doing.
+        redelivered: The worker that had the message was lost, and with it the lease that it held.
         retry_in: Seconds until the ladder's next try; None on the last rung.
         replaces: The text that was generated then is to be replaced; None: no text is.
     """
@@ -58,6 +61,7 @@ class Order:
     published_at: datetime
     attempt: int = 1
     again: bool = False
+    redelivered: bool = False
     retry_in: int | None = None
     replaces: datetime | None = None
 
@@ -77,6 +81,7 @@ class Refusal(StrEnum):
     WRITTEN = "the text exists"
     HELD = "somebody else is writing it"
     ON_A_LADDER = "a ladder already deals with it"
+    FAR_OFF = "a ladder deals with it, and its next try is far off"
     OVER = "nobody lives in that day any more"
     LIMITED = "the daily token limit is reached"
 
@@ -107,7 +112,7 @@ _ACQUIRE = text("""
               SELECT FROM generations AS seen
               WHERE seen.zodiac_sign = held.zodiac_sign AND seen.horoscope_date = held.horoscope_date
                 AND seen.state = 'written' AND seen.token = held.token))
-      AND (held.holder = excluded.holder
+      AND (:redelivered AND held.state = 'writing' AND held.holder = excluded.holder
            OR (held.state <> 'writing' OR held.expires_at < now())
               AND NOT (NOT :again AND CASE CAST(:ladder AS varchar)
                   WHEN 'request' THEN held.state = 'retrying' AND held.ladder = 'request'
@@ -121,7 +126,10 @@ _WHY_NOT = text("""
     SELECT EXISTS (SELECT FROM horoscope_cache WHERE zodiac_sign = :sign AND horoscope_date = :day)
                AS written,
            EXISTS (SELECT FROM generations WHERE zodiac_sign = :sign AND horoscope_date = :day
-                   AND state = 'writing') AS held
+                   AND state = 'writing') AS held,
+           EXISTS (SELECT FROM generations WHERE zodiac_sign = :sign AND horoscope_date = :day
+                   AND state = 'retrying' AND ladder = 'request'
+                   AND retry_at > now() + make_interval(secs => :patience)) AS far_off
 """)
 
 _RENEW = text("""
@@ -164,6 +172,7 @@ class Leases:
             "holder": order.holder,
             "ladder": order.ladder,
             "again": order.again,
+            "redelivered": order.redelivered,
             "published_at": order.published_at,
             "replaces": order.replaces,
             "writer": WRITER,
@@ -174,10 +183,12 @@ class Leases:
             token = (await connection.execute(_ACQUIRE, asked)).scalar()
             if token is not None:
                 return Lease(sign, day, token)
-            why = (await connection.execute(_WHY_NOT, key)).one()
+            why = (await connection.execute(_WHY_NOT, key | {"patience": PATIENCE_S})).one()
         if why.written:
             return Refusal.WRITTEN
-        return Refusal.HELD if why.held else Refusal.ON_A_LADDER
+        if why.held:
+            return Refusal.HELD
+        return Refusal.FAR_OFF if why.far_off else Refusal.ON_A_LADDER
 
     @asynccontextmanager
     async def kept(self, lease: Lease) -> AsyncIterator[None]:

@@ -101,18 +101,19 @@ class Night:
             await self._bus.publish(GenerateDay(day))
         await self._ticked(MIDNIGHT, f"ordered {_listed(days)}")
 
-    async def order(self, day: date, *, anew: bool = False) -> None:
+    async def order(self, day: date, *, anew: bool = False, again: bool = False) -> None:
         """Delete what is out of date, then order the signs that a day still misses.
 
         Args:
             day: The day.
             anew: Also those that a ladder still deals with or that were given up: a person asks for it.
+            again: Whoever began this may have died before the orders were out.
         """
         await self.prune()
         if day < first_day_alive(self._clock()):
             log.info("day.over", day=day)
             return
-        orders = await self._put_on_record([day], anew=anew)
+        orders = await self._put_on_record([day], anew=anew, again=again)
         log.info("day.ordered", day=day, missing=len(orders))
         for order in orders:
             await self._bus.publish(order)
@@ -130,13 +131,17 @@ class Night:
         if deleted.rowcount:
             log.info("texts.pruned", before=first, count=deleted.rowcount)
 
-    async def reconcile(self) -> None:
-        """Order what is missing and nobody deals with; see to those whom nobody answered."""
+    async def reconcile(self, *, again: bool = False) -> None:
+        """Order what is missing and nobody deals with; see to those whom nobody answered.
+
+        Args:
+            again: Whoever began this may have died before the orders were out.
+        """
         did = await self._usage.exhausted()
         orders = []
         if did is None:
             did = "nothing was missing"
-            orders = await self._put_on_record(days_to_write(self._clock(), self._home))
+            orders = await self._put_on_record(days_to_write(self._clock(), self._home), again=again)
         if orders:
             did = f"ordered {len(orders)} missing texts of {_listed({order.day for order in orders})}"
             log.info("texts.missing", count=len(orders))
@@ -156,12 +161,10 @@ class Night:
         for waiter in await self._waiters.abandon():
             log.error("waiter.abandoned", chat_id=waiter.chat_id, since=waiter.created_at)
         overdue = await self._waiters.overdue()
-        for waiter, out_of_time in overdue:
-            if out_of_time:
+        for waiter, bound in overdue:
+            if waiter.created_at < bound:
                 log.error("waiter.out_of_time", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
-                await self._bus.publish(
-                    DeliverHoroscope(waiter.sign, waiter.day, given_up_at=waiter.created_at)
-                )
+                await self._bus.publish(DeliverHoroscope(waiter.sign, waiter.day, given_up_at=bound))
             else:
                 log.warning("waiter.overdue", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
                 await self._bus.publish(
@@ -171,13 +174,15 @@ class Night:
                 )
         return len(overdue)
 
-    async def _put_on_record(self, days: Sequence[date], *, anew: bool = False) -> list[GenerateHoroscope]:
+    async def _put_on_record(
+        self, days: Sequence[date], *, anew: bool = False, again: bool = False
+    ) -> list[GenerateHoroscope]:
         """What now has to be ordered, day after day in the order of the year; each is given to one who asks."""
         now = self._clock()
         asked = {
             "signs": [sign.value for sign in Sign],
             "anew": anew,
-            "pending": _PENDING_S,
+            "pending": 0 if again else _PENDING_S,
             "this_night": datetime.combine(day_in(self._home, now), time(), self._home),
             "endpoint": self._outages.endpoint,
         }

@@ -21,18 +21,18 @@ BELIEVED_S = 600
 
 # The row is read where it is locked, so that of many who fail at once each sees the one before.
 _FAILED = text("""
-    INSERT INTO model_outages AS outage (endpoint, failures, repeats, refused, reason, known_at)
-    VALUES (:endpoint, 1, 0, :refused, CAST(:reason AS text), CASE WHEN :refused THEN now() END)
+    INSERT INTO model_outages AS outage (endpoint, failures, repeats, refused, kind, reason, known_at)
+    VALUES (:endpoint, 1, 0, :refused, :kind, CAST(:reason AS text), CASE WHEN :refused THEN now() END)
     ON CONFLICT (endpoint) DO UPDATE SET
         (since, failures, repeats, known_at) = (
             SELECT CASE WHEN goes_on THEN outage.since ELSE now() END,
                    CASE WHEN goes_on THEN outage.failures ELSE 0 END + 1,
-                   CASE WHEN goes_on AND outage.reason = excluded.reason THEN outage.repeats + 1 ELSE 0 END,
+                   CASE WHEN goes_on AND outage.kind = excluded.kind THEN outage.repeats + 1 ELSE 0 END,
                    CASE WHEN goes_on AND outage.known_at IS NOT NULL THEN outage.known_at
                         WHEN :refused OR goes_on AND outage.failures + 1 >= :enough THEN now() END
             FROM (SELECT outage.failed_at > now() - make_interval(secs => :believed) AS goes_on) AS it
         ),
-        failed_at = now(), refused = excluded.refused, reason = excluded.reason
+        failed_at = now(), refused = excluded.refused, kind = excluded.kind, reason = excluded.reason
     RETURNING known_at, refused, reason, now() AS now, repeats > 0 AS repeated
 """)
 _CURRENT = text("""
@@ -53,7 +53,7 @@ class Outage:
         refused: It refuses us, whatever it is asked for.
         reason: Why the last call failed.
         now: When this was read.
-        repeated: The last call failed for the same reason as the one before.
+        repeated: The last call failed for the same cause as the one before.
     """
 
     known_at: datetime | None
@@ -85,6 +85,7 @@ class Outages:
         values = {
             "endpoint": self.endpoint,
             "refused": isinstance(error, ModelRefused) and error.everything,
+            "kind": error.kind if isinstance(error, ModelRefused) else "unavailable",
             "reason": reason,
             "enough": KNOWN_AFTER,
             "believed": BELIEVED_S,

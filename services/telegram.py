@@ -26,6 +26,8 @@ from services.replies import Reply
 CALL_TIMEOUT_S = 10.0
 #: Pauses that Telegram asks for are waited out up to this many seconds, together.
 PATIENCE_S = 30.0
+#: Seconds between two calls after Telegram has asked for a pause: thirty a second, and two at the least.
+SHORTEST_GAP_S, LONGEST_GAP_S = 1 / 30, 0.5
 
 _T = TypeVar("_T")
 
@@ -35,22 +37,47 @@ _GONE = ("chat not found", "user is deactivated", "bot was kicked", "peer_id_inv
 
 
 class Pace:
-    """A pause that Telegram has asked for, kept by all who share it.
+    """The pace of calls that share Telegram's limits.
 
-    Its limits hold for the bot as a whole: while one call is told to wait, others would only be told the same.
+    Free until Telegram asks for a pause. All keep that pause, since others would only be told the same; then
+    they go one after another, twice as slowly with every further pause, and faster again with every call that
+    goes well.
     """
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._gap = 0.0
+        self._next = 0.0
 
-    @property
-    def left(self) -> float:
-        """Seconds until the pause is over."""
-        return max(0.0, self._until - time.monotonic())
+    async def turn(self, patience: float) -> None:
+        """Wait for the caller's turn.
+
+        Args:
+            patience: Until when, on the clock of :func:`time.monotonic`.
+
+        Raises:
+            TelegramUnavailable: The turn comes later than that.
+        """
+        while True:
+            now = time.monotonic()
+            turn = self._next = max(self._next + self._gap, self._until, now)
+            if turn > patience:
+                raise TelegramUnavailable(f"Telegram asks to wait {turn - now:.0f} s", retry_after=turn - now)
+            if turn > now:
+                await asyncio.sleep(turn - now)
+            if time.monotonic() >= self._until:  # otherwise somebody was told to wait meanwhile
+                return
 
     def hold(self, seconds: float) -> None:
         """Telegram asks to wait."""
+        if time.monotonic() >= self._until:  # of those who went together, one slows all down
+            self._gap = min(max(self._gap * 2, SHORTEST_GAP_S), LONGEST_GAP_S)
         self._until = max(self._until, time.monotonic() + seconds)
+        self._next = self._until
+
+    def went_well(self) -> None:
+        """A call was carried out."""
+        self._gap = self._gap * 0.98 if self._gap > SHORTEST_GAP_S / 8 else 0.0
 
 
 def open_bot(token: str, api_url: str) -> Bot:
@@ -80,12 +107,9 @@ async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -
     pace = pace or Pace()
     patience = time.monotonic() + PATIENCE_S
     while True:
-        while pause := pace.left:
-            if time.monotonic() + pause > patience:
-                raise TelegramUnavailable(f"Telegram asks to wait {pause:.0f} s", retry_after=pause)
-            await asyncio.sleep(pause)
+        await pace.turn(patience)
         try:
-            return await bot(method)
+            result = await bot(method)
         except TelegramRetryAfter as error:
             pace.hold(error.retry_after)
         except TelegramForbiddenError as error:
@@ -98,6 +122,9 @@ async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -
             raise ReaderGone(f"the chat is another one now: {error.message}") from error
         except (TelegramNetworkError, TelegramServerError, ClientDecodeError) as error:
             raise TelegramUnavailable(f"Telegram did not answer {method.__api_method__}: {error}") from error
+        else:
+            pace.went_well()
+            return result
 
 
 class _Send(SendMessage):

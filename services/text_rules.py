@@ -18,13 +18,13 @@ _MARKUP = re.compile(
 )
 _REFUSALS = {
     Language.RU: re.compile(
-        r"как (?:\w+ )?(?:ИИ|искусственный интеллект|языковая модель)|языков\w+ модел"
+        r"как (?:\w+ )?(?:ИИ\b|искусственный интеллект|языковая модель)|языков\w+ модел"
         r"|я не могу (?:выполнить|помочь|предоставить|написать|составить|создать|ответить)"
         r"|не могу (?:выполнить|обработать) (?:этот|ваш|данный) запрос|к сожалению, я не могу",
         re.IGNORECASE,
     ),
     Language.EN: re.compile(
-        r"as an? (?:\w+ )?(?:AI|language model)|language model"
+        r"\bas an? (?:\w+ )?(?:AI|language model)\b|language model"
         r"|I (?:can't|can’t|cannot|am unable to|'m unable to|’m unable to) (?:help|assist|fulfil|comply|write|provide|create)"
         r"|I'm sorry, but|I’m sorry, but",
         re.IGNORECASE,

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from schema.signs import Language, Sign
 from services.database import Database
 from services.gathering import Gathering
+from services.outages import BELIEVED_S
 
 #: Seconds for which whoever claimed waiters may answer them before somebody else does.
 CLAIM_S = 60
@@ -84,12 +85,13 @@ _NAME = """
     WHERE waiters.request_id = named.request_id
 """
 # While the model is known to be down, whoever writes does not stand for those who come now.
-_IN_HAND = """
+_IN_HAND = f"""
     SELECT EXISTS (
                SELECT FROM generations
                WHERE zodiac_sign = asked.sign AND horoscope_date = asked.day
                  AND state = 'writing' AND expires_at > now())
-           AND NOT EXISTS (SELECT FROM model_outages WHERE known_at IS NOT NULL)
+           AND NOT EXISTS (SELECT FROM model_outages
+               WHERE known_at IS NOT NULL AND failed_at > now() - make_interval(secs => {BELIEVED_S}))
     FROM unnest($1::text[], $2::date[]) WITH ORDINALITY AS asked (sign, day, place)
     ORDER BY place
 """
@@ -138,7 +140,7 @@ _OVERDUE = text(f"""
     UPDATE waiters SET nudged_at = now()
     WHERE request_id IN (SELECT request_id FROM oldest)
       AND (nudged_at IS NULL OR nudged_at < now() - make_interval(secs => :overdue))
-    RETURNING {_COLUMNS}, created_at < now() - make_interval(secs => :bound) AS out_of_time
+    RETURNING {_COLUMNS}, now() - make_interval(secs => :bound) AS bound
 """)
 _ABANDON = text(f"""
     UPDATE waiters SET answered_at = now()
@@ -263,17 +265,17 @@ class Waiters:
         """Give back claimed waiters that could not be answered now."""
         await self._update(_RELEASE, request_ids)
 
-    async def overdue(self) -> list[tuple[Waiter, bool]]:
+    async def overdue(self) -> list[tuple[Waiter, datetime]]:
         """For each text, the one who has waited longest while nobody is at work on it.
 
         Whoever is given one sees to it; nobody else is given it for half a minute.
 
         Returns:
-            Each such waiter, and whether it has waited longer than anybody may.
+            Each such waiter, and the instant before which nobody may have begun to wait.
         """
         bounds = {"overdue": OVERDUE_S, "bound": BOUND_S}
         async with self._database.transaction() as connection:
-            return [(_waiter(row), row.out_of_time) for row in await connection.execute(_OVERDUE, bounds)]
+            return [(_waiter(row), row.bound) for row in await connection.execute(_OVERDUE, bounds)]
 
     async def abandon(self) -> list[Waiter]:
         """Give up those whom nobody could be told for a whole day."""

@@ -24,7 +24,7 @@ from services.author import Author, Draft
 from services.bus import Bus
 from services.database import Database
 from services.days import ONE_DAY, Clock, first_day_alive
-from services.leases import Lease, Leases, Order, Refusal
+from services.leases import PATIENCE_S, Lease, Leases, Order, Refusal
 from services.logs import Mask
 from services.outages import Outage, Outages
 from services.prompt import Rejected
@@ -35,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that a new reader is left to wait for a model that is known to be down.
 HOPE_S = 5.0
-#: A reader is not left to wait for a try that is further away than this many seconds.
-PATIENCE_S = 60
 
 # Signs of one day that are stored at once wait for each other here, so that each is held against the others.
 _ONE_OF_A_DAY = text(
@@ -47,6 +45,7 @@ _NEIGHBOURS = text("""
     WHERE horoscope_date = :day AND zodiac_sign <> :sign
        OR horoscope_date IN (:day_before, :day_after) AND zodiac_sign = :sign
 """)
+_NOW = text("SELECT now()")
 _STORE = text("""
     INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES (:sign, :day, :content)
     ON CONFLICT ON CONSTRAINT uq_horoscope_cache_sign_date
@@ -109,10 +108,9 @@ class Writer:
             PassingError: It failed and may be tried again, if the order has another try.
             PermanentError: Another try would fail the same way.
         """
-        now = self._clock()
-        if day < first_day_alive(now):
+        if day < first_day_alive(self._clock()):
             log.info("order.passed_over", sign=sign, day=day, reason=Refusal.OVER)
-            await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=now))
+            await self._tell_all(sign, day)
             return Refusal.OVER
         if order.ladder == "night" and not order.replaces and (reason := await self._usage.exhausted()):
             log.warning("order.passed_over", sign=sign, day=day, reason=reason)
@@ -176,6 +174,8 @@ class Writer:
         """There is no lease: what does that mean for those who wait?"""
         if refusal is Refusal.WRITTEN:
             await self._bus.publish(DeliverHoroscope(sign, day))
+        elif order.ladder == "request" and refusal is Refusal.FAR_OFF:
+            await self._tell_all(sign, day)
         elif order.ladder == "request":
             await self._tell_newcomers(sign, day, await self._outages.current())
 
@@ -194,6 +194,12 @@ class Writer:
             if telling:
                 telling.cancel()
                 await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell_all(self, sign: Sign, day: date) -> None:
+        """Whoever waits at this moment is told that there will be no text soon."""
+        async with self._database.transaction() as connection:
+            now: datetime = (await connection.execute(_NOW)).scalar_one()
+        await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=now))
 
     async def _tell_newcomers(self, sign: Sign, day: date, outage: Outage | None) -> None:
         if outage and outage.known_at:

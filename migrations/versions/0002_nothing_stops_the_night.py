@@ -98,7 +98,7 @@ def upgrade() -> None:
             "repeats",
             sa.Integer(),
             nullable=False,
-            comment="The last so many failed for the same reason again.",
+            comment="The last so many failed for the same cause again.",
         ),
         sa.Column(
             "failed_at",
@@ -113,6 +113,9 @@ def upgrade() -> None:
             sa.Boolean(),
             nullable=False,
             comment="The server refuses us, whatever it is asked for.",
+        ),
+        sa.Column(
+            "kind", sa.Text(), nullable=False, comment="The cause: unavailable, or how the server refuses."
         ),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("endpoint", name=op.f("pk_model_outages")),

@@ -9,6 +9,7 @@ from schema.errors import ReaderGone
 from schema.messages import HoroscopeRequested
 from services import telegram
 from services.bus import Bus
+from services.readers import Readers
 from services.replies import Reply
 
 
@@ -29,8 +30,10 @@ class Answer:
     view: HoroscopeRequested | None = None
 
 
-async def by_call(answer: Answer, bot: Bot, bus: Bus) -> None:
+async def by_call(answer: Answer, bot: Bot, bus: Bus, readers: Readers) -> None:
     """Answer by a call of our own; the view is published once Telegram has shown the text.
+
+    A reader who has blocked the bot is marked as such.
 
     Raises:
         TelegramUnavailable: The update must be handled again.
@@ -39,6 +42,7 @@ async def by_call(answer: Answer, bot: Bot, bus: Bus) -> None:
     try:
         await telegram.show(bot, answer.chat_id, answer.message_id, answer.reply)
     except ReaderGone:
+        await readers.blocked(answer.chat_id)
         return
     if answer.view:
         await bus.publish(answer.view)

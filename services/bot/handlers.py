@@ -1,9 +1,12 @@
 """What the bot does when a reader writes or presses a button."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -30,11 +33,16 @@ from services.waiters import UNNAMED_S, Waiters
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
 
 #: Seconds after which a pressed button's spinner is left to itself.
 ACKNOWLEDGE_TIMEOUT_S = 5
+#: Seconds for which a step is repeated that PostgreSQL, restarted perhaps, did not confirm.
+INSIST_S = 15
+#: Waits that a bot remembers as begun.
+BEGUN_AT_MOST = 10_000
 #: Seconds to get a progress message on the screen; whoever answers waits for it a little longer.
-PROGRESS_S = UNNAMED_S - 15
+PROGRESS_S = UNNAMED_S - INSIST_S - 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +86,11 @@ class Handlers:
         self._typing = typing
         self._bus = bus
         self._clock = clock
+        self._pace = telegram.Pace()
         self._beside: set[asyncio.Task[None]] = set()
-        # Progress messages that are on the screen and could not be put on record yet, by request.
-        self._shown: dict[UUID, int] = {}
+        # Waits that are begun and not yet on record as a whole: the progress message's id, or None before it
+        # is on the screen.
+        self._begun: dict[UUID, int | None] = {}
 
     def router(self) -> Router:
         """A router that leads every update that means something to its handler."""
@@ -104,7 +114,7 @@ class Handlers:
 
     def owes(self, request_id: UUID) -> bool:
         """An answer to this request is begun, and nothing else may take its place."""
-        return request_id in self._shown
+        return request_id in self._begun
 
     # Messages
 
@@ -219,16 +229,21 @@ class Handlers:
         Whichever step is the last before a crash, the update comes again, finds the record, and goes on
         from there; or some worker finds the waiter overdue.
         """
-        waiter = await self._waiters.add(
-            asker.request_id,
-            chat_id=asker.chat_id,
-            sign=today.sign,
-            day=today.day,
-            language=asker.language,
-            replaces=message_id,
+        self._begin(asker.request_id)
+        waiter = await _insist(
+            lambda: self._waiters.add(
+                asker.request_id,
+                chat_id=asker.chat_id,
+                sign=today.sign,
+                day=today.day,
+                language=asker.language,
+                replaces=message_id,
+            )
         )
         if waiter.answered or waiter.request_id != asker.request_id:
-            return  # a copy of the update, or a second press of a button that is being answered
+            # A copy of the update, or a second press of a button that is being answered.
+            self._begun.pop(asker.request_id, None)
+            return
         if waiter.message_id is None:
             if not waiter.ours:
                 raise UpdateUnfinished("the progress message is being sent by somebody else")
@@ -237,7 +252,10 @@ class Handlers:
                 await self._show_progress(asker, message_id)
             except ReaderGone:
                 await self._waiters.settle([asker.request_id])
+                await self._readers.blocked(asker.reader)
+                self._begun.pop(asker.request_id, None)
                 return
+        self._begun.pop(asker.request_id, None)
         self._typing.begin(asker.request_id, asker.chat_id)
         with suppress(DatabaseUnavailable):
             # Looked at after the name is on record: whoever writes then, answers afterwards.
@@ -256,20 +274,22 @@ class Handlers:
         """
         progress = replies.generating(asker.language)
         try:
-            if asker.request_id not in self._shown:
+            if (shown := self._begun.get(asker.request_id)) is None:
                 async with asyncio.timeout(PROGRESS_S):
-                    shown = await telegram.show(self._bot, asker.chat_id, message_id, progress)
-                self._shown[asker.request_id] = shown
-            await self._waiters.name(asker.request_id, self._shown[asker.request_id])
-            del self._shown[asker.request_id]
+                    shown = await telegram.show(self._bot, asker.chat_id, message_id, progress, self._pace)
+            named = self._begun[asker.request_id] = shown
+            await _insist(lambda: self._waiters.name(asker.request_id, named))
         except TimeoutError:
             raise UpdateUnfinished(f"Telegram took longer than {PROGRESS_S} s") from None
         except TelegramUnavailable:
-            await self._waiters.release([asker.request_id])
+            with suppress(DatabaseUnavailable):
+                await self._waiters.release([asker.request_id])
             raise
-        except DatabaseUnavailable as error:
-            # To apologise now would be an answer, and the one that is on record would follow it.
-            raise UpdateUnfinished(f"the progress message is not on record: {error}") from error
+
+    def _begin(self, request_id: UUID) -> None:
+        self._begun.setdefault(request_id, None)
+        if len(self._begun) > BEGUN_AT_MOST:
+            del self._begun[next(iter(self._begun))]
 
     async def _typed_zone(self, asker: Asker, typed: str) -> Answer:
         strings = STRINGS[asker.language]
@@ -296,3 +316,22 @@ class Handlers:
         task = asyncio.create_task(acknowledge())
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
+
+
+async def _insist(step: Callable[[], Awaitable[_T]]) -> _T:
+    """Carry out a step of a wait, again and again while PostgreSQL is away for a moment.
+
+    The step may have been carried out although nobody heard of it; so it must be one that can be repeated, and
+    to apologise instead would be an answer, which the one on record would follow.
+
+    Raises:
+        UpdateUnfinished: PostgreSQL is away for longer.
+    """
+    patience = time.monotonic() + INSIST_S
+    while True:
+        try:
+            return await step()
+        except DatabaseUnavailable as error:
+            if time.monotonic() > patience:
+                raise UpdateUnfinished(f"the wait is not on record: {error}") from error
+            await asyncio.sleep(0.5)

@@ -70,7 +70,7 @@ async def _serve(app: App, updates: Updates, stop: asyncio.Event) -> None:
         except (TelegramAPIError, PassingError) as error:  # polling itself will tell if there is one
             log.warning("telegram.webhook_not_deleted", reason=str(error))
         log.info("bot.ready", mode="polling")
-        await Polling(app.bot, updates, app.bus).run(stop)
+        await Polling(app.bot, updates, app.bus, app.readers).run(stop)
         return
     assert settings.webhook_secret
     secret = settings.webhook_secret.get_secret_value()

@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 from aiogram import Bot
 from aiogram.enums import ChatAction
-from aiogram.exceptions import TelegramAPIError
+from aiogram.exceptions import AiogramError
 from aiogram.methods import SendChatAction
 
 from services.waiters import Waiters
@@ -60,6 +60,6 @@ class Typing:
         try:
             action = SendChatAction(chat_id=chat_id, action=ChatAction.TYPING)
             await self._bot(action, request_timeout=round(TYPING_S))
-        except TelegramAPIError as error:
+        except AiogramError as error:
             log.info("typing.not_shown", reason=str(error))
             self._chats.pop(request_id, None)

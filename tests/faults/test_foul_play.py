@@ -80,10 +80,11 @@ async def test_one_chat_that_telegram_cannot_serve_holds_up_nobody(
         await app.waiters.add(request, chat_id=reader.id, sign=Sign.LEO, day=today(), language=Language.RU)
         await app.waiters.name(request, 1_000_000 + number)  # long vanished: it is sent anew
     queues.publish(DeliverHoroscope(Sign.LEO, today()))
-    await processes.workers()
+    (worker,) = await processes.workers()
     await until_sql(sql, "SELECT count(*) FROM waiters WHERE answered_at IS NULL", 1)
-    await queues.dead_letter()
+    await worker.said("message.dropped")
     await until_views(sql, 119)
+    assert queues.count("dead_letters") == 0, "the one is on record, and is seen to"
 
 
 async def test_a_request_whose_answer_was_given_meanwhile_shows_no_progress(

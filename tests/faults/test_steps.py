@@ -66,8 +66,12 @@ async def test_a_worker_that_dies_while_the_model_writes_is_replaced_by_another(
 
 @pytest.mark.parametrize(
     "step",
-    [("after", "services.telegram:show", "Лев"), ("before", "services.waiters:Waiters.settle", "UUID")],
-    ids=["after an edit", "before they are settled"],
+    [
+        ("after", "services.telegram:show", "Лев"),
+        ("before", "services.bus:Bus.publish", "answered=True"),
+        ("before", "services.waiters:Waiters.settle", "UUID"),
+    ],
+    ids=["after an edit", "before its view is published", "before they are settled"],
 )
 async def test_a_worker_that_dies_in_a_delivery_leaves_nobody_without_an_answer_and_nobody_with_two(
     scene: Scene, step: Step

@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -123,3 +124,35 @@ async def test_while_both_servers_are_away_messages_are_held_in_memory(
 async def test_a_request_goes_where_its_writer_is(app: App, queues: Queues) -> None:
     await app.bus.publish(HoroscopeRequested(uuid4(), Sign.LEO, DAY, answered=False, at=datetime.now(UTC)))
     assert queues.count(REQUESTS) == 1
+
+
+async def test_of_many_that_are_not_confirmed_each_is_parked_once(
+    app: App, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(*_: Any, **__: Any) -> None:
+        await asyncio.sleep(0.01)
+        raise NotPublished("the broker did not confirm in time")
+
+    monkeypatch.setattr(app.publisher, "send", late)
+    await asyncio.gather(*(app.bus.publish(GenerateDay(DAY + timedelta(days=each))) for each in range(20)))
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 20
+
+
+async def test_a_parked_copy_is_not_taken_for_the_message_itself(
+    app: App, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = app.publisher.send
+
+    async def unheard(*message: Any, **options: Any) -> None:
+        await send(*message, **options)
+        raise NotPublished("the broker did not confirm in time")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app.publisher, "send", unheard)
+        await app.bus.publish(GenerateDay(DAY))
+    assert await app.bus.send_parked() == 1
+    first, second = queues.take("generation"), queues.take("generation")
+    assert first
+    assert second
+    assert first.message["kwargs"] == second.message["kwargs"]
+    assert first.message["message_id"] != second.message["message_id"]

@@ -15,6 +15,7 @@ from services.leases import Lease, Leases, Order, Refusal
 
 DAY = date(2026, 11, 22)
 ORDER = Order("first", "request", datetime.now(UTC), retry_in=5)
+REDELIVERED = replace(ORDER, again=True, redelivered=True)
 OTHER = replace(ORDER, holder="second")
 NIGHT = replace(ORDER, holder="night", ladder="night")
 
@@ -50,7 +51,10 @@ async def test_signs_and_days_do_not_stand_in_each_others_way(leases: Leases) ->
 
 async def test_the_message_that_holds_a_lease_reenters_it_at_once_with_a_higher_token(leases: Leases) -> None:
     first = await taken(leases)
-    assert (await taken(leases)).token == first.token + 1
+    assert await leases.acquire(Sign.LEO, DAY, ORDER) is Refusal.HELD, (
+        "a copy of the message is not the message"
+    )
+    assert (await taken(leases, REDELIVERED)).token == first.token + 1
 
 
 async def test_a_lease_that_ran_out_is_taken_over_and_its_late_holder_is_refused(

@@ -10,7 +10,7 @@ from services.database import Database
 from services.outages import KNOWN_AFTER, Outages, endpoint
 
 AWAY = ModelUnavailable("no answer")
-KEY_WRONG = ModelRefused("wrong key", everything=True)
+KEY_WRONG = ModelRefused("wrong key", kind="401", everything=True)
 
 
 @pytest.fixture
@@ -47,7 +47,10 @@ async def test_a_refusal_is_known_at_once_and_only_the_first_is_news(outages: Ou
     together = await asyncio.gather(*(outages.failed(KEY_WRONG, "wrong key") for _ in range(8)))
     assert sum(not each.repeated for each in together) == 1
     assert all(each.known_at for each in together)
-    assert (await outages.failed(KEY_WRONG, "another reason")).repeated is False
+    assert (await outages.failed(KEY_WRONG, "wrong key, request 7")).repeated, "whatever words it uses"
+    assert not (
+        await outages.failed(ModelRefused("no model", kind="404", everything=True), "no model")
+    ).repeated
     current = await outages.current()
     assert current
     assert current.refused

@@ -7,7 +7,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from ops.sandbox import Sandbox
 from schema.signs import Language, Sign
+from services.app import App
+from services.bot.typing import Typing
 from services.database import Database
 from services.waiters import Waiter, Waiters
 
@@ -62,6 +65,8 @@ async def test_a_waiter_without_a_progress_message_is_left_to_whoever_sends_it(
 ) -> None:
     await added(waiters, named=None)
     assert await waiters.claim(Sign.LEO, DAY, limit=9) == []
+    await sql.execute("UPDATE waiters SET claimed_until = NULL")
+    assert await waiters.claim(Sign.LEO, DAY, limit=9) == [], "it may still be on its way to the screen"
     await sql.execute("UPDATE waiters SET created_at = now() - interval '61 seconds', claimed_until = NULL")
     assert len(await waiters.claim(Sign.LEO, DAY, limit=9)) == 1
 
@@ -91,11 +96,13 @@ async def test_whoever_is_overdue_is_given_to_one_of_those_who_look(
     await sql.execute(
         "UPDATE waiters SET nudged_at = now() - interval '31 seconds' WHERE nudged_at IS NOT NULL"
     )
-    ((waiter, out_of_time),) = await waiters.overdue()
-    assert (waiter.sign, out_of_time) == (Sign.LEO, False)
+    ((waiter, bound),) = await waiters.overdue()
+    assert waiter.sign is Sign.LEO
+    assert waiter.created_at > bound
     await age(sql, 900)
-    ((_, out_of_time),) = await waiters.overdue()
-    assert out_of_time
+    ((waiter, bound),) = await waiters.overdue()
+    assert waiter.created_at < bound
+    assert len(await waiters.claim(Sign.LEO, DAY, limit=9, before=bound)) == 2, "all who are out of time"
 
 
 async def test_nobody_is_overdue_while_somebody_writes_or_is_about_to(
@@ -112,8 +119,8 @@ async def test_nobody_is_overdue_while_somebody_writes_or_is_about_to(
     await sql.execute("UPDATE generations SET state = 'retrying', retry_at = now() + interval '9 seconds'")
     assert await waiters.overdue() == []
     await age(sql, 900)
-    ((_, out_of_time),) = await waiters.overdue()
-    assert out_of_time, "a ladder without an end is not waited for"
+    ((waiter, bound),) = await waiters.overdue()
+    assert waiter.created_at < bound, "a ladder without an end is not waited for"
     await sql.execute("UPDATE waiters SET nudged_at = NULL, created_at = now() - interval '31 seconds'")
     await sql.execute("UPDATE generations SET ladder = 'night'")
     assert len(await waiters.overdue()) == 1, "the night's ladder is too slow for readers"
@@ -141,10 +148,23 @@ async def test_a_text_is_in_hand_while_somebody_writes_it_and_the_model_is_up(
     several = await asyncio.gather(*(waiters.in_hand(sign, DAY) for sign in (Sign.LEO, Sign.VIRGO, Sign.LEO)))
     assert several == [True, False, True]
     await sql.execute(
-        "INSERT INTO model_outages (endpoint, failures, repeats, refused, reason, known_at)"
-        " VALUES ('x', 3, 0, FALSE, 'no answer', now())"
+        "INSERT INTO model_outages (endpoint, failures, repeats, refused, kind, reason, known_at)"
+        " VALUES ('x', 3, 0, FALSE, 'unavailable', 'no answer', now())"
     )
     assert not await waiters.in_hand(Sign.LEO, DAY)
     await sql.execute("DELETE FROM model_outages")
     await sql.execute("UPDATE generations SET expires_at = now() - interval '1 second'")
     assert not await waiters.in_hand(Sign.LEO, DAY)
+
+
+async def test_typing_shows_as_long_as_somebody_waits(app: App, sandbox: Sandbox) -> None:
+    sandbox.telegram.reader(7, name="Аня", language="ru")
+    waiter = await added(app.waiters)
+    typing = Typing(app.bot, app.waiters)
+    typing.begin(waiter.request_id, waiter.chat_id)
+    await sandbox.telegram.wait_for_calls("sendChatAction")
+    await typing.show()
+    assert len(sandbox.telegram.calls_of("sendChatAction", 7)) == 2
+    await app.waiters.settle([waiter.request_id])
+    await typing.show()
+    assert len(sandbox.telegram.calls_of("sendChatAction", 7)) == 2

@@ -11,6 +11,7 @@ from ops.sandbox.prompts import Prompt
 from ops.sandbox.texts import alike, compose
 from schema.errors import TextRejected
 from schema.signs import Language, Sign
+from services import text_rules as module
 from services.text_rules import Neighbour, check
 
 DAY = date(2026, 11, 22)
@@ -165,3 +166,15 @@ def test_every_twentieth_word_exchanged_makes_no_new_text(
 
 def test_a_russian_text_is_refused_where_texts_are_english() -> None:
     assert rule_broken(GOOD, Language.EN) == "script"
+
+
+@pytest.mark.parametrize(
+    "words", ["As an air sign, you need movement.", "Take this as an aid.", "As a quiet aim it is enough."]
+)
+def test_good_english_is_no_refusal(words: str) -> None:
+    assert module._refusal(words, Language.EN, ()) is None
+
+
+def test_good_russian_is_no_refusal() -> None:
+    assert module._refusal("Сегодня вы, как Иисус Навин, остановите время.", Language.RU, ()) is None
+    assert module._refusal("Я как ИИ не верю в звёзды.", Language.RU, ())
