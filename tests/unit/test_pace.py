@@ -21,7 +21,7 @@ async def test_until_telegram_asks_for_a_pause_nobody_waits(monkeypatch: pytest.
         raise AssertionError("somebody waits")
 
     pace = Pace()
-    monkeypatch.setattr(telegram.asyncio, "sleep", never)
+    monkeypatch.setattr(asyncio, "sleep", never)
     for _ in range(100):
         await pace.turn(time.monotonic() + 10)
 
