@@ -13,11 +13,10 @@ from actors.table import Attempt
 from actors.topology import rung_of
 from schema.errors import (
     DatabaseUnavailable,
+    HoroscopeError,
     LeaseHeld,
-    ModelRefused,
     NotPublished,
     PermanentError,
-    TelegramUnavailable,
     seconds_before_retry,
 )
 
@@ -35,9 +34,8 @@ class Retries(dramatiq.Middleware):
     - somebody else is at the same work: it comes back on the rung that it stands on, and the try does not count.
     - PostgreSQL or RabbitMQ is away: not the message's fault. It goes back to its queue after a short pause,
       and the try does not count.
-    - a permanent error, or the end of the ladder: it becomes a dead letter. A refusal of the model that a dead
-      letter already tells of is dropped: what it meant for the text stands in ``generations``. So is a delivery
-      that Telegram did not take: whom it did not reach is on record, and is seen to until they are reached.
+    - a permanent error, or the end of the ladder: it becomes a dead letter, unless what is left undone is on record
+      elsewhere.
     - otherwise it is published to the next rung, confirmed, before the delivery is acknowledged; to a longer
       one where the other side asked for a longer pause.
 
@@ -76,20 +74,25 @@ class Retries(dramatiq.Middleware):
         except Exception:
             # Whatever it is, the message must not be acknowledged as if it had been dealt with.
             log.exception("message.put_back", actor=message.actor_name)
-            time.sleep(PAUSE_S)
-            message.requeue = True
+            _requeue(message)
 
     def failed(self, broker: dramatiq.Broker, message: Delivered, error: BaseException) -> None:
         """Send a message where its failure leads; if that cannot be done, back to its queue."""
         if isinstance(error, DatabaseUnavailable | NotPublished):
-            log.warning("message.put_back", actor=message.actor_name, reason=str(error))
-            time.sleep(PAUSE_S)
-            message.requeue = True
+            _put_back(message, error)
             return
         ladder: tuple[int, ...] = broker.get_actor(message.actor_name).options.get("ladder", ())
-        if isinstance(error, LeaseHeld):
-            self._wait_for_somebody_else(broker, message, ladder, error)
-            return
+        try:
+            if isinstance(error, LeaseHeld):
+                self._wait_for_somebody_else(broker, message, ladder, error)
+            else:
+                self._climb_or_end(broker, message, ladder, error)
+        except NotPublished as trouble:
+            _put_back(message, trouble)
+
+    def _climb_or_end(
+        self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], error: BaseException
+    ) -> None:
         attempts = [
             *message.options.get("attempts", ()),
             self._dead_letters.attempt(message.started, time.time(), error),
@@ -97,34 +100,21 @@ class Retries(dramatiq.Middleware):
         message.options["attempts"] = attempts
         rung = ladder[len(attempts) - 1] if len(attempts) <= len(ladder) else None
         delay = seconds_before_retry(error, rung)
-        try:
-            if isinstance(error, ModelRefused) and error.known:
-                log.warning("message.dropped", actor=message.actor_name, reason=str(error))
-            elif isinstance(error, PermanentError):
-                self._dead_letters.bury(message, "permanent", error)
-            elif delay is None and isinstance(error, TelegramUnavailable):
-                log.warning("message.dropped", actor=message.actor_name, reason=str(error))
-            elif delay is None:
-                self._dead_letters.bury(message, "ladder exhausted", error)
-            else:
-                self._climb(broker, message, ladder, delay)
-                log.warning(
-                    "message.retried",
-                    actor=message.actor_name,
-                    attempt=len(attempts),
-                    retry_in=delay,
-                    reason=self._dead_letters.describe(error),
-                )
-        except NotPublished as trouble:
-            log.warning("message.put_back", actor=message.actor_name, reason=str(trouble))
-            time.sleep(PAUSE_S)
-            message.requeue = True
-
-    def _climb(
-        self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], delay: int
-    ) -> None:
-        queue = rung_of(message.queue_name, delay, static=delay in ladder)
-        broker.publish(queue, message.encode(), None)  # type: ignore[attr-defined]
+        if delay is not None:
+            _wait(broker, message, ladder, delay)
+            log.warning(
+                "message.retried",
+                actor=message.actor_name,
+                attempt=len(attempts),
+                retry_in=delay,
+                reason=self._dead_letters.describe(error),
+            )
+        elif isinstance(error, HoroscopeError) and error.on_record:
+            reason = self._dead_letters.describe(error)
+            log.warning("message.dropped", actor=message.actor_name, reason=reason)
+        else:
+            cause = "permanent" if isinstance(error, PermanentError) else "ladder exhausted"
+            self._dead_letters.bury(message, cause, error)
 
     def _wait_for_somebody_else(
         self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], error: LeaseHeld
@@ -132,14 +122,23 @@ class Retries(dramatiq.Middleware):
         """Come back on the rung that the message stands on: nothing was tried, so it does not climb."""
         delay = ladder[min(len(message.options.get("attempts", ())), len(ladder) - 1)] if ladder else _HELD_S
         message.options["held"] = True
-        try:
-            self._climb(broker, message, ladder, delay)
-        except NotPublished as trouble:
-            log.warning("message.put_back", actor=message.actor_name, reason=str(trouble))
-            time.sleep(PAUSE_S)
-            message.requeue = True
-        else:
-            log.info("message.waits", actor=message.actor_name, retry_in=delay, reason=str(error))
+        _wait(broker, message, ladder, delay)
+        log.info("message.waits", actor=message.actor_name, retry_in=delay, reason=str(error))
+
+
+def _wait(broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], delay: int) -> None:
+    queue = rung_of(message.queue_name, delay, static=delay in ladder)
+    broker.publish(queue, message.encode(), None)  # type: ignore[attr-defined]
+
+
+def _put_back(message: Delivered, trouble: BaseException) -> None:
+    log.warning("message.put_back", actor=message.actor_name, reason=str(trouble))
+    _requeue(message)
+
+
+def _requeue(message: Delivered) -> None:
+    time.sleep(PAUSE_S)  # in a thread of Dramatiq's
+    message.requeue = True
 
 
 def attempt(message: Delivered, ladder: tuple[int, ...]) -> Attempt:

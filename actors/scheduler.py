@@ -19,13 +19,14 @@ from actors import TABLE, topology
 from actors.broker import Broker, blocking_publish, declare, run_on
 from schema.errors import NotPublished
 from schema.messages import MidnightTick, ReconcileTick
+from services.night import RECONCILE_EVERY_S
 from services.publisher import START_PATIENCE_S, Publisher
 from services.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 #: When each tick is published, in home time.
-SCHEDULE = {MidnightTick: "0 0 * * *", ReconcileTick: "*/5 * * * *"}
+SCHEDULE = {MidnightTick: "0 0 * * *", ReconcileTick: f"*/{RECONCILE_EVERY_S // 60} * * * *"}
 
 
 class SchedulerBroker(Broker):

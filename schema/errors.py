@@ -25,6 +25,10 @@ from schema.answers import Answer
 class HoroscopeError(Exception):
     """Something of ours went wrong."""
 
+    #: What it leaves undone is on record elsewhere and is seen to: a dead letter would add nothing. Set by whoever
+    #: raises it and knows.
+    on_record = False
+
 
 class PassingError(HoroscopeError):
     """It may succeed when it is tried again.
@@ -102,16 +106,12 @@ class ModelRefused(PermanentError):
         message: What it said.
         kind: The same for all refusals of one cause, such as ``401 invalid_api_key``.
         everything: It would refuse whatever it is asked for.
-        known: It has refused for the same cause before, and one dead letter says so.
     """
 
-    def __init__(
-        self, message: str, *, kind: str = "", everything: bool = False, known: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, kind: str = "", everything: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.everything = everything
-        self.known = known
 
 
 class ReaderGone(PermanentError):

@@ -77,7 +77,9 @@ class Delivery:
         if troubles:
             # Claimed until here, so that they did not come up again and hold up the others.
             await self._waiters.release(list(troubles))
-            raise next(iter(troubles.values()))
+            trouble = next(iter(troubles.values()))
+            trouble.on_record = True
+            raise trouble
 
     async def _answer(self, waiter: Waiter, text: str | None) -> TelegramUnavailable | None:
         """Show one waiter the outcome and settle it; the trouble, if it has to be tried again."""

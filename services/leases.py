@@ -152,7 +152,7 @@ _FINISH = text("""
 """)
 
 # A message that waits on a ladder may come back a little late; this much later it counts as lost.
-_GRACE_S = 15
+GRACE_S = 15
 
 
 class Leases:
@@ -177,7 +177,7 @@ class Leases:
             "replaces": order.replaces,
             "writer": WRITER,
             "lease": LEASE_S,
-            "grace": _GRACE_S,
+            "grace": GRACE_S,
         }
         async with self._database.transaction() as connection:
             token = (await connection.execute(_ACQUIRE, asked)).scalar()

@@ -33,10 +33,10 @@ _FAILED = text("""
             FROM (SELECT outage.failed_at > now() - make_interval(secs => :believed) AS goes_on) AS it
         ),
         failed_at = now(), refused = excluded.refused, kind = excluded.kind, reason = excluded.reason
-    RETURNING known_at, refused, reason, now() AS now, repeats > 0 AS repeated
+    RETURNING known_at, now() AS now, repeats > 0 AS repeated
 """)
 _CURRENT = text("""
-    SELECT known_at, refused, reason, now() AS now FROM model_outages
+    SELECT known_at, now() AS now FROM model_outages
     WHERE endpoint = :endpoint AND known_at IS NOT NULL
       AND failed_at > now() - make_interval(secs => :believed)
 """)
@@ -50,15 +50,11 @@ class Outage:
 
     Args:
         known_at: Since when that is certain, by PostgreSQL's clock; None: it may yet be a chance.
-        refused: It refuses us, whatever it is asked for.
-        reason: Why the last call failed.
         now: When this was read.
         repeated: The last call failed for the same cause as the one before.
     """
 
     known_at: datetime | None
-    refused: bool
-    reason: str
     now: datetime
     repeated: bool = False
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from schema.signs import Language, Sign
 from services.database import Database
 from services.gathering import Gathering
+from services.leases import GRACE_S
 from services.outages import BELIEVED_S
 
 #: Seconds for which whoever claimed waiters may answer them before somebody else does.
@@ -133,7 +134,7 @@ _OVERDUE = text(f"""
         WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => :overdue)
           AND (claimed_until IS NULL OR claimed_until < now())
           AND (state = 'writing' AND expires_at > now()) IS NOT TRUE
-          AND (state = 'retrying' AND ladder = 'request' AND retry_at > now() - interval '15 seconds'
+          AND (state = 'retrying' AND ladder = 'request' AND retry_at > now() - make_interval(secs => :grace)
                AND created_at > now() - make_interval(secs => :bound)) IS NOT TRUE
         ORDER BY zodiac_sign, horoscope_date, created_at
     )
@@ -273,7 +274,7 @@ class Waiters:
         Returns:
             Each such waiter, and the instant before which nobody may have begun to wait.
         """
-        bounds = {"overdue": OVERDUE_S, "bound": BOUND_S}
+        bounds = {"overdue": OVERDUE_S, "bound": BOUND_S, "grace": GRACE_S}
         async with self._database.transaction() as connection:
             return [(_waiter(row), row.bound) for row in await connection.execute(_OVERDUE, bounds)]
 
@@ -295,9 +296,7 @@ class Waiters:
 
 
 def _waiter(row: Any) -> Waiter:
-    request_id, chat_id, sign, day, language, message_id, created_at, answered_at = row[
-        : _COLUMNS.count(",") + 1
-    ]
+    request_id, chat_id, sign, day, language, message_id, created_at, answered_at, *_ = row
     return Waiter(
         request_id=request_id,
         chat_id=chat_id,

@@ -215,7 +215,7 @@ class Writer:
             outage = await self._outages.failed(error, reason)
         refused_by = None
         if isinstance(error, ModelRefused) and outage:
-            error.known = outage.repeated
+            error.on_record = outage.repeated  # one dead letter says so for all
             refused_by = self._outages.endpoint if error.everything else None
         since = await self._leases.fail(lease, reason, retry_in, refused_by=refused_by)
         log.warning(
