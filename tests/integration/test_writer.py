@@ -1,0 +1,46 @@
+"""Storing texts side by side."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import asyncpg
+
+from ops.sandbox.prompts import Prompt
+from ops.sandbox.texts import compose
+from schema.errors import TextRejected
+from schema.signs import Sign
+from services.app import App
+from services.author import Draft
+from services.days import day_in
+from services.leases import Lease, Leases, Order
+from services.workshop import open_workshop
+
+
+async def test_of_signs_that_are_stored_at_once_with_one_text_one_gets_it(
+    app: App, sql: asyncpg.Connection
+) -> None:
+    day = day_in(app.settings.home_timezone, app.clock())
+    text = compose(Prompt("leo", day.isoformat(), "ru"))
+    draft = Draft("m", None, None, 1, text, "v2")
+    leases = []
+    for sign in Sign:
+        lease = await Leases(app.database).acquire(sign, day, Order(sign, "request", datetime.now(UTC)))
+        assert isinstance(lease, Lease)
+        leases.append(lease)
+    # Open connections enough that nobody is ahead because others have to connect.
+    open_connections = asyncio.Barrier(8)
+
+    async def connect() -> None:
+        async with app.database.transaction():
+            await open_connections.wait()
+
+    await asyncio.gather(*(connect() for _ in range(8)))
+    async with open_workshop(app) as workshop:
+        stored = await asyncio.gather(
+            *(workshop.writer._store(lease, draft) for lease in leases), return_exceptions=True
+        )
+    assert sum(outcome is None for outcome in stored) == 1, stored
+    rejected = [outcome for outcome in stored if isinstance(outcome, TextRejected)]
+    assert {outcome.rule for outcome in rejected} == {"likeness"}
+    assert len(rejected) == 11
+    assert await sql.fetchval("SELECT count(*) FROM horoscope_cache") == 1
