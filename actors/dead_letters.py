@@ -1,10 +1,8 @@
 """What finally failed is kept, with the whole truth about it."""
 
 import os
-import socket
 import traceback
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -12,14 +10,12 @@ import structlog
 from actors.broker import Broker, Delivered
 from schema.messages import DEAD_LETTERS
 from services.logs import Mask
+from services.processes import HOST, RELEASE
 
 log = structlog.get_logger(__name__)
 
 #: The end of a traceback tells most; this many characters of it are kept.
 TRACEBACK_LIMIT = 8000
-
-RELEASE = version("horoscope")
-HOST = socket.gethostname()
 
 
 class DeadLetters:

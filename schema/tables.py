@@ -12,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration: what this release needs at the least.
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = MetaData(
     naming_convention={
@@ -65,6 +66,17 @@ view_receipts = Table(
     comment="The views already counted: a second copy of one finds its receipt here.",
 )
 
+view_times = Table(
+    "view_times",
+    metadata,
+    Column("view_date", Date),
+    Column("at", _instant, comment="The beginning of five minutes."),
+    Column("zodiac_sign", String(20)),
+    Column("view_count", Integer, nullable=False),
+    PrimaryKeyConstraint("view_date", "at", "zodiac_sign"),
+    comment="When the views of the last days were made; written together with horoscope_views.",
+)
+
 readers = Table(
     "readers",
     metadata,
@@ -74,7 +86,40 @@ readers = Table(
     Column("language", String(2), nullable=False),
     Column("blocked_at", _instant, comment="When the reader was found to have blocked the bot."),
     Column("created_at", _instant, nullable=False, server_default=func.now()),
+    Column("seen_on", Date, comment="The last of the reader's days on which they asked for a text."),
     comment="Who asks, for which sign, and where on Earth.",
+)
+
+reader_days = Table(
+    "reader_days",
+    metadata,
+    Column("day", Date, primary_key=True, comment="The readers' own day."),
+    Column("readers", Integer, nullable=False, comment="How many asked for a text on it."),
+    comment="How many readers were active, day by day.",
+)
+
+answer_times = Table(
+    "answer_times",
+    metadata,
+    Column("day", Date, comment="The day at home."),
+    Column("source", String(10), comment="cache, memory, or missing: the reader had to wait."),
+    Column("bucket", SmallInteger, comment="How long the bot took, on a logarithmic scale."),
+    Column("answers", BigInteger, nullable=False),
+    PrimaryKeyConstraint("day", "source", "bucket"),
+    comment="How fast readers were answered, as their bots measured it.",
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", String(20), nullable=False, comment="bot, worker, scheduler or admin."),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("release", Text, nullable=False),
+    Column("started_at", _instant, nullable=False),
+    Column("seen_at", _instant, nullable=False, server_default=func.now(), comment="When it last said so."),
+    comment="The processes that run, as they say themselves; one that stops takes its row along.",
 )
 
 generations = Table(

@@ -58,14 +58,9 @@ async def open_app(
         DatabaseUnavailable: PostgreSQL cannot be reached, or has not been migrated.
         NotPublished: RabbitMQ cannot be reached.
     """
-    assert settings.database_url
-    assert settings.rabbitmq_url
     assert settings.bot_token
     home = settings.home_timezone
-    async with (
-        Database(settings.database_url.get_secret_value(), process=f"horoscope {process}") as database,
-        Publisher(settings.rabbitmq_url.get_secret_value(), queues) as publisher,
-    ):
+    async with open_servers(settings, queues, process=process) as (database, publisher):
         await database.check()
         await publisher.wait_ready(START_PATIENCE_S)
         bus = Bus(publisher, database)
@@ -92,3 +87,23 @@ async def open_app(
                 usage=usage,
                 night=Night(database, waiters, views, outages, usage, bus, clock, home),
             )
+
+
+@asynccontextmanager
+async def open_servers(
+    settings: Settings, queues: Sequence[Queue], *, process: str
+) -> AsyncIterator[tuple[Database, Publisher]]:
+    """PostgreSQL and RabbitMQ as one process sees them; nothing waits until they can be reached.
+
+    Args:
+        settings: With ``database_url`` and ``rabbitmq_url`` set.
+        queues: The queues to declare.
+        process: The name that PostgreSQL shows for this process.
+    """
+    assert settings.database_url
+    assert settings.rabbitmq_url
+    async with (
+        Database(settings.database_url.get_secret_value(), process=f"horoscope {process}") as database,
+        Publisher(settings.rabbitmq_url.get_secret_value(), queues) as publisher,
+    ):
+        yield database, publisher

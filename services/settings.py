@@ -58,6 +58,9 @@ Seconds = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_seconds)]
 Tokens = Annotated[int, BeforeValidator(_tokens)]
 Prices = Annotated[tuple[Decimal, ...], NoDecode, BeforeValidator(_prices)]
 
+#: Characters that the password of the admin page has at the least.
+SHORTEST_PASSWORD = 8
+
 _LISTEN = re.compile(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
@@ -84,6 +87,10 @@ class Settings(BaseSettings):
     text_language: Language = Language.RU
     night_retries: Seconds = (300, 600, 1800)
     request_retries: Seconds = (5, 10, 30)
+    admin_listen: str = "127.0.0.1:8081"
+    admin_password: SecretStr | None = None
+    rabbitmq_management_url: str = ""
+    metrics_listen: str = ""
     log_format: str = "console"
 
     @classmethod
@@ -137,16 +144,25 @@ class Settings(BaseSettings):
             raise ValueError(f"expected {_EXPECTED['webhook_secret']}")
         return value
 
-    @field_validator("telegram_api_url", "openai_base_url", "webhook_url")
+    @field_validator("admin_password")
+    @classmethod
+    def _admin_password(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < SHORTEST_PASSWORD:
+            raise ValueError(f"expected {_EXPECTED['admin_password']}")
+        return value
+
+    @field_validator("telegram_api_url", "openai_base_url", "webhook_url", "rabbitmq_management_url")
     @classmethod
     def _http_url(cls, value: str) -> str:
         if value and not re.match(r"https?://[^\s/]+", value):
             raise ValueError("expected an address that begins with https:// or http://")
         return value.rstrip("/")
 
-    @field_validator("webhook_listen")
+    @field_validator("webhook_listen", "admin_listen", "metrics_listen")
     @classmethod
     def _listen(cls, value: str) -> str:
+        if not value:  # only that of METRICS_LISTEN, whose default is empty, gets this far
+            return value
         match = _LISTEN.fullmatch(value)
         if not match or int(match["port"]) > 65_535:
             raise ValueError("expected host:port, such as 0.0.0.0:8080")
@@ -169,7 +185,7 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every string that must not be shown anywhere."""
-        values = (self.bot_token, self.webhook_secret, self.openai_api_key)
+        values = (self.bot_token, self.webhook_secret, self.openai_api_key, self.admin_password)
         plain = [value.get_secret_value() for value in values if value]
         for url in (self.database_url, self.rabbitmq_url):
             if url:
@@ -183,6 +199,7 @@ _EXPECTED = {
     "bot_token": "the token that @BotFather gave you, such as 123456:ABC-DEF",
     "webhook_secret": "1 to 256 letters, digits, _ or -, known only to Telegram and you",
     "openai_api_key": "the key of the model's server",
+    "admin_password": f"at least {SHORTEST_PASSWORD} characters that nobody guesses",
 }
 
 

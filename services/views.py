@@ -8,6 +8,9 @@ from sqlalchemy import text
 from schema.messages import HoroscopeRequested
 from services.database import Database
 
+#: Views of the last days are told apart by time, to so many minutes.
+BUCKET = timedelta(minutes=5)
+
 #: Receipts are kept longer than any copy of a message could take to come back.
 RECEIPTS_KEPT = timedelta(days=60)
 

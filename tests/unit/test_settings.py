@@ -49,6 +49,10 @@ def right(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("DAILY_TOKEN_LIMIT", "-1", "whole number of tokens"),
         ("DAILY_TOKEN_LIMIT", "1.5", "whole number of tokens"),
         ("DAILY_TOKEN_LIMIT", "a lot", "0 for no limit"),
+        ("ADMIN_LISTEN", "8081", "host:port"),
+        ("ADMIN_PASSWORD", "short", "at least 8 characters"),
+        ("METRICS_LISTEN", "localhost", "host:port"),
+        ("RABBITMQ_MANAGEMENT_URL", "rabbitmq:15672", "https://"),
         ("LOG_FORMAT", "xml", "console or json"),
     ],
 )
