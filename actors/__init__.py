@@ -16,10 +16,13 @@ from schema.messages import (
     ReconcileTick,
 )
 
+#: A burst of views is counted in few transactions, a single one within a moment.
+VIEWS_AT_ONCE = Batch(size=1000, linger_ms=50, prefetch=2000)
+
 # fmt: off
 TABLE = (
     #     message             queue       handler                    ladder
-    Actor(HoroscopeRequested, VIEWS,      handlers.count_views,      Ladder.REQUEST, batch=Batch(size=1000)),
+    Actor(HoroscopeRequested, VIEWS,      handlers.count_views,      Ladder.REQUEST, batch=VIEWS_AT_ONCE),
     Actor(HoroscopeRequested, REQUESTS,   handlers.write_requested,  Ladder.REQUEST),
     Actor(GenerateDay,        GENERATION, handlers.order_day,        Ladder.NIGHT),
     Actor(GenerateHoroscope,  GENERATION, handlers.write_ordered,    Ladder.NIGHT),

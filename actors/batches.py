@@ -1,102 +1,191 @@
-"""Batch actors: a consumer that hands an actor many messages as one call.
+"""Batch actors: an actor that is handed many messages as one call.
 
-The call gets up to ``size`` messages, or those that came within a short linger after the first. They are
-acknowledged together after it has returned; a crash before that leaves all of them in the queue. When a call
-fails, the batch is halved until the message that is to blame stands alone; that one climbs its own ladder
-or dies, and the others are done.
+An actor that is declared with ``batch=Batch(...)`` is called with a sequence of messages, oldest first: as many as
+``size``, or those that came within ``linger_ms`` after the first. They are acknowledged together after the
+call has returned; a crash before that leaves all of them in the queue. When a call fails, the batch is halved
+until the message that is to blame stands alone; that one climbs its own ladder or dies, and the others are done.
+
+A queue may have several batch actors, and plain ones beside them; each gathers its own messages.
 """
 
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import dramatiq
+import structlog
 from dramatiq import MessageProxy
 
 from actors.broker import Broker, Delivered, QueueConsumer
-from actors.retries import Retries
+from actors.retries import PAUSE_S, Retries
 from actors.table import Batch
-from schema.errors import DatabaseUnavailable, NotPublished
+from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a stopping worker gives to the batches that it has begun to gather.
+FLUSH_S = 10.0
+
+
+class Batches(dramatiq.Middleware):
+    """Knows the option ``batch``; has what was gathered handled before the worker stops."""
+
+    @property
+    def actor_options(self) -> set[str]:
+        """``batch``: a :class:`actors.table.Batch`."""
+        return {"batch"}
+
+    def before_worker_shutdown(self, _: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Flush: the threads that would handle a batch still run."""
+        deadline = time.monotonic() + FLUSH_S
+        gathering = [
+            thread.consumer
+            for thread in worker.consumers.values()
+            if isinstance(thread.consumer, BatchConsumer)
+        ]
+        for consumer in gathering:
+            consumer.stop_taking()
+        for consumer in gathering:
+            if not consumer.flushed.wait(max(0.0, deadline - time.monotonic())):
+                log.warning("batch.not_flushed", queue=consumer.queue_name)
 
 
 class DeliveredBatch(Delivered):
-    """Messages of one actor that are handed over together; its tag is the last one's."""
+    """Messages of one actor that are handed over, and settled, together."""
 
-    def __init__(self, actor_name: str, messages: list[Delivered]) -> None:
-        last = messages[-1]
-        envelope = dramatiq.Message[Any](
-            queue_name=last.queue_name, actor_name=actor_name, args=(), kwargs={}, options={}
+    def __init__(self, messages: list[Delivered]) -> None:
+        first = messages[0]
+        call = dramatiq.Message[Any](
+            queue_name=first.queue_name,
+            actor_name=first.actor_name,
+            args=(messages,),
+            kwargs={},
+            options={},
+            message_timestamp=min(message.message_timestamp for message in messages),
         )
-        super().__init__(envelope, last.consumer, last.tag)
+        super().__init__(call, first.consumer, messages[-1].tag)
         self.messages = messages
+
+    def __str__(self) -> str:
+        return f"{self.actor_name}({len(self.messages)} messages)"
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """Messages of one actor that wait for more; handed over when it is ``due``, on the monotonic clock."""
+
+    due: float
+    messages: list[Delivered] = field(default_factory=list)
 
 
 class BatchConsumer(QueueConsumer):
-    """Collects the messages of one queue into batches.
+    """Receives one queue; gathers the messages of its batch actors, hands on those of the others at once.
 
-    Several batches may be under way at once. They are settled in the order in which they were received, so
-    that one acknowledgement covers all that came before it.
+    Args:
+        broker: With the queue's actors declared.
+        queue_name: The queue.
+        prefetch: The most messages to hold, should the batch actors' options not ask for more.
+        timeout: Milliseconds after which the consumer's thread looks up.
+
+    Attributes:
+        flushed: Set when nothing is gathered or under way any more, after :meth:`stop_taking`.
     """
 
-    def __init__(
-        self, broker: Broker, queue_name: str, prefetch: int, timeout: int, *, actor_name: str, batch: Batch
-    ) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)
-        self._actor_name = actor_name
-        self._batch = batch
-        self._under_way: deque[DeliveredBatch] = deque()
-        self._finished: set[int] = set()
+    def __init__(self, broker: Broker, queue_name: str, prefetch: int, timeout: int) -> None:
+        self._batches: dict[str, Batch] = {
+            name: actor.options["batch"]
+            for name, actor in broker.actors.items()
+            if actor.queue_name == queue_name and "batch" in actor.options
+        }
+        self._gathered: dict[str, _Gathered] = {}
+        self._under_way = 0
+        self._taking = True
+        self._lock = threading.Lock()
+        self.flushed = threading.Event()
+        wanted = sum(batch.prefetch for batch in self._batches.values())
+        super().__init__(broker, queue_name, max(prefetch, wanted), timeout)
 
     def __next__(self) -> MessageProxy | None:
-        """The next batch; None when nothing came for a while."""
-        if not self._arrived:
-            self._wait(self._timeout_s)
-        if not self._arrived:
-            return None
-        deadline = time.monotonic() + self._batch.linger_ms / 1000
-        while len(self._arrived) < self._batch.size and (left := deadline - time.monotonic()) > 0:
-            self._wait(left)
-        taken = [self._take() for _ in range(min(len(self._arrived), self._batch.size))]
-        messages = [message for message in taken if message]
-        if not messages:
-            return None
-        batch = DeliveredBatch(self._actor_name, messages)
-        self._under_way.append(batch)
-        return batch
+        """The next batch, or the next message of a plain actor; None when there was none for a while."""
+        idle_at = time.monotonic() + self._timeout_s
+        while True:
+            if self._arrived and self._taking:
+                message = self._take()
+                if message is None:
+                    continue
+                batch = self._batches.get(message.actor_name)
+                if batch is None:
+                    return message
+                gathered = self._gathered.get(message.actor_name)
+                if gathered is None:
+                    due = time.monotonic() + batch.linger_ms / 1000
+                    gathered = self._gathered[message.actor_name] = _Gathered(due)
+                gathered.messages.append(message)
+                if len(gathered.messages) >= batch.size:
+                    return self._hand_over(message.actor_name)
+                continue
+            now = time.monotonic()
+            for name, gathered in self._gathered.items():
+                if gathered.due <= now or not self._taking:
+                    return self._hand_over(name)
+            if now >= idle_at:
+                return None
+            self._wait(min([idle_at, *(gathered.due for gathered in self._gathered.values())]) - now)
+
+    def _hand_over(self, actor_name: str) -> DeliveredBatch:
+        with self._lock:
+            self._under_way += 1
+            return DeliveredBatch(self._gathered.pop(actor_name).messages)
+
+    def stop_taking(self) -> None:
+        """Take no more messages, and hand over what is gathered without waiting for more. From any thread."""
+        with self._lock:
+            self._taking = False
+        self._later(self._look_whether_flushed)
+
+    def _look_whether_flushed(self) -> None:
+        """Runs in the connection's own thread, which alone gathers."""
+        with self._lock:
+            if not self._taking and not self._gathered and not self._under_way:
+                self.flushed.set()
 
     def ack(self, message: MessageProxy) -> None:
-        """Settle a batch, and those after it that only waited for this one."""
-        if not isinstance(message, DeliveredBatch) or message.consumer is not self:
+        """Settle a batch, or a message of a plain actor."""
+        if not isinstance(message, DeliveredBatch):
+            super().ack(message)
             return
         if message.requeue:
             for each in message.messages:
                 each.requeue = not each.done
-        self._later(partial(self._settle_in_order, message))
+        if message.consumer is self:
+            self._later(partial(self._settle_batch, message.messages))
+        with self._lock:
+            self._under_way -= 1
+        self._later(self._look_whether_flushed)
 
-    def _settle_in_order(self, finished: DeliveredBatch) -> None:
+    def _settle_batch(self, messages: Sequence[Delivered]) -> None:
         """Runs in the connection's own thread."""
-        self._finished.add(finished.tag)
-        while self._under_way and self._under_way[0].tag in self._finished:
-            batch = self._under_way.popleft()
-            self._finished.discard(batch.tag)
-            put_back = [each.tag for each in batch.messages if each.requeue]
-            for tag in put_back:
-                self._channel.basic_nack(tag, requeue=True)
-            done = [each.tag for each in batch.messages if not each.requeue]
-            if done and not put_back:
-                self._channel.basic_ack(done[-1], multiple=True)
+        done = []
+        for message in messages:
+            self._unsettled.discard(message.tag)
+            if message.requeue:
+                self._channel.basic_nack(message.tag, requeue=True)
             else:
-                for tag in done:
-                    self._channel.basic_ack(tag)
-            self._unsettled.difference_update(each.tag for each in batch.messages)
+                done.append(message.tag)
+        if done and min(self._unsettled, default=done[-1]) >= done[-1]:
+            self._channel.basic_ack(done[-1], multiple=True)
+        else:  # what came before is still under way, and "multiple" would mean it, too
+            for tag in done:
+                self._channel.basic_ack(tag)
 
 
 def handle(
     broker: Broker,
     retries: Retries,
-    batch: DeliveredBatch,
+    messages: Sequence[Delivered],
     parse: Callable[[dict[str, Any]], Any],
     call: Callable[[Sequence[Any]], None],
 ) -> None:
@@ -105,22 +194,26 @@ def handle(
     Args:
         broker: The broker that it came from.
         retries: What becomes of a message that is to blame.
-        batch: The messages.
+        messages: The messages; each is marked as ``done`` or to be put back.
         parse: Makes the handler's message from a message's arguments; raises for wrong ones.
         call: The handler.
 
     Raises:
-        DatabaseUnavailable, NotPublished: Nobody is to blame; the whole batch goes back to its queue.
+        DatabaseUnavailable, NotPublished, DeliveryLost: Nobody is to blame; what is not done goes back to its queue.
     """
     good: list[tuple[Delivered, Any]] = []
-    for message in batch.messages:
-        message.started = time.time()
+    started = time.time()
+    for message in messages:
+        message.started = started
         try:
+            if message.args:
+                raise InvalidMessage(f"it takes named arguments only, not {message.args!r}")  # noqa: TRY301
             good.append((message, parse(message.kwargs)))
         except Exception as error:  # noqa: BLE001  one message's fault must not become its neighbours'
-            retries.failed(broker, message, error)
-            message.done = not message.requeue
+            _to_blame(broker, retries, message, error)
     _halve(broker, retries, good, call)
+    if any(message.requeue for message in messages):
+        time.sleep(PAUSE_S)  # in a thread of Dramatiq's, once for all
 
 
 def _halve(
@@ -133,13 +226,11 @@ def _halve(
         return
     try:
         call([parsed for _, parsed in messages])
-    except (DatabaseUnavailable, NotPublished):
+    except (DatabaseUnavailable, NotPublished, DeliveryLost):
         raise
     except Exception as error:  # noqa: BLE001  the message to blame is found below
         if len(messages) == 1:
-            message = messages[0][0]
-            retries.failed(broker, message, error)
-            message.done = not message.requeue
+            _to_blame(broker, retries, messages[0][0], error)
             return
         middle = len(messages) // 2
         _halve(broker, retries, messages[:middle], call)
@@ -147,3 +238,8 @@ def _halve(
     else:
         for message, _ in messages:
             message.done = True
+
+
+def _to_blame(broker: Broker, retries: Retries, message: Delivered, error: Exception) -> None:
+    retries.failed(broker, message, error)
+    message.done = not message.requeue

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import dramatiq
+import orjson
 import pika
 import structlog
 from dramatiq import MessageProxy
@@ -208,8 +209,11 @@ class QueueConsumer(Consumer):
             return None
         # Nothing waits in memory here, so a delay that somebody put in means nothing.
         message.options.pop("eta", None)
-        # The queue that it came from counts, not the one that it names.
-        delivered = Delivered(message.copy(queue_name=self.queue_name), self, tag, redelivered=redelivered)
+        if (
+            message.queue_name != self.queue_name
+        ):  # the queue that it came from counts, not the one that it names
+            message = message.copy(queue_name=self.queue_name)
+        delivered = Delivered(message, self, tag, redelivered=redelivered)
         actor = self.broker.actors.get(message.actor_name)
         if actor is None or actor.queue_name != self.queue_name:
             unknown = LookupError(f"the queue {self.queue_name} has no actor {message.actor_name!r}")
@@ -258,14 +262,17 @@ class QueueConsumer(Consumer):
         raise NotImplementedError(f"nobody rejects {message}")
 
     def _settle(self, tag: int, *, requeue: bool) -> None:
+        self._later(partial(self._settle_now, tag, requeue=requeue))
+
+    def _settle_now(self, tag: int, *, requeue: bool) -> None:
+        """Runs in the connection's own thread."""
         if tag not in self._unsettled:
             return
         self._unsettled.discard(tag)
         if requeue:
-            settle = partial(self._channel.basic_nack, tag, requeue=True)
+            self._channel.basic_nack(tag, requeue=True)
         else:
-            settle = partial(self._channel.basic_ack, tag)
-        self._later(settle)
+            self._channel.basic_ack(tag)
 
     def _later(self, call: Callable[[], None]) -> None:
         """Have the connection's own thread make a call."""
@@ -299,7 +306,7 @@ class QueueConsumer(Consumer):
 def _decode(body: bytes) -> dramatiq.Message[Any] | Exception:
     """The message in a body; or what is wrong with the body, whatever it is."""
     try:
-        message: dramatiq.Message[Any] = dramatiq.Message.decode(body)
+        message = dramatiq.Message[Any](**orjson.loads(body))
     except Exception as fault:  # noqa: BLE001  no bytes may stop the queue
         return fault
     attempts = message.options.get("attempts", []) if isinstance(message.options, dict) else None

@@ -74,10 +74,15 @@ class Retries(dramatiq.Middleware):
         except Exception:
             # Whatever it is, the message must not be acknowledged as if it had been dealt with.
             log.exception("message.put_back", actor=message.actor_name)
-            _requeue(message)
+            message.requeue = True
+        if message.requeue:
+            time.sleep(PAUSE_S)  # in a thread of Dramatiq's
 
     def failed(self, broker: dramatiq.Broker, message: Delivered, error: BaseException) -> None:
-        """Send a message where its failure leads; if that cannot be done, back to its queue."""
+        """Send a message where its failure leads; if that cannot be done, have it put back into its queue.
+
+        Whoever calls makes a pause of :data:`PAUSE_S` before a message that is put back is settled.
+        """
         if isinstance(error, DatabaseUnavailable | NotPublished):
             _put_back(message, error)
             return
@@ -133,11 +138,6 @@ def _wait(broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], 
 
 def _put_back(message: Delivered, trouble: BaseException) -> None:
     log.warning("message.put_back", actor=message.actor_name, reason=str(trouble))
-    _requeue(message)
-
-
-def _requeue(message: Delivered) -> None:
-    time.sleep(PAUSE_S)  # in a thread of Dramatiq's
     message.requeue = True
 
 

@@ -33,10 +33,13 @@ class Batch:
     Args:
         size: The most messages in one call.
         linger_ms: Milliseconds to wait for more after the first has come.
+        prefetch: Messages that a worker holds at most: with twice the size, one batch gathers while another is
+            under way.
     """
 
     size: int
     linger_ms: int = 50
+    prefetch: int = 2000
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ of each kind, and one publishing connection, however many messages it answers at
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import Any
 
 import dramatiq
@@ -15,18 +14,19 @@ import structlog
 from dramatiq.middleware import CurrentMessage
 
 from actors import TABLE, batches, topology
-from actors.batches import BatchConsumer, DeliveredBatch
+from actors.batches import BatchConsumer, Batches
 from actors.broker import Broker, Delivered, blocking_publish, declare
 from actors.dead_letters import DeadLetters
 from actors.retries import Retries, attempt
 from actors.table import Actor
 from schema.errors import HoroscopeError, InvalidMessage
-from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, VIEWS, ReconcileTick
+from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
 from services.app import App, open_app
 from services.bus import UNPARK_S
 from services.chores import chores
 from services.days import Clock, system_clock
 from services.settings import Settings
+from services.views import PRUNE_S
 from services.workshop import Workshop, open_workshop
 
 log = structlog.get_logger(__name__)
@@ -34,9 +34,10 @@ log = structlog.get_logger(__name__)
 #: Messages that one process answers at once. Most wait for the model, which costs a sleeping thread.
 THREADS = 64
 
-#: Messages that one process holds, by queue. In the generation queue, one; together with the single active
-#: consumer that makes one at a time in the cluster. Of the requests, enough for every sign of three days.
-PREFETCH = {VIEWS: 2000, REQUESTS: 40, GENERATION: 1, DELIVERY: 8, TICKS: 1}
+#: Messages that one process holds, by queue; batch actors say so themselves. In the generation queue, one;
+#: together with the single active consumer that makes one at a time in the cluster. Of the requests, enough for
+#: every sign of three days.
+PREFETCH = {REQUESTS: 40, GENERATION: 1, DELIVERY: 8, TICKS: 1}
 
 #: Seconds between two looks for readers whom nobody answers.
 WAITERS_S = 15
@@ -68,7 +69,13 @@ async def run(
     async with (
         open_app(settings, queues, process="worker", clock=clock) as app,
         open_workshop(app) as workshop,
-        chores({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
+        chores(
+            {
+                app.bus.send_parked: UNPARK_S,
+                app.night.see_to_waiters: WAITERS_S,
+                app.views.prune: PRUNE_S,
+            }
+        ),
     ):
         broker = make_broker(app, workshop)
         worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)
@@ -90,18 +97,15 @@ def make_broker(app: App, workshop: Workshop) -> Broker:
         topology.queues(app.settings),
         blocking_publish(app.publisher, loop),
         prefetch=PREFETCH,
-        consumers={
-            actor.queue: partial(BatchConsumer, actor_name=actor.name, batch=actor.batch)
-            for actor in TABLE
-            if actor.batch
-        },
+        consumers={actor.queue: BatchConsumer for actor in TABLE if actor.batch},
     )
     dead_letters = DeadLetters(broker, app.mask)
     broker.cemetery = dead_letters
     retries = Retries(dead_letters)
-    # A handler finds the message that it answers through the first; the second settles it afterwards.
-    broker.add_middleware(CurrentMessage())
-    broker.add_middleware(retries)
+    # A handler finds the message that it answers through the first; the second settles it afterwards; the third
+    # knows of batches.
+    for middleware in (CurrentMessage(), retries, Batches()):
+        broker.add_middleware(middleware)
     for actor in TABLE:
         ladder = actor.ladder.delays(app.settings)
         declare(
@@ -110,6 +114,7 @@ def make_broker(app: App, workshop: Workshop) -> Broker:
             _answer(actor, broker, retries, workshop, loop),
             ladder=ladder,
             throws=HoroscopeError,
+            **({"batch": actor.batch} if actor.batch else {}),
         )
     return broker
 
@@ -132,13 +137,10 @@ def _answer(
         message = actor.message.parse(kwargs)
         delivered.consumer.run(actor.handler(workshop, message, attempt(delivered, ladder)), loop)
 
-    def answer_batch() -> None:
-        batch = CurrentMessage.get_current_message()
-        assert isinstance(batch, DeliveredBatch)
-
+    def answer_batch(delivered: Sequence[Delivered]) -> None:
         def call(messages: Sequence[Any]) -> None:
-            batch.consumer.run(actor.handler(workshop, messages), loop)
+            delivered[0].consumer.run(actor.handler(workshop, messages), loop)
 
-        batches.handle(broker, retries, batch, actor.message.parse, call)
+        batches.handle(broker, retries, delivered, actor.message.parse, call)
 
     return answer_batch if actor.batch else answer

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, ConfigDict, TypeAdapter, ValidationError
 
 from schema.errors import InvalidMessage
 from schema.signs import Sign
@@ -91,7 +91,7 @@ class HoroscopeRequested(Message):
     sign: Sign
     day: date
     answered: bool
-    at: datetime
+    at: AwareDatetime
 
     @property
     def queue(self) -> str:

@@ -66,7 +66,7 @@ async def open_app(
         bus = Bus(publisher, database)
         bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url)
         waiters = Waiters(database)
-        views = Views(database)
+        views = Views(database, clock)
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
         outages = Outages(database, endpoint(settings.openai_base_url, settings.openai_model, key))
         usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
@@ -85,7 +85,7 @@ async def open_app(
                 views=views,
                 outages=outages,
                 usage=usage,
-                night=Night(database, waiters, views, outages, usage, bus, clock, home),
+                night=Night(database, waiters, outages, usage, bus, clock, home),
             )
 
 

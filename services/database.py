@@ -1,8 +1,8 @@
-"""PostgreSQL: transactions through SQLAlchemy, and two fast lanes for what readers wait for.
+"""PostgreSQL: transactions through SQLAlchemy, and fast lanes for what readers wait for or what comes in bursts.
 
 A statement through SQLAlchemy's asynchronous engine costs about six times the processor time of the same
 statement through asyncpg itself, and three round trips more, which is why the few statements behind every
-reply take the latter.
+reply, and the one that counts views, take the latter.
 """
 
 import asyncio
@@ -67,9 +67,10 @@ class Database:
             "command_timeout": STATEMENT_TIMEOUT_S,
             "server_settings": {"application_name": process},
         }
+        self._lanes: list[Lane] = []
         # Two, so that no reply waits for a disk.
-        self.reads = Lane(self._connect)
-        self.writes = Lane(self._connect)
+        self.reads = self.lane()
+        self.writes = self.lane()
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -84,9 +85,15 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
-        self.reads.leave()  # nothing on a lane outlives whoever waits for it
-        self.writes.leave()
+        for lane in self._lanes:
+            lane.leave()  # nothing on a lane outlives whoever waits for it
         await self._engine.dispose()
+
+    def lane(self) -> "Lane":
+        """One more fast lane, for whoever has statements enough to keep a connection busy."""
+        lane = Lane(self._connect)
+        self._lanes.append(lane)
+        return lane
 
     async def _connect(self) -> asyncpg.Connection:
         try:

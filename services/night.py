@@ -14,7 +14,6 @@ from services.database import Database
 from services.days import Clock, day_in, days_to_write, first_day_alive
 from services.outages import Outages
 from services.usage import Usage
-from services.views import Views
 from services.waiters import Waiters
 
 log = structlog.get_logger(__name__)
@@ -66,7 +65,6 @@ class Night:
     Args:
         database: Where the texts are.
         waiters: Who waits for one.
-        views: Whose receipts are pruned with the texts.
         outages: Who we are to which model.
         usage: Whether the night may go on.
         bus: How the orders go out.
@@ -78,7 +76,6 @@ class Night:
         self,
         database: Database,
         waiters: Waiters,
-        views: Views,
         outages: Outages,
         usage: Usage,
         bus: Bus,
@@ -87,7 +84,6 @@ class Night:
     ) -> None:
         self._database = database
         self._waiters = waiters
-        self._views = views
         self._outages = outages
         self._usage = usage
         self._bus = bus
@@ -126,7 +122,6 @@ class Night:
             deleted = await connection.execute(_PRUNE_TEXTS, {"first": first})
             await connection.execute(_PRUNE_GENERATIONS, {"first": first})
         await self._waiters.prune()
-        await self._views.prune(day_in(self._home, now))
         await self._outages.prune()
         if deleted.rowcount:
             log.info("texts.pruned", before=first, count=deleted.rowcount)

@@ -1,0 +1,293 @@
+"""Batch actors, on their own: one broker, one queue, no service behind it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import dramatiq
+import pytest
+
+from actors import batches
+from actors.batches import BatchConsumer, Batches
+from actors.broker import Broker, Delivered, blocking_publish
+from actors.dead_letters import DeadLetters
+from actors.retries import Retries
+from actors.table import Batch
+from actors.topology import rung_of
+from schema.errors import DatabaseUnavailable, HoroscopeError
+from schema.messages import DEAD_LETTERS
+from services.logs import Mask
+from services.publisher import Publisher, Queue
+from tests.proxy import Cable
+from tests.queues import Queues
+
+WORK = "work"
+RUNG = rung_of(WORK, 1, static=True)
+
+
+class Bench:
+    """A broker with actors that note what they are called with; its worker is started and stopped by the test."""
+
+    def __init__(self, url: str, publisher: Publisher) -> None:
+        self.publisher = publisher
+        self.broker = Broker(
+            url,
+            [Queue(WORK), RUNG, Queue(DEAD_LETTERS)],
+            blocking_publish(publisher, asyncio.get_running_loop()),
+            consumers={WORK: BatchConsumer},
+        )
+        self.broker.cemetery = DeadLetters(self.broker, Mask([]))
+        self.retries = Retries(self.broker.cemetery)
+        for middleware in (self.retries, Batches()):
+            self.broker.add_middleware(middleware)
+        self.calls: list[tuple[str, list[int]]] = []
+        #: Called by each batch with its numbers before it is noted.
+        self.work: Callable[[Sequence[int]], None] = lambda _: None
+        self._called = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._worker: dramatiq.Worker | None = None
+
+    def batch_actor(self, name: str, batch: Batch) -> None:
+        """Declare a batch actor."""
+
+        def called(numbers: Sequence[int]) -> None:
+            self.work(numbers)
+            self._note(name, [*numbers])
+
+        def answer(messages: Sequence[Delivered]) -> None:
+            batches.handle(self.broker, self.retries, messages, _number, called)
+
+        options: dict[str, Any] = {"batch": batch, "ladder": (1,), "throws": HoroscopeError}
+        dramatiq.actor(broker=self.broker, actor_name=name, queue_name=WORK, **options)(answer)
+
+    def plain_actor(self, name: str) -> None:
+        """Declare an actor of the usual kind."""
+
+        def answer(number: int) -> None:
+            self._note(name, [number])
+
+        dramatiq.actor(broker=self.broker, actor_name=name, queue_name=WORK)(answer)
+
+    def _note(self, name: str, numbers: list[int]) -> None:
+        self.calls.append((name, numbers))
+        self._loop.call_soon_threadsafe(self._called.set)
+
+    async def put(self, actor: str, *numbers: Any) -> None:
+        """Publish messages."""
+        for number in numbers:
+            message = dramatiq.Message[Any](WORK, actor, (), {"number": number}, {})
+            await self.publisher.send(WORK, message.encode())
+
+    def start(self) -> None:
+        """Start the worker."""
+        self._worker = dramatiq.Worker(self.broker, worker_threads=4)
+        self._worker.start()
+
+    async def stop(self) -> None:
+        """Stop it as a process does that is asked to end."""
+        if self._worker:
+            await asyncio.to_thread(self._worker.stop, 20_000)
+            self._worker = None
+
+    async def gathered(self, count: int) -> None:
+        """Wait until so many messages are being gathered."""
+        assert self._worker
+        async with asyncio.timeout(20):
+            while True:
+                consumer: Any = self._worker.consumers[WORK].consumer
+                if consumer and sum(len(each.messages) for each in consumer._gathered.values()) == count:
+                    return
+                await asyncio.sleep(0.01)
+
+    async def called_with(self, *numbers: int) -> None:
+        """Wait until each of these numbers was handled."""
+        async with asyncio.timeout(20):
+            while not {*numbers} <= {number for _, each in self.calls for number in each}:
+                self._called.clear()
+                await self._called.wait()
+
+
+def _number(arguments: dict[str, Any]) -> int:
+    number = arguments["number"]
+    if not isinstance(number, int):
+        raise TypeError(f"{number!r} is no number")
+    return number
+
+
+@pytest.fixture
+async def bench(rabbitmq_url: str) -> AsyncIterator[Bench]:
+    async with Publisher(rabbitmq_url, [Queue(WORK), RUNG, Queue(DEAD_LETTERS)]) as publisher:
+        await publisher.wait_ready(10)
+        bench = Bench(rabbitmq_url, publisher)
+        yield bench
+        await bench.stop()
+
+
+async def test_a_call_gets_as_many_as_its_size_or_what_came_within_the_linger(
+    bench: Bench, queues: Queues
+) -> None:
+    bench.batch_actor("gather", Batch(size=3, linger_ms=200))
+    await bench.put("gather", 1, 2, 3, 4, 5)
+    bench.start()
+    await bench.called_with(1, 2, 3, 4, 5)
+    assert bench.calls == [("gather", [1, 2, 3]), ("gather", [4, 5])]
+    await bench.stop()
+    assert queues.count(WORK) == 0
+
+
+async def test_each_actor_of_a_queue_gathers_its_own_and_a_plain_one_gets_one_at_a_time(
+    bench: Bench, queues: Queues
+) -> None:
+    bench.batch_actor("odd", Batch(size=10, linger_ms=300))
+    bench.batch_actor("even", Batch(size=2, linger_ms=300))
+    bench.plain_actor("plain")
+    for number in range(6):
+        await bench.put("odd" if number % 2 else "even", number)
+        await bench.put("plain", 10 + number)
+    bench.start()
+    await bench.called_with(*range(6), *range(10, 16))
+    await bench.stop()
+    assert sorted(bench.calls) == [
+        ("even", [0, 2]), ("even", [4]), ("odd", [1, 3, 5]), *(("plain", [10 + n]) for n in range(6))
+    ]  # fmt: skip
+    assert queues.count(WORK) == 0
+
+
+async def test_a_batch_that_fails_is_halved_until_the_message_to_blame_stands_alone(
+    bench: Bench, queues: Queues
+) -> None:
+    def poisoned(numbers: Sequence[int]) -> None:
+        if 5 in numbers:
+            raise ArithmeticError("five")
+
+    bench.work = poisoned
+    bench.batch_actor("gather", Batch(size=8, linger_ms=300))
+    await bench.put("gather", *range(8))
+    bench.start()
+    await bench.called_with(0, 1, 2, 3, 4, 6, 7)
+    # It climbs its own ladder, a second later, and only then it is dead.
+    letter = await queues.dead_letter()
+    assert letter.message["kwargs"] == {"number": 5}
+    assert len(letter.message["options"]["attempts"]) == 2
+    assert "ArithmeticError: five" in letter.message["options"]["traceback"]
+    await bench.stop()
+    assert sorted(number for _, numbers in bench.calls for number in numbers) == [0, 1, 2, 3, 4, 6, 7]
+    assert queues.count(WORK) == 0
+
+
+async def test_what_is_no_message_and_wrong_arguments_cost_their_neighbours_nothing(
+    bench: Bench, queues: Queues
+) -> None:
+    bench.batch_actor("gather", Batch(size=100, linger_ms=300))
+    bench.plain_actor("plain")
+    await bench.put("gather", 1)
+    await bench.publisher.send(WORK, b"\x00\xff no message")
+    await bench.put("gather", 2)
+    await bench.put("nobody", 3)
+    await bench.put("gather", "four")
+    positional = dramatiq.Message[Any](WORK, "gather", (5,), {"number": 5}, {})
+    await bench.publisher.send(WORK, positional.encode())
+    await bench.put("gather", 6)
+    bench.start()
+    await bench.called_with(1, 2, 6)
+    dead = [await queues.next(DEAD_LETTERS) for _ in range(4)]
+    assert bench.calls == [("gather", [1, 2, 6])]
+    assert {letter.headers["cause"] for letter in dead} == {
+        "undecodable", "unknown actor", "ladder exhausted", "permanent"
+    }  # fmt: skip
+    await bench.stop()
+    assert queues.count(WORK) == 0
+
+
+async def test_nobody_is_to_blame_when_a_server_is_away(
+    bench: Bench, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.retries.PAUSE_S", 0.1)
+    tried = 0
+
+    def away(_: Sequence[int]) -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise DatabaseUnavailable("away")
+
+    bench.work = away
+    bench.batch_actor("gather", Batch(size=4, linger_ms=300))
+    await bench.put("gather", 1, 2, 3, 4)
+    bench.start()
+    await bench.called_with(1, 2, 3, 4)
+    await bench.stop()
+    assert tried == 3  # never halved
+    assert {queue: queues.count(queue) for queue in (WORK, RUNG.name, DEAD_LETTERS)} == {
+        WORK: 0, RUNG.name: 0, DEAD_LETTERS: 0
+    }  # fmt: skip
+
+
+async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(
+    rabbitmq_url: str, queues: Queues
+) -> None:
+    async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
+        await publisher.wait_ready(10)
+        bench = Bench(cable.url, publisher)
+        begun, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        async def work() -> None:
+            begun.set()
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+
+        def answer(messages: Sequence[Delivered]) -> None:
+            def call(numbers: Sequence[int]) -> None:
+                messages[0].consumer.run(work(), loop)
+                bench._note("gather", [*numbers])
+
+            batches.handle(bench.broker, bench.retries, messages, _number, call)
+
+        options: dict[str, Any] = {"batch": Batch(size=3), "ladder": (1,), "throws": HoroscopeError}
+        dramatiq.actor(broker=bench.broker, actor_name="gather", queue_name=WORK, **options)(answer)
+        await bench.put("gather", 1, 2, 3)
+        bench.start()
+        await asyncio.wait_for(begun.wait(), 20)
+        begun.clear()
+        cable.cut()
+        await asyncio.wait_for(begun.wait(), 20)  # all three come again
+        assert bench.calls == []
+        go_on.set()
+        await bench.called_with(1, 2, 3)
+        await bench.stop()
+    assert bench.calls == [("gather", [1, 2, 3])]
+    assert queues.count(WORK) == queues.count(RUNG.name) == 0
+
+
+async def test_a_batch_is_acknowledged_without_the_one_before_that_is_still_under_way(
+    bench: Bench, queues: Queues
+) -> None:
+    first_may_end = threading.Event()
+
+    def work(numbers: Sequence[int]) -> None:
+        if 1 in numbers:
+            first_may_end.wait(20)
+            raise DatabaseUnavailable("the first one never got through")
+
+    bench.work = work
+    bench.batch_actor("gather", Batch(size=2, linger_ms=100))
+    await bench.put("gather", 1, 2, 3, 4)
+    bench.start()
+    await bench.called_with(3, 4)
+    await queues.drained(WORK)
+    first_may_end.set()
+    await bench.stop()
+    assert [queues.take(WORK).message["kwargs"]["number"] for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
+    assert queues.count(WORK) == 0
+
+
+async def test_a_worker_that_stops_handles_what_it_has_begun_to_gather(bench: Bench, queues: Queues) -> None:
+    bench.batch_actor("gather", Batch(size=1000, linger_ms=60_000))
+    await bench.put("gather", 1, 2, 3)
+    bench.start()
+    await bench.gathered(3)
+    await bench.stop()
+    assert bench.calls == [("gather", [1, 2, 3])]
+    assert queues.count(WORK) == 0
