@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiogram import Bot
 
+from services.activity import Activity
 from services.bus import Bus
 from services.database import Database
 from services.days import Clock, system_clock
@@ -40,6 +41,7 @@ class App:
     outages: Outages
     usage: Usage
     night: Night
+    activity: Activity
 
 
 @asynccontextmanager
@@ -63,14 +65,13 @@ async def open_app(
     async with open_servers(settings, queues, process=process) as (database, publisher):
         await database.check()
         await publisher.wait_ready(START_PATIENCE_S)
-        bus = Bus(publisher, database)
         bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url)
         waiters = Waiters(database)
         views = Views(database, clock)
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
         outages = Outages(database, endpoint(settings.openai_base_url, settings.openai_model, key))
         usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
-        async with bot:
+        async with bot, Bus(publisher, database) as bus:
             yield App(
                 settings=settings,
                 clock=clock,
@@ -86,6 +87,7 @@ async def open_app(
                 outages=outages,
                 usage=usage,
                 night=Night(database, waiters, outages, usage, bus, clock, home),
+                activity=Activity(database, clock, home),
             )
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Self
 from uuid import uuid4
 
 import orjson
@@ -12,32 +14,36 @@ from sqlalchemy import text
 from schema.errors import DatabaseUnavailable, NotPublished
 from schema.messages import Message
 from services.database import Database
+from services.gathering import Gathering
 from services.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 
 _PARK = text("INSERT INTO parked_messages (queue, body, reason) VALUES (:queue, :body, :reason)")
 
-# Oldest first. A second process that sends at the same time finds these rows locked and takes others.
-_UNPARK = text("""
-    DELETE FROM parked_messages
-    WHERE id IN (
-        SELECT id FROM parked_messages ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
-    )
-    RETURNING id, queue, body
-""")
+# One process at a time sends what is parked: two would mix up the order.
+_MY_TURN = text("SELECT pg_try_advisory_xact_lock(hashtext('parked_messages'))")
+_OLDEST = text("SELECT id, queue, body FROM parked_messages ORDER BY id LIMIT :limit")
+_SENT = text("DELETE FROM parked_messages WHERE id = ANY(:ids)")
 
-_UNPARK_AT_ONCE = 200
+_UNPARK_AT_ONCE = 500
 
-#: Seconds to wait for a confirm before a message is parked: replies wait as long. If it did arrive, its parked
+#: Seconds to wait for a confirm before a message is parked, and for it to be parked before it is held in memory:
+#: replies wait as long, and must not take longer than half a second. If a message did arrive after all, its parked
 #: copy does no harm.
-PATIENCE_S = 0.4
+PATIENCE_S = 0.3
+PARKING_PATIENCE_S = 0.15
 
 #: Seconds between two tries to send what is parked.
 UNPARK_S = 5
 
 #: Messages held in memory while RabbitMQ and PostgreSQL are both away.
 HELD_AT_MOST = 10_000
+
+#: Seconds that a stopping process tries to park what it holds.
+CLOSING_S = 3.0
+
+_Row = dict[str, Any]
 
 
 class Bus:
@@ -51,26 +57,47 @@ class Bus:
     def __init__(self, publisher: Publisher, database: Database) -> None:
         self._publisher = publisher
         self._database = database
-        self._held: deque[tuple[str, bytes, str]] = deque()
-        self._parking = asyncio.Lock()
+        self._parking = Gathering(self._park)
+        self._held: list[_Row] = []
+        #: RabbitMQ did not confirm the last message; one at a time finds out whether it does again.
+        self._silent = False
+        self._probing = False
+        self._parked = _Tally(lambda **about: log.warning("message.parked", **about))
+        self._kept = _Tally(lambda **about: log.warning("message.held", **about))
+        self._lost = _Tally(lambda **about: log.error("message.lost", **about))
 
     async def publish(self, message: Message) -> None:
         """Publish a message; or park it; or, while both servers are away, hold it in memory.
 
         A message is held no longer than the process lives, and at most 10,000 are: past that the oldest is
-        lost, which is logged. Whoever publishes need not know; :meth:`send_parked` sees to the rest.
+        lost, which is counted and logged. Whoever publishes need not know; :meth:`send_parked` sees to the rest.
         """
         body = encode(message)
         try:
-            await self._publisher.send(message.queue, body, patience=PATIENCE_S)
+            await self._send(message.queue, body)
         except NotPublished as error:
-            self._hold(message.queue, body, str(error))
+            row = {"queue": message.queue, "body": body, "reason": str(error)}
             try:
-                await self._park_held()
-            except DatabaseUnavailable:
-                log.warning("message.held", message=message.actor, held=len(self._held))
-            else:
-                log.warning("message.parked", message=message.actor, reason=str(error))
+                async with asyncio.timeout(PARKING_PATIENCE_S):
+                    await self._parking.ask(row)
+            except (DatabaseUnavailable, TimeoutError):
+                self._hold([row])
+
+    async def _send(self, queue: str, body: bytes) -> None:
+        probing = self._silent
+        if probing and self._probing:
+            raise NotPublished("RabbitMQ does not confirm in time")
+        self._probing = self._probing or probing
+        try:
+            await self._publisher.send(queue, body, patience=PATIENCE_S)
+        except NotPublished:
+            self._silent = True
+            raise
+        else:
+            self._silent = False
+        finally:
+            if probing:
+                self._probing = False
 
     async def send_parked(self) -> int:
         """Park what is held; then, if the broker is back, send what is parked, oldest first.
@@ -83,39 +110,92 @@ class Bus:
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away.
-            NotPublished: RabbitMQ went away again; the rest stays parked.
         """
+        for tally in (self._parked, self._kept, self._lost):
+            tally.say()
         await self._park_held()
-        sent = 0
-        while self._publisher.connected:
-            async with self._database.transaction() as connection:
-                parked = sorted(await connection.execute(_UNPARK, {"limit": _UNPARK_AT_ONCE}))
-                for _, queue, body in parked:
-                    await self._publisher.send(queue, _as_a_copy(body))
-            if not parked:
-                break
-            sent += len(parked)
-            log.info("parked_messages.sent", count=len(parked))
-        return sent
+        total = 0
+        while self._publisher.connected and (sent := await self._send_oldest()):
+            total += sent
+            log.info("parked_messages.sent", count=sent)
+        return total
 
-    def _hold(self, queue: str, body: bytes, reason: str) -> None:
-        if len(self._held) >= HELD_AT_MOST:
-            lost, _, _ = self._held.popleft()
-            log.error("message.lost", queue=lost, held=len(self._held))
-        self._held.append((queue, body, reason))
+    async def __aenter__(self) -> Self:
+        """Nothing is opened."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Park what is held; say what cannot be kept."""
+        with suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                await self._park_held()
+        self._lost.add(len(self._held), reason="the process ends while RabbitMQ and PostgreSQL are both away")
+        for tally in (self._parked, self._lost):
+            tally.say()
+
+    async def _send_oldest(self) -> int:
+        async with self._database.transaction() as connection:
+            if not (await connection.execute(_MY_TURN)).scalar_one():
+                return 0
+            parked = (await connection.execute(_OLDEST, {"limit": _UNPARK_AT_ONCE})).all()
+            confirmed = await asyncio.gather(
+                *(self._publisher.send(row.queue, _as_a_copy(row.body)) for row in parked),
+                return_exceptions=True,
+            )
+            sent = [row.id for row, failed in zip(parked, confirmed, strict=True) if failed is None]
+            await connection.execute(_SENT, {"ids": sent})
+        for failed in confirmed:
+            if failed is not None and not isinstance(failed, NotPublished):
+                raise failed
+        return len(sent)
+
+    async def _park(self, rows: Sequence[_Row]) -> list[None]:
+        async with self._database.transaction() as connection:
+            await connection.execute(_PARK, [*rows])
+        self._parked.add(len(rows), reason=rows[-1]["reason"])
+        return [None] * len(rows)
+
+    def _hold(self, rows: Sequence[_Row]) -> None:
+        self._held += rows
+        if (excess := len(self._held) - HELD_AT_MOST) > 0:
+            del self._held[:excess]
+            self._lost.add(excess, reason="RabbitMQ and PostgreSQL are both away, and memory is full")
+        self._kept.add(len(rows), held=len(self._held))
 
     async def _park_held(self) -> None:
-        async with self._parking:  # those who come meanwhile find theirs parked, or park all that came
-            held = list(self._held)
-            if not held:
-                return
-            async with self._database.transaction() as connection:
-                await connection.execute(
-                    _PARK, [{"queue": queue, "body": body, "reason": reason} for queue, body, reason in held]
-                )
-            for each in held:  # the oldest may have been lost meanwhile
-                if each in self._held:
-                    self._held.remove(each)
+        held, self._held = self._held, []
+        if not held:
+            return
+        try:
+            await self._park(held)
+        except BaseException:
+            newer, self._held = self._held, []
+            self._hold(held + newer)
+            raise
+
+
+class _Tally:
+    """Says how often something happened: the first time at once, then no more than once a second."""
+
+    def __init__(self, say: Callable[..., object]) -> None:
+        self._say = say
+        self._count = 0
+        self._about: dict[str, Any] = {}
+        self._said_at = -1.0
+
+    def add(self, count: int, **about: Any) -> None:
+        """It happened so many times more."""
+        self._count += count
+        self._about = about
+        if time.monotonic() - self._said_at >= 1:
+            self.say()
+
+    def say(self) -> None:
+        """Say what was not said yet."""
+        if self._count:
+            self._say(count=self._count, **self._about)
+            self._count = 0
+            self._said_at = time.monotonic()
 
 
 def _as_a_copy(body: bytes) -> bytes:

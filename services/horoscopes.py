@@ -55,12 +55,14 @@ class Today:
         day: The date where the reader lives.
         text: The text; None when it has to be written first.
         asked_before: This very request was seen before and somebody may be answering it.
+        from_memory: PostgreSQL was not asked.
     """
 
     sign: Sign
     day: date
     text: str | None
     asked_before: bool = False
+    from_memory: bool = False
 
 
 class Horoscopes:
@@ -150,4 +152,4 @@ class Horoscopes:
         sign, zone = self._readers[reader]
         day = day_in(zone, now)
         text = self._texts.get((sign, day))
-        return Today(sign, day, text) if text is not None else None
+        return Today(sign, day, text, from_memory=True) if text is not None else None

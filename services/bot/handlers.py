@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -20,6 +20,7 @@ from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable, 
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
 from services import replies, telegram
+from services.activity import CACHE, MEMORY, MISSING, Activity
 from services.bot import zones
 from services.bot.answers import Answer
 from services.bot.typing import Typing
@@ -54,12 +55,14 @@ class Asker:
         chat_id: Telegram's id of the chat.
         language: Of the interface.
         request_id: The same for every copy of the update.
+        began: When the update came, on the monotonic clock.
     """
 
     reader: int
     chat_id: int
     language: Language
     request_id: UUID
+    began: float = field(default_factory=time.monotonic)
 
     def answer(self, reply: Reply) -> Answer:
         """A reply as a new message in the chat."""
@@ -77,6 +80,7 @@ class Handlers:
         waiters: Waiters,
         typing: Typing,
         bus: Bus,
+        activity: Activity,
         clock: Clock,
     ) -> None:
         self._bot = bot
@@ -85,6 +89,7 @@ class Handlers:
         self._waiters = waiters
         self._typing = typing
         self._bus = bus
+        self._activity = activity
         self._clock = clock
         self._pace = telegram.Pace()
         self._beside: set[asyncio.Task[None]] = set()
@@ -216,12 +221,14 @@ class Handlers:
         today = await self._horoscopes.today(asker.reader, asker.request_id)
         if today is None:
             return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
+        self._activity.asked(asker.reader, today.day)
         if today.text is None or today.asked_before:
             await self._wait(asker, today, message_id, now)
             return None
         reply = replies.horoscope(today.sign, today.day, today.text, asker.language)
         view = HoroscopeRequested(asker.request_id, today.sign, today.day, answered=True, at=now)
-        return Answer(asker.chat_id, reply, message_id, view)
+        source = MEMORY if today.from_memory else CACHE
+        return Answer(asker.chat_id, reply, message_id, view, source, asker.began)
 
     async def _wait(self, asker: Asker, today: Today, message_id: int | None, now: datetime) -> None:
         """Owe the reader an answer: on record first, then on the screen, then on the way.
@@ -255,6 +262,7 @@ class Handlers:
                 await self._readers.blocked(asker.reader)
                 self._begun.pop(asker.request_id, None)
                 return
+            self._activity.answered(MISSING)
         self._begun.pop(asker.request_id, None)
         self._typing.begin(asker.request_id, asker.chat_id)
         with suppress(DatabaseUnavailable):

@@ -14,6 +14,7 @@ from aiogram.exceptions import AiogramError
 from aiogram.methods import TelegramMethod
 
 from schema.errors import PassingError, UpdateUnfinished
+from services.activity import Activity
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
 from services.bus import Bus
@@ -49,11 +50,12 @@ class GetUpdates(TelegramMethod[list[Any]]):
 class Polling:
     """Fetches and handles updates; those of different chats side by side, those of one chat in order."""
 
-    def __init__(self, bot: Bot, updates: Updates, bus: Bus, readers: Readers) -> None:
+    def __init__(self, bot: Bot, updates: Updates, bus: Bus, readers: Readers, activity: Activity) -> None:
         self._bot = bot
         self._updates = updates
         self._bus = bus
         self._readers = readers
+        self._activity = activity
         self._offset: int | None = None
         #: From the oldest unconfirmed update on; a finished one stays until all before it are finished.
         self._under_way: dict[int, asyncio.Task[None]] = {}
@@ -137,7 +139,7 @@ class Polling:
             try:
                 answer = await self._updates.handle(raw, unfinished=unfinished)
                 if answer:
-                    await answers.by_call(answer, self._bot, self._bus, self._readers)
+                    await answers.by_call(answer, self._bot, self._bus, self._readers, self._activity)
             except PassingError as error:
                 if pause is None:
                     log.error("update.given_up", update_id=number, reason=str(error))

@@ -12,9 +12,10 @@ from aiogram.exceptions import TelegramAPIError, TelegramNotFound, TelegramUnaut
 from aiogram.methods import DeleteWebhook, SetMyCommands, SetMyShortDescription
 from aiogram.types import BotCommand
 
-from schema.errors import PassingError
+from schema.errors import DatabaseUnavailable, PassingError
 from schema.signs import Language
 from services import telegram
+from services.activity import WRITE_S
 from services.app import App, open_app
 from services.bot import webhook
 from services.bot.polling import Polling
@@ -53,12 +54,15 @@ async def run(
         jobs: dict[Callable[[], Awaitable[object]], float] = {
             app.horoscopes.refresh: REFRESH_S,
             app.bus.send_parked: UNPARK_S,
+            app.activity.write: WRITE_S,
             updates.typing.show: TYPING_S,
         }
         async with chores(jobs):
             await app.horoscopes.refresh()
             await _introduce(app.bot, stop)
             await _serve(app, updates, stop)
+        with suppress(DatabaseUnavailable):
+            await app.activity.write()
         log.info("bot.stopped")
 
 
@@ -70,12 +74,12 @@ async def _serve(app: App, updates: Updates, stop: asyncio.Event) -> None:
         except (TelegramAPIError, PassingError) as error:  # polling itself will tell if there is one
             log.warning("telegram.webhook_not_deleted", reason=str(error))
         log.info("bot.ready", mode="polling")
-        await Polling(app.bot, updates, app.bus, app.readers).run(stop)
+        await Polling(app.bot, updates, app.bus, app.readers, app.activity).run(stop)
         return
     assert settings.webhook_secret
     secret = settings.webhook_secret.get_secret_value()
     path = urlsplit(settings.webhook_url).path or "/"
-    web_app = webhook.application(updates, app.bus, path, secret)
+    web_app = webhook.application(updates, app.bus, app.activity, path, secret)
     host, port = split_listen(settings.webhook_listen)
     async with webhook.listening(web_app, host, port):
         await webhook.announce(app.bot, settings.webhook_url, secret)

@@ -43,7 +43,7 @@ class Updates:
         self._bot = app.bot
         self.typing = Typing(app.bot, app.waiters)
         self._handlers = Handlers(
-            app.bot, app.readers, app.horoscopes, app.waiters, self.typing, app.bus, app.clock
+            app.bot, app.readers, app.horoscopes, app.waiters, self.typing, app.bus, app.activity, app.clock
         )
         self._dispatcher = Dispatcher(disable_fsm=True)
         self._dispatcher.include_router(self._handlers.router())

@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from schema.errors import PassingError
 from services import telegram
+from services.activity import Activity
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
 from services.bus import Bus
@@ -26,12 +27,13 @@ LARGEST_BODY = 1 << 20
 GRACE_S = 30.0
 
 
-def application(updates: Updates, bus: Bus, path: str, secret: str) -> web.Application:
+def application(updates: Updates, bus: Bus, activity: Activity, path: str, secret: str) -> web.Application:
     """The web application that Telegram posts updates to.
 
     Args:
         updates: Handles them.
         bus: How views are published.
+        activity: Where it is noted how long an answer took.
         path: Where Telegram posts to.
         secret: What Telegram must send in ``X-Telegram-Bot-Api-Secret-Token``.
     """
@@ -50,7 +52,7 @@ def application(updates: Updates, bus: Bus, path: str, secret: str) -> web.Appli
             answer = await updates.handle(raw)
             if answer is None:
                 return web.Response()
-            body = await answers.in_response(answer, bus)
+            body = await answers.in_response(answer, bus, activity)
         except PassingError as error:
             # Telegram sends the update again, after a pause of its own.
             log.warning("update.put_back", reason=str(error))

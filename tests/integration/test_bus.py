@@ -13,12 +13,13 @@ import pytest
 import yarl
 
 from actors import topology
-from schema.errors import NotPublished
+from schema.errors import DatabaseUnavailable, NotPublished
 from schema.messages import REQUESTS, GenerateDay, HoroscopeRequested
 from schema.signs import Sign
 from services.app import App
 from services.bus import Bus
 from services.database import Database
+from services.logs import Mask, configure
 from services.publisher import Publisher, Queue
 from services.settings import Settings
 from tests.proxy import Cable
@@ -119,6 +120,107 @@ async def test_while_both_servers_are_away_messages_are_held_in_memory(
         for row in await sql.fetch("SELECT body FROM parked_messages ORDER BY id")
     ]
     assert [UUID(kwargs["request_id"]).int for kwargs in kept] == [2, 3, 4]
+
+
+async def test_what_overflows_is_counted_and_said(
+    free_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("json", Mask([]), process="test")
+    monkeypatch.setattr("services.bus.HELD_AT_MOST", 30)
+    nowhere = f"127.0.0.1:{free_port}"
+    async with (
+        Publisher(f"amqp://{nowhere}", []) as publisher,
+        Database(f"postgresql://{nowhere}/x") as database,
+    ):
+        async with Bus(publisher, database) as bus:
+            await asyncio.gather(*(bus.publish(view(number)) for number in range(100)))
+            with suppress(DatabaseUnavailable):
+                await bus.send_parked()
+            lost = said(capsys, "message.lost")
+            assert sum(line["count"] for line in lost) == 70
+            assert len(lost) <= 2  # not a line for each
+        assert sum(line["count"] for line in said(capsys, "message.lost")) == 30
+
+
+def said(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
+    """What was logged since last looked at."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_a_process_that_ends_parks_what_it_holds(
+    database: Database, sql: asyncpg.Connection, free_port: int
+) -> None:
+    async with (
+        Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
+        Bus(publisher, database) as bus,
+    ):
+        bus._hold([{"queue": "views", "body": b"{}", "reason": "both are away"}])
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 1
+
+
+async def test_only_one_at_a_time_waits_for_a_broker_that_has_fallen_silent(
+    app: App, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = 0, asyncio.Event()
+
+    async def silent(*_: Any, **__: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await answer.wait()
+        raise NotPublished("the broker did not confirm in time")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app.publisher, "send", silent)
+        first = [asyncio.create_task(app.bus.publish(view(number))) for number in range(3)]
+        while asked < 3:
+            await asyncio.sleep(0)
+        answer.set()  # it is known now
+        await asyncio.gather(*first)
+        answer.clear()
+        prober = asyncio.create_task(app.bus.publish(view(3)))
+        await asyncio.gather(*(app.bus.publish(view(number)) for number in range(4, 20)))
+        assert asked == 4
+        answer.set()
+        await prober
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 20
+    await app.bus.publish(view(20))  # it is back
+    await app.bus.publish(view(21))
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 20
+
+
+async def test_two_who_send_what_is_parked_keep_its_order(
+    app: App, settings: Settings, database: Database, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> None:
+        raise NotPublished("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app.publisher, "send", away)
+        for number in range(40):
+            await app.bus.publish(view(number))
+    monkeypatch.setattr("services.bus._UNPARK_AT_ONCE", 7)
+    assert settings.rabbitmq_url
+    async with Publisher(settings.rabbitmq_url.get_secret_value(), []) as publisher:
+        await publisher.wait_ready(10)
+        other = Bus(publisher, database)
+        sent = 0
+        while sent < 40:
+            sent += sum(await asyncio.gather(app.bus.send_parked(), other.send_parked()))
+    letters = [queues.take("views") for _ in range(40)]
+    assert [UUID(letter.message["kwargs"]["request_id"]).int for letter in letters if letter] == [*range(40)]
+
+
+async def test_what_no_queue_takes_does_not_hold_up_what_is_parked_behind_it(
+    app: App, sql: asyncpg.Connection, queues: Queues
+) -> None:
+    for queue in ("nowhere", "views", "nowhere", "views"):
+        await sql.execute(
+            "INSERT INTO parked_messages (queue, body, reason) VALUES ($1, $2, 'away')", queue, b'{"a": 1}'
+        )
+    assert await app.bus.send_parked() == 2
+    assert queues.count("views") == 2
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages WHERE queue = 'nowhere'") == 2
 
 
 async def test_a_request_goes_where_its_writer_is(app: App, queues: Queues) -> None:
