@@ -24,19 +24,19 @@ async def health(port: int, word: str) -> tuple[int, dict[str, str]]:
 
 async def until_health(port: int, word: str, status: int, within: float = 20.0) -> dict[str, str]:
     """Wait until a process says that it is, or is not, live or ready; then what it says of each part."""
-    told: Any = None
+    said: object = None
     try:
         async with asyncio.timeout(within):
             while True:
                 try:
-                    told = await health(port, word)
-                    if told[0] == status:
-                        return told[1]
+                    said = found, parts = await health(port, word)
+                    if found == status:
+                        return parts
                 except aiohttp.ClientConnectionError as error:
-                    told = error
+                    said = error
                 await asyncio.sleep(0.03)
     except TimeoutError:
-        raise AssertionError(f"/health/{word} said {told}, not {status}, for {within} s") from None
+        raise AssertionError(f"/health/{word} said {said}, not {status}, for {within} s") from None
 
 
 async def measure(port: int) -> dict[str, float]:
@@ -44,13 +44,14 @@ async def measure(port: int) -> dict[str, float]:
     status, body = await ask(port, "/metrics")
     assert status == 200, body
     return {
-        _series(sample.name, sample.labels): sample.value
+        series(sample.name, sample.labels): sample.value
         for family in text_string_to_metric_families(body)
         for sample in family.samples
     }
 
 
-def _series(name: str, labels: dict[str, str]) -> str:
+def series(name: str, labels: dict[str, str]) -> str:
+    """A series as Prometheus writes it, its labels in alphabetical order."""
     inner = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
     return f"{name}{{{inner}}}" if inner else name
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import dramatiq
 import pytest
 from prometheus_client import CollectorRegistry
+from ruamel.yaml import YAML
 
 from actors import TABLE, topology
 from actors.broker import Broker, blocking_publish, declare
@@ -42,6 +45,17 @@ async def telling(health: Health) -> AsyncIterator[int]:
         yield port
 
 
+async def asked_by_compose(port: int, exit_code: int) -> str:
+    """What the health check of docker-compose.yml prints, which ends as it should."""
+    compose = YAML(typ="safe").load(Path(__file__).parents[2] / "docker-compose.yml")
+    _, _, *arguments = compose["services"]["bot"]["healthcheck"]["test"]
+    arguments[-1] = arguments[-1].replace("9100", str(port))
+    asked = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    said, _ = await asked.communicate()
+    assert asked.returncode == exit_code
+    return said.decode()
+
+
 async def test_readiness_follows_the_servers_and_liveness_does_not(
     settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,8 +72,10 @@ async def test_readiness_follows_the_servers_and_liveness_does_not(
             health_ = Health(database, publisher, stop, Mask(settings.secrets), CollectorRegistry())
             async with telling(health_) as port:
                 assert (await until_health(port, "ready", 503))["process"] == "it is starting"
+                assert "it is starting" in await asked_by_compose(port, exit_code=1)
                 health_.ready = {}
                 assert set((await until_health(port, "ready", 200)).values()) == {"ok"}
+                await asked_by_compose(port, exit_code=0)
 
                 database_cable.unplug()
                 parts = await until_health(port, "ready", 503)
