@@ -122,9 +122,7 @@ class Publisher:
         try:
             await asyncio.wait_for(self._ready.wait(), timeout)
         except TimeoutError:
-            raise NotPublished(
-                f"RabbitMQ cannot be reached: {self._why_not}; check RABBITMQ_URL and the server"
-            ) from None
+            raise NotPublished(f"{self.trouble}; check RABBITMQ_URL and the server") from None
 
     async def send(
         self,
@@ -147,23 +145,29 @@ class Publisher:
                 may still have arrived; whoever handles it must stand a second copy.
         """
         name = queue.name if isinstance(queue, Queue) else queue
-        confirmed, failed = self._counted.get(name) or self._counted[_OTHER]
+        well, failed = self._counted.get(name) or self._counted[_OTHER]
         try:
+            if not self._ready.is_set():
+                raise NotPublished(self.trouble)
             if isinstance(queue, Queue):
                 await self._declare(queue)
-            await self._publish(name, body, headers, patience)
+            confirmed, expiry = self._publish(name, body, headers, patience)
+            try:
+                await confirmed
+            finally:
+                expiry.cancel()
         except NotPublished:
             failed.inc()
             raise
-        confirmed.inc()
+        well.inc()
 
-    async def _publish(
+    def _publish(
         self, queue: str, body: bytes, headers: dict[str, Any] | None, patience: float
-    ) -> None:
-        if self.trouble:
-            raise NotPublished(self.trouble)
+    ) -> tuple[asyncio.Future[None], asyncio.TimerHandle]:
+        """Hand a message to the connection; what to wait for, and what ends the patience."""
         tag = next(self._tags)
-        confirmed = self._unconfirmed[tag] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        confirmed = self._unconfirmed[tag] = loop.create_future()
         try:
             self._channel.basic_publish(
                 "", queue, body,
@@ -174,15 +178,9 @@ class Publisher:
         except pika.exceptions.AMQPError as error:
             del self._unconfirmed[tag]
             raise NotPublished(f"RabbitMQ did not take a message for {queue!r}: {error!r}") from error
-        expiry = asyncio.get_running_loop().call_later(patience, self._fail, tag, _EXPIRED)
-        try:
-            await confirmed
-        finally:
-            expiry.cancel()
+        return confirmed, loop.call_later(patience, self._fail, tag, _EXPIRED)
 
     async def _declare(self, queue: Queue) -> None:
-        if self.trouble:
-            raise NotPublished(self.trouble)
         declared: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         assert self._closed is not None
         try:
