@@ -23,6 +23,7 @@ from actors.broker import Broker, Delivered, QueueConsumer
 from actors.retries import PAUSE_S, Retries
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
+from services import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,12 @@ class Batches(dramatiq.Middleware):
 
 
 class DeliveredBatch(Delivered):
-    """Messages of one actor that are handed over, and settled, together."""
+    """Messages of one actor that are handed over, and settled, together.
+
+    Attributes:
+        messages: The messages; none once they are settled.
+        handed_over: When, on the monotonic clock.
+    """
 
     def __init__(self, messages: list[Delivered]) -> None:
         first = messages[0]
@@ -68,6 +74,7 @@ class DeliveredBatch(Delivered):
         )
         super().__init__(call, first.consumer, messages[-1].tag)
         self.messages = messages
+        self.handed_over = time.monotonic()
 
     def __str__(self) -> str:
         return f"{self.actor_name}({len(self.messages)} messages)"
@@ -105,6 +112,9 @@ class BatchConsumer(QueueConsumer):
         self._taking = True
         self._lock = threading.Lock()
         self.flushed = threading.Event()
+        self._sizes = metrics.BATCH_MESSAGES.labels(queue_name)
+        self._seconds = metrics.BATCH_SECONDS.labels(queue_name)
+        self._ages = metrics.BATCH_AGE_SECONDS.labels(queue_name)
         wanted = sum(batch.prefetch for batch in self._batches.values())
         super().__init__(broker, queue_name, max(prefetch, wanted), timeout)
 
@@ -162,6 +172,9 @@ class BatchConsumer(QueueConsumer):
                 each.requeue = not each.done
         put_back = [each.tag for each in message.messages if each.requeue]
         done = [each.tag for each in message.messages if not each.requeue]
+        self._sizes.observe(len(message.messages))
+        self._seconds.observe(time.monotonic() - message.handed_over)
+        self._ages.observe(max(0.0, time.time() - message.message_timestamp / 1000))
         # Each of Dramatiq's threads remembers its last batch until it is given another.
         message.messages.clear()
         if message.consumer is self:

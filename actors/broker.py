@@ -12,6 +12,7 @@ It differs from ``dramatiq.brokers.rabbitmq`` on purpose:
 
 import asyncio
 import concurrent.futures
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -81,6 +82,8 @@ class Broker(dramatiq.Broker):
         self.publish = publish
         #: Set by whoever puts the worker together, before it starts.
         self.cemetery: Cemetery
+        #: When the consumer of each queue last turned, on the clock of :func:`time.monotonic`.
+        self.turned: dict[str, float] = {}
         self._prefetch = dict(prefetch or {})
         self._consumers = dict(consumers or {})
 
@@ -93,6 +96,7 @@ class Broker(dramatiq.Broker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Open the consumer of a queue, on a connection of its own."""
+        self.turned[queue_name] = time.monotonic()
         factory = self._consumers.get(queue_name, QueueConsumer)
         return factory(self, queue_name, self._prefetch.get(queue_name, prefetch), timeout)
 
@@ -128,6 +132,7 @@ class Delivered(MessageProxy):
         requeue: Set when the message has to go back to its queue instead of being acknowledged.
         done: In a batch: this one is dealt with, whatever becomes of the others.
         started: When the current try began, in seconds since the epoch.
+        outcome: What became of it, as ``horoscope_messages_total`` counts it.
     """
 
     def __init__(
@@ -150,6 +155,7 @@ class Delivered(MessageProxy):
         self.requeue = False
         self.done = False
         self.started = 0.0
+        self.outcome = "done"
 
 
 class QueueConsumer(Consumer):
@@ -195,8 +201,14 @@ class QueueConsumer(Consumer):
             self._wait(self._timeout_s)
         return self._take() if self._arrived else None
 
+    @property
+    def is_open(self) -> bool:
+        """Messages can come."""
+        return self._channel.is_open and not self._cancelled and not self.closed
+
     def _wait(self, seconds: float) -> None:
         """Serve the connection until something happens, at most for ``seconds``."""
+        self.broker.turned[self.queue_name] = time.monotonic()
         try:
             self._connection.process_data_events(time_limit=seconds)
         except (AMQPError, OSError) as error:
@@ -206,6 +218,7 @@ class QueueConsumer(Consumer):
 
     def _take(self) -> Delivered | None:
         """The oldest message that has arrived; what nobody here can answer is settled at once."""
+        self.broker.turned[self.queue_name] = time.monotonic()
         tag, redelivered, body = self._arrived.popleft()
         bury = self.broker.cemetery
         message = _decode(body)

@@ -67,6 +67,7 @@ class Retries(dramatiq.Middleware):
         if exception is None or not isinstance(message, Delivered):
             return
         if message.consumer.closed:
+            message.outcome = "put_back"
             log.warning("message.comes_again", actor=message.actor_name, reason=str(exception))
             return
         try:
@@ -107,6 +108,7 @@ class Retries(dramatiq.Middleware):
         delay = seconds_before_retry(error, rung)
         if delay is not None:
             _wait(broker, message, ladder, delay)
+            message.outcome = "retried"
             log.warning(
                 "message.retried",
                 actor=message.actor_name,
@@ -115,11 +117,13 @@ class Retries(dramatiq.Middleware):
                 reason=self._dead_letters.describe(error),
             )
         elif isinstance(error, HoroscopeError) and error.on_record:
+            message.outcome = "dropped"
             reason = self._dead_letters.describe(error)
             log.warning("message.dropped", actor=message.actor_name, reason=reason)
         else:
             cause = "permanent" if isinstance(error, PermanentError) else "ladder exhausted"
             self._dead_letters.bury(message, cause, error)
+            message.outcome = "dead"
 
     def _wait_for_somebody_else(
         self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], error: LeaseHeld
@@ -128,6 +132,7 @@ class Retries(dramatiq.Middleware):
         delay = ladder[min(len(message.options.get("attempts", ())), len(ladder) - 1)] if ladder else _HELD_S
         message.options["held"] = True
         _wait(broker, message, ladder, delay)
+        message.outcome = "put_back"
         log.info("message.waits", actor=message.actor_name, retry_in=delay, reason=str(error))
 
 

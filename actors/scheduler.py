@@ -9,6 +9,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import dramatiq
@@ -19,14 +21,20 @@ from actors import TABLE, topology
 from actors.broker import Broker, blocking_publish, declare, run_on
 from schema.errors import NotPublished
 from schema.messages import MidnightTick, ReconcileTick
+from services.app import open_servers
+from services.health import Health, told
 from services.night import RECONCILE_EVERY_S
-from services.publisher import START_PATIENCE_S, Publisher
+from services.processes import present
+from services.publisher import START_PATIENCE_S, Publisher, Queue
 from services.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 #: When each tick is published, in home time.
 SCHEDULE = {MidnightTick: "0 0 * * *", ReconcileTick: f"*/{RECONCILE_EVERY_S // 60} * * * *"}
+
+#: Seconds by which the clock may be late before something holds it up: a tick waits for RabbitMQ's confirm.
+LATE_S = 60.0
 
 
 class SchedulerBroker(Broker):
@@ -43,13 +51,34 @@ class SchedulerBroker(Broker):
         return sent
 
 
+class Clockwork(periodiq.Scheduler):  # type: ignore[misc]  # periodiq has no types
+    """periodiq's loop, which also says whether it still wakes when it should."""
+
+    def __init__(self, actors: list[Any]) -> None:
+        super().__init__(actors)
+        self._wakes_at = time.monotonic()
+
+    def schedule(self) -> None:
+        """Publish what is due, and have SIGALRM wake the loop for what is due next."""
+        super().schedule()
+        left, _ = signal.getitimer(signal.ITIMER_REAL)  # what alarm(2) runs on
+        self._wakes_at = time.monotonic() + left
+
+    def trouble(self) -> str:
+        """Why no ticks come; empty while the loop turns."""
+        late = time.monotonic() - self._wakes_at
+        return f"periodiq should have woken {late:.0f} s ago" if late > LATE_S else ""
+
+
 def run(settings: Settings) -> None:
     """Publish ticks until SIGTERM or SIGINT.
 
-    periodiq lives on SIGALRM in the main thread, so the connection to RabbitMQ gets a thread of its own.
+    periodiq lives on SIGALRM in the main thread, so all else gets an event loop in a thread of its own. PostgreSQL
+    is only told that this process lives, and may be away.
 
     Raises:
         NotPublished: RabbitMQ cannot be reached at the start.
+        WrongSettings: ``METRICS_LISTEN`` cannot be listened on.
     """
     # periodiq knows no zone but the process's own.
     os.environ["TZ"] = settings.home_timezone.key
@@ -61,33 +90,46 @@ def run(settings: Settings) -> None:
     thread = threading.Thread(target=loop.run_forever, name="publisher", daemon=True)
     thread.start()
 
-    publisher = Publisher(url, queues)
-    run_on(loop, publisher.__aenter__())
+    stop = asyncio.Event()
+    opened = AsyncExitStack()
     try:
-        run_on(loop, publisher.wait_ready(START_PATIENCE_S))
+        publisher, health = run_on(loop, _open(opened, settings, queues, stop))
         broker = SchedulerBroker(
             url,
             queues,
             blocking_publish(publisher, loop),
             middleware=[periodiq.PeriodiqMiddleware()],
         )
-        _run_periodiq(broker, settings)
+        _run_periodiq(broker, settings, health, lambda: loop.call_soon_threadsafe(stop.set))
     finally:
-        run_on(loop, publisher.__aexit__())
+        run_on(loop, opened.aclose())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
 
-def _run_periodiq(broker: Broker, settings: Settings) -> None:
+async def _open(
+    opened: AsyncExitStack, settings: Settings, queues: Sequence[Queue], stop: asyncio.Event
+) -> tuple[Publisher, Health]:
+    servers = open_servers(settings, queues, process="scheduler")
+    database, publisher = await opened.enter_async_context(servers)
+    await publisher.wait_ready(START_PATIENCE_S)
+    health = await opened.enter_async_context(told(settings, "scheduler", database, publisher, stop))
+    await opened.enter_async_context(present(database, "scheduler"))
+    return publisher, health
+
+
+def _run_periodiq(broker: Broker, settings: Settings, health: Health, stopping: Callable[[], object]) -> None:
     ticks = [
         declare(broker, actor, _never, periodic=periodiq.cron(SCHEDULE[actor.message]))
         for actor in TABLE
         if actor.message in SCHEDULE
     ]
-    scheduler = periodiq.Scheduler(actors=ticks)
+    scheduler = Clockwork(ticks)
+    health.live["clock"] = scheduler.trouble
 
     def stop(*_: Any) -> None:
         log.info("scheduler.stopping")
+        stopping()
         scheduler.alarm_q.put_nowait(None)  # what ends periodiq's loop
 
     signal.signal(signal.SIGTERM, stop)
@@ -96,6 +138,7 @@ def _run_periodiq(broker: Broker, settings: Settings) -> None:
     broker.enqueue(dramatiq.Message(**_first_tick(ticks)))
     log.info("scheduler.ready", home=settings.home_timezone.key)
     scheduler.schedule()
+    health.ready = {}
     scheduler.loop()
     signal.alarm(0)
     log.info("scheduler.stopped")

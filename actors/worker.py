@@ -17,14 +17,18 @@ from actors import TABLE, batches, topology
 from actors.batches import BatchConsumer, Batches
 from actors.broker import Broker, Delivered, blocking_publish, declare
 from actors.dead_letters import DeadLetters
+from actors.meter import Meter
 from actors.retries import Retries, attempt
 from actors.table import Actor
+from actors.threads import Threads
 from schema.errors import HoroscopeError, InvalidMessage
 from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
 from services.app import App, open_app
 from services.bus import UNPARK_S
 from services.chores import chores
 from services.days import Clock, system_clock
+from services.health import told
+from services.processes import present
 from services.settings import Settings
 from services.views import PRUNE_S
 from services.workshop import Workshop, open_workshop
@@ -69,6 +73,8 @@ async def run(
     async with (
         open_app(settings, queues, process="worker", clock=clock) as app,
         open_workshop(app) as workshop,
+        told(settings, "worker", app.database, app.publisher, stop) as health,
+        present(app.database, "worker"),
         chores(
             {
                 app.bus.send_parked: UNPARK_S,
@@ -77,9 +83,13 @@ async def run(
             }
         ),
     ):
-        broker = make_broker(app, workshop)
+        meter = Meter(TABLE)
+        broker = make_broker(app, workshop, meter)
         worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)
         worker.start()
+        threads = Threads(broker, worker, meter)
+        health.live["threads"] = threads.trouble
+        health.ready = {"consumers": threads.consumers_trouble}
         await app.bus.publish(ReconcileTick())
         log.info("worker.ready", queues=sorted(only) or "all")
         await stop.wait()
@@ -88,7 +98,7 @@ async def run(
         log.info("worker.stopped")
 
 
-def make_broker(app: App, workshop: Workshop) -> Broker:
+def make_broker(app: App, workshop: Workshop, meter: Meter) -> Broker:
     """The broker of a worker, with an actor for every row of the table."""
     loop = asyncio.get_running_loop()
     assert app.settings.rabbitmq_url
@@ -102,9 +112,9 @@ def make_broker(app: App, workshop: Workshop) -> Broker:
     dead_letters = DeadLetters(broker, app.mask)
     broker.cemetery = dead_letters
     retries = Retries(dead_letters)
-    # A handler finds the message that it answers through the first; the second settles it afterwards; the third
-    # knows of batches.
-    for middleware in (CurrentMessage(), retries, Batches()):
+    # A handler finds the message that it answers through the first; afterwards, and backwards, the third settles
+    # it and the second counts what became of it. The last knows of batches.
+    for middleware in (CurrentMessage(), meter, retries, Batches()):
         broker.add_middleware(middleware)
     for actor in TABLE:
         ladder = actor.ladder.delays(app.settings)

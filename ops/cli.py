@@ -110,7 +110,7 @@ def scheduler() -> None:
     from actors import scheduler as schedulers  # noqa: PLC0415
 
     with _told():
-        schedulers.run(start("scheduler", "rabbitmq_url"))
+        schedulers.run(start("scheduler", "database_url", "rabbitmq_url"))
 
 
 @main.command()

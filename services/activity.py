@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable
+from services import metrics
 from services.database import Database
 from services.days import Clock, day_in
 from services.latencies import step
@@ -25,6 +26,8 @@ CACHE, MEMORY, MISSING = "cache", "memory", "missing"
 WRITE_S = 10
 #: Readers remembered while PostgreSQL is away.
 READERS_AT_MOST = 50_000
+
+_ANSWER_SECONDS = {source: metrics.ANSWER_SECONDS.labels(source) for source in (CACHE, MEMORY)}
 
 # The rows are locked in one order, so that two bots do not wait for each other.
 _SEEN = text("""
@@ -71,6 +74,10 @@ class Activity:
     def answered(self, source: str, seconds: float = 0.0) -> None:
         """A reader was answered from :data:`CACHE` or :data:`MEMORY` in so many seconds, or has to wait."""
         self._answers[day_in(self._home, self._clock()), source, step(seconds)] += 1
+        if source == MISSING:
+            metrics.MISSING.inc()
+        else:
+            _ANSWER_SECONDS[source].observe(seconds)
 
     async def write(self) -> None:
         """Put it on record.

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion
 from schema.answers import Answer
 from schema.errors import ModelRefused, ModelUnavailable, TextRejected
 from schema.signs import Language, Sign
-from services import prompt
+from services import metrics, prompt
 from services.prompt import Rejected
 
 #: Seconds for one answer, from the first byte sent to the last received.
@@ -65,6 +65,27 @@ class Author:
             ModelRefused: The server refuses the key, the model's name or the request.
             TextRejected: The answer holds no text, or a part of one; it tells what the answer cost.
         """
+        outcome = "unavailable"
+        answer: Answer | None = None
+        started = time.monotonic()
+        try:
+            answer = draft = await self._ask(sign, day, rejected)
+            outcome = "answered"
+        except TextRejected as error:
+            outcome, answer = "rejected", error.answer
+            raise
+        except ModelRefused:
+            outcome = "refused"
+            raise
+        finally:
+            metrics.MODEL_SECONDS.observe(time.monotonic() - started)
+            metrics.MODEL_CALLS.labels(outcome).inc()
+            if answer:
+                metrics.MODEL_TOKENS.labels("prompt").inc(answer.prompt_tokens or 0)
+                metrics.MODEL_TOKENS.labels("completion").inc(answer.completion_tokens or 0)
+        return draft
+
+    async def _ask(self, sign: Sign, day: date, rejected: Rejected | None) -> Draft:
         started = time.monotonic()
         try:
             # The SDK's own timeout starts anew with every byte; a server may drip for ever.

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable, NotPublished
 from schema.messages import Message
+from services import metrics
 from services.database import Database
 from services.gathering import Gathering
 from services.publisher import Publisher
@@ -129,7 +130,7 @@ class Bus:
         with suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(CLOSING_S):
                 await self._park_held()
-        self._lost.add(len(self._held), reason="the process ends while RabbitMQ and PostgreSQL are both away")
+        self._lose(self._held, "the process ends while RabbitMQ and PostgreSQL are both away")
         for tally in (self._parked, self._lost):
             tally.say()
 
@@ -142,8 +143,10 @@ class Bus:
                 *(self._publisher.send(row.queue, _as_a_copy(row.body)) for row in parked),
                 return_exceptions=True,
             )
-            sent = [row.id for row, failed in zip(parked, confirmed, strict=True) if failed is None]
-            await connection.execute(_SENT, {"ids": sent})
+            sent = [row for row, failed in zip(parked, confirmed, strict=True) if failed is None]
+            await connection.execute(_SENT, {"ids": [row.id for row in sent]})
+        for row in sent:
+            metrics.UNPARKED.labels(row.queue).inc()
         for failed in confirmed:
             if failed is not None and not isinstance(failed, NotPublished):
                 raise failed
@@ -152,20 +155,29 @@ class Bus:
     async def _park(self, rows: Sequence[_Row]) -> list[None]:
         async with self._database.transaction() as connection:
             await connection.execute(_PARK, [*rows])
+        for row in rows:
+            metrics.PARKED.labels(row["queue"]).inc()
         self._parked.add(len(rows), reason=rows[-1]["reason"])
         return [None] * len(rows)
 
     def _hold(self, rows: Sequence[_Row]) -> None:
         self._held += rows
         if (excess := len(self._held) - HELD_AT_MOST) > 0:
+            self._lose(self._held[:excess], "RabbitMQ and PostgreSQL are both away, and memory is full")
             del self._held[:excess]
-            self._lost.add(excess, reason="RabbitMQ and PostgreSQL are both away, and memory is full")
         self._kept.add(len(rows), held=len(self._held))
+        metrics.HELD.set(len(self._held))
+
+    def _lose(self, rows: Sequence[_Row], reason: str) -> None:
+        for row in rows:
+            metrics.LOST.labels(row["queue"]).inc()
+        self._lost.add(len(rows), reason=reason)
 
     async def _park_held(self) -> None:
         held, self._held = self._held, []
         if not held:
             return
+        metrics.HELD.set(0)
         try:
             await self._park(held)
         except BaseException:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -13,17 +14,27 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def chores(jobs: dict[Callable[[], Awaitable[object]], float]) -> AsyncIterator[None]:
+async def chores(
+    jobs: dict[Callable[[], Awaitable[object]], float], *, at_once: bool = False
+) -> AsyncIterator[None]:
     """Run each job every so many seconds while the block runs; what passes is logged and tried again.
 
     Args:
         jobs: Seconds between two runs, by job.
+        at_once: The first run is now, beside the block's beginning, instead of after so many seconds.
     """
     scheduler = AsyncIOScheduler()
     for job, seconds in jobs.items():
         # Late is better than never: by default a run that is a second late is left out.
         scheduler.add_job(
-            _run, "interval", [job], seconds=seconds, misfire_grace_time=None, coalesce=True, max_instances=1
+            _run,
+            "interval",
+            [job],
+            seconds=seconds,
+            misfire_grace_time=None,
+            coalesce=True,
+            max_instances=1,
+            **({"next_run_time": datetime.now(UTC)} if at_once else {}),
         )
     scheduler.start()
     try:

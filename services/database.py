@@ -47,6 +47,10 @@ REFUSED = (
 )
 
 
+_FOUND_REVISION = "SELECT max(version_num) FROM alembic_version"
+_NO_TABLES = "the database has no tables yet; run: horoscope migrate"
+
+
 class Database:
     """The connections of one process.
 
@@ -58,6 +62,7 @@ class Database:
     Attributes:
         reads: The fast lane for queries.
         writes: The fast lane for statements that are committed.
+        asides: The lane for what a process tells of itself: it keeps no reader waiting and waits for none.
     """
 
     def __init__(self, url: str, *, process: str = "horoscope", pool_size: int = 8) -> None:
@@ -71,6 +76,7 @@ class Database:
         # Two, so that no reply waits for a disk.
         self.reads = self.lane()
         self.writes = self.lane()
+        self.asides = self.lane()
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -110,12 +116,23 @@ class Database:
         async with self.transaction() as connection:
             found = await connection.execute(text("SELECT to_regclass('alembic_version')"))
             if found.scalar_one() is None:
-                raise DatabaseUnavailable("the database has no tables yet; run: horoscope migrate")
-            found = await connection.execute(text("SELECT max(version_num) FROM alembic_version"))
-            if (revision := found.scalar_one() or "") < REVISION:
-                raise DatabaseUnavailable(
-                    f"the database is at {revision!r}, this release needs {REVISION!r}; run: horoscope migrate"
-                )
+                raise DatabaseUnavailable(_NO_TABLES)
+            found = await connection.execute(text(_FOUND_REVISION))
+            _demand(found.scalar_one())
+
+    async def glance(self, timeout: float) -> None:
+        """The same as :meth:`check`, in one round trip and at most so many seconds.
+
+        Raises:
+            DatabaseUnavailable: As :meth:`check`; or there was no answer in time.
+        """
+        try:
+            ((revision,),) = await self.asides.fetch(_FOUND_REVISION, timeout=timeout)
+        except asyncpg.UndefinedTableError:
+            raise DatabaseUnavailable(_NO_TABLES) from None
+        except asyncpg.PostgresError as error:
+            raise _unavailable(error) from error
+        _demand(revision)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -177,6 +194,13 @@ class Lane:
         if self._connection:
             self._connection.terminate()
             self._connection = None
+
+
+def _demand(revision: str | None) -> None:
+    if (revision or "") < REVISION:
+        raise DatabaseUnavailable(
+            f"the database is at {revision or ''!r}, this release needs {REVISION!r}; run: horoscope migrate"
+        )
 
 
 def _cause(error: DBAPIError) -> BaseException | None:

@@ -2,14 +2,21 @@
 
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from uuid import uuid4
 
+import structlog
 from sqlalchemy import text
 
+from schema.errors import DatabaseUnavailable
+from services.chores import chores
 from services.database import Database
+
+log = structlog.get_logger(__name__)
 
 #: The release of this code.
 RELEASE = version("horoscope")
@@ -17,19 +24,20 @@ HOST = socket.gethostname()
 
 #: Seconds between two signs of life.
 BEAT_S = 10
-#: Seconds without one after which a process counts as lost.
+#: Seconds that a process takes at the most to say that it ends.
+LEAVE_S = 2
+#: Seconds without a sign after which a process counts as lost.
 LOST_S = 35
 
 # Whoever says that it lives also forgets those who have been lost for a day.
-_BEAT = text("""
+_BEAT = """
     WITH forgotten AS (
-        DELETE FROM processes WHERE seen_at < now() - interval '1 day' AND id <> :id
+        DELETE FROM processes WHERE seen_at < now() - interval '1 day' AND id <> $1
     )
-    INSERT INTO processes (id, kind, host, pid, release, started_at)
-    VALUES (:id, :kind, :host, :pid, :release, :started_at)
+    INSERT INTO processes (id, kind, host, pid, release, started_at) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (id) DO UPDATE SET seen_at = now()
-""")
-_LEAVE = text("DELETE FROM processes WHERE id = :id")
+"""
+_LEAVE = "DELETE FROM processes WHERE id = $1"
 _ALL = text("""
     SELECT kind, host, pid, release, started_at, seen_at,
            seen_at < now() - make_interval(secs => :lost) AS lost
@@ -70,14 +78,7 @@ class Presence:
 
     def __init__(self, database: Database, kind: str) -> None:
         self._database = database
-        self._row = {
-            "id": uuid4(),
-            "kind": kind,
-            "host": HOST,
-            "pid": os.getpid(),
-            "release": RELEASE,
-            "started_at": datetime.now(UTC),
-        }
+        self._row = (uuid4(), kind, HOST, os.getpid(), RELEASE, datetime.now(UTC))
 
     async def beat(self) -> None:
         """Say that this process lives.
@@ -85,8 +86,7 @@ class Presence:
         Raises:
             DatabaseUnavailable: Nobody heard.
         """
-        async with self._database.transaction() as connection:
-            await connection.execute(_BEAT, self._row)
+        await self._database.asides.fetch(_BEAT, *self._row, timeout=BEAT_S / 2)
 
     async def leave(self) -> None:
         """Say that this process ends.
@@ -94,8 +94,24 @@ class Presence:
         Raises:
             DatabaseUnavailable: Nobody heard; it will count as lost.
         """
-        async with self._database.transaction() as connection:
-            await connection.execute(_LEAVE, {"id": self._row["id"]})
+        await self._database.asides.fetch(_LEAVE, self._row[0], timeout=LEAVE_S)
+
+
+@asynccontextmanager
+async def present(database: Database, kind: str) -> AsyncIterator[None]:
+    """Say again and again that this process lives while the block runs, and that it ends when the block does.
+
+    PostgreSQL may be away all the while.
+    """
+    presence = Presence(database, kind)
+    try:
+        async with chores({presence.beat: BEAT_S}, at_once=True):
+            yield
+    finally:
+        try:
+            await presence.leave()
+        except DatabaseUnavailable as error:
+            log.warning("process.not_signed_off", reason=str(error))
 
 
 async def read_processes(database: Database) -> list[ProcessStatus]:

@@ -14,8 +14,10 @@ from typing import Any, Self
 import pika
 import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
+from prometheus_client import Counter
 
 from schema.errors import NotPublished
+from services import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,8 @@ CONFIRM_TIMEOUT_S = 5.0
 START_PATIENCE_S = 30.0
 RECONNECT_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
 _EXPIRED = "the broker did not confirm in time"
+#: What queues are counted as that are made for a single pause.
+_OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,9 @@ class Publisher:
         self._closed: asyncio.Future[None] | None = None
         self._ready = asyncio.Event()
         self._why_not = "not connected yet"
+        # Found beforehand, since this stands on the serving path.
+        names = [queue.name for queue in queues]
+        self._counted = {name: _counters(name) for name in (*names, _OTHER)}
 
     async def __aenter__(self) -> Self:
         """Begin to connect; :meth:`wait_ready` waits for it."""
@@ -101,6 +108,11 @@ class Publisher:
         """Messages can be published now."""
         return self._ready.is_set()
 
+    @property
+    def trouble(self) -> str:
+        """Why messages cannot be published now; empty when they can."""
+        return "" if self.connected else f"RabbitMQ cannot be reached: {self._why_not}"
+
     async def wait_ready(self, timeout: float) -> None:
         """Wait for a connection.
 
@@ -110,9 +122,7 @@ class Publisher:
         try:
             await asyncio.wait_for(self._ready.wait(), timeout)
         except TimeoutError:
-            raise NotPublished(
-                f"RabbitMQ cannot be reached: {self._why_not}; check RABBITMQ_URL and the server"
-            ) from None
+            raise NotPublished(f"{self.trouble}; check RABBITMQ_URL and the server") from None
 
     async def send(
         self,
@@ -134,13 +144,31 @@ class Publisher:
             NotPublished: There is no connection, no such queue, or no confirm within so many seconds. The message
                 may still have arrived; whoever handles it must stand a second copy.
         """
-        if not self._ready.is_set():
-            raise NotPublished(f"RabbitMQ cannot be reached: {self._why_not}")
-        if isinstance(queue, Queue):
-            await self._declare(queue)
-            queue = queue.name
+        name = queue.name if isinstance(queue, Queue) else queue
+        well, failed = self._counted.get(name) or self._counted[_OTHER]
+        if trouble := self.trouble:
+            failed.inc()
+            raise NotPublished(trouble)
+        try:
+            if isinstance(queue, Queue):
+                await self._declare(queue)
+            confirmed, expiry = self._publish(name, body, headers, patience)
+            try:
+                await confirmed
+            finally:
+                expiry.cancel()
+        except NotPublished:
+            failed.inc()
+            raise
+        well.inc()
+
+    def _publish(
+        self, queue: str, body: bytes, headers: dict[str, Any] | None, patience: float
+    ) -> tuple[asyncio.Future[None], asyncio.TimerHandle]:
+        """Hand a message to the connection; what to wait for, and what ends the patience."""
         tag = next(self._tags)
-        confirmed = self._unconfirmed[tag] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        confirmed = self._unconfirmed[tag] = loop.create_future()
         try:
             self._channel.basic_publish(
                 "", queue, body,
@@ -151,11 +179,7 @@ class Publisher:
         except pika.exceptions.AMQPError as error:
             del self._unconfirmed[tag]
             raise NotPublished(f"RabbitMQ did not take a message for {queue!r}: {error!r}") from error
-        expiry = asyncio.get_running_loop().call_later(patience, self._fail, tag, _EXPIRED)
-        try:
-            await confirmed
-        finally:
-            expiry.cancel()
+        return confirmed, loop.call_later(patience, self._fail, tag, _EXPIRED)
 
     async def _declare(self, queue: Queue) -> None:
         declared: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -273,6 +297,10 @@ class Publisher:
                     confirmed.set_result(None)
             else:
                 self._fail(tag, "the broker refused it")
+
+
+def _counters(queue: str) -> tuple[Counter, Counter]:
+    return metrics.PUBLISHED.labels(queue, "confirmed"), metrics.PUBLISHED.labels(queue, "failed")
 
 
 def _reason(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from aiogram.methods import EditMessageText, GetMe, SendMessage, SetWebhook, Tel
 from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
 
 from schema.errors import ReaderGone, TelegramUnavailable
+from services import metrics
 from services.replies import Reply
 
 CALL_TIMEOUT_S = 10.0
@@ -34,6 +35,13 @@ _T = TypeVar("_T")
 _NOT_MODIFIED = "message is not modified"
 _VANISHED = ("message to edit not found", "message can't be edited", "message_id_invalid")
 _GONE = ("chat not found", "user is deactivated", "bot was kicked", "peer_id_invalid")
+#: What a call is counted as, by the error that it ended in; one that is not named here: refused.
+_OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((TelegramRetryAfter,), "pause"),
+    ((TelegramForbiddenError, TelegramMigrateToChat), "gone"),
+    # Who asked may have had less patience than the connection.
+    ((TelegramNetworkError, TelegramServerError, ClientDecodeError, asyncio.CancelledError), "unavailable"),
+)
 
 
 class Pace:
@@ -109,7 +117,7 @@ async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -
     while True:
         await pace.turn(patience)
         try:
-            result = await bot(method)
+            result = await _counted(bot, method)
         except TelegramRetryAfter as error:
             pace.hold(error.retry_after)
         except TelegramForbiddenError as error:
@@ -125,6 +133,17 @@ async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -
         else:
             pace.went_well()
             return result
+
+
+async def _counted(bot: Bot, method: TelegramMethod[_T]) -> _T:
+    try:
+        result = await bot(method)
+    except BaseException as error:
+        outcome = next((word for kinds, word in _OUTCOMES if isinstance(error, kinds)), "refused")
+        metrics.TELEGRAM_CALLS.labels(outcome).inc()
+        raise
+    metrics.TELEGRAM_CALLS.labels("done").inc()
+    return result
 
 
 class _Send(SendMessage):

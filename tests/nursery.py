@@ -36,6 +36,7 @@ _FOREIGN = (
     "openai.resources.chat.completions",
     "periodiq",
     "pika.adapters.asyncio_connection",
+    "prometheus_client.aiohttp",
     "pydantic_settings",
     "rich.console",
     "rich.table",

@@ -30,7 +30,8 @@ from schema.signs import Sign
 from schema.tables import horoscope_cache, horoscope_views
 from services.bot import handlers, process, updates, webhook
 from services.bot.answers import Answer
-from services.settings import Settings, split_listen
+from services.listening import listening
+from services.settings import Settings
 from services.telegram import open_bot
 
 EMPTY, PLAIN = "empty", "plain"
@@ -100,8 +101,7 @@ async def _plain(settings: Settings, stop: asyncio.Event) -> None:
             secret_token=settings.webhook_secret.get_secret_value(),
         ).register(app, path=WEBHOOK_PATH)
         setup_application(app, dispatcher, bot=bot)
-        host, port = split_listen(settings.webhook_listen)
-        async with webhook.listening(app, host, port):
+        async with listening(app, "WEBHOOK_LISTEN", settings.webhook_listen, grace=webhook.GRACE_S):
             print(READY, flush=True)
             await stop.wait()
     await engine.dispose()

@@ -47,6 +47,7 @@ class Stack:
         self._rabbitmq = None if settings.get("RABBITMQ_URL") else RabbitMQ(LOCAL / "rabbitmq")
         self._missing = [name for name in ("BOT_TOKEN", "OPENAI_API_KEY") if not settings.get(name)]
         self._sandbox_url = ""
+        self._metrics: dict[str, str] = {}
         self._bot_ready = asyncio.Event()
         self._began = time.monotonic()
 
@@ -65,8 +66,10 @@ class Stack:
         env = self._env()
         _keep(env)
         await supervisor.once(Process("migrate", (HOROSCOPE, "migrate"), env))
+        self._metrics = metrics_addresses(self._settings.get("METRICS_LISTEN", ""), LOCAL / "metrics")
         for name, command in COMMANDS.items():
-            supervisor.keep(Process(name, (HOROSCOPE, command), env))
+            own = {"METRICS_LISTEN": self._metrics[name]}
+            supervisor.keep(Process(name, (HOROSCOPE, command), env | own))
         try:
             await asyncio.wait_for(self._bot_ready.wait(), READY_TIMEOUT)
             self._screen.say(f"Ready after {time.monotonic() - self._began:.0f} s.")
@@ -120,10 +123,29 @@ class Stack:
             places["RabbitMQ"] = (
                 f"{rabbitmq.management_url}  user {rabbitmq.user}  password {rabbitmq.password}"
             )
+        ports = ", ".join(f"{name} {listen.rpartition(':')[2]}" for name, listen in self._metrics.items())
+        places["Metrics"] = f"http://127.0.0.1:PORT/metrics and /health/ready: {ports}"
         places["Commands"] = "in another terminal: . .local/env; .venv/bin/horoscope status"
         places["Files"] = f"{LOCAL}: data and the servers' logs, kept until `make clean`"
         places["Stop"] = "Ctrl-C"
         return "\n".join(["", *(f"  {name:<11} {place}" for name, place in places.items()), ""])
+
+
+def metrics_addresses(listen: str, folder: Path) -> dict[str, str]:
+    """Where each process tells its metrics and its health: one address each.
+
+    Args:
+        listen: ``METRICS_LISTEN`` as it is set, for the first; the others get the ports that follow. Empty:
+            loopback ports that stay the same.
+        folder: Where those are noted.
+    """
+    host, _, port = listen.rpartition(":")
+    if port.isdecimal():
+        return {name: f"{host}:{int(port) + number}" for number, name in enumerate(COMMANDS)}
+    if listen:
+        return dict.fromkeys(COMMANDS, listen)  # each process says what is wrong with it
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: f"127.0.0.1:{kept_port(folder / f'{name}-port')}" for name in COMMANDS}
 
 
 def _keep(env: Mapping[str, str]) -> None:

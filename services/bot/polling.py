@@ -60,11 +60,14 @@ class Polling:
         #: From the oldest unconfirmed update on; a finished one stays until all before it are finished.
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._latest_of_chat: dict[Any, asyncio.Task[None]] = {}
+        #: Why no updates come; empty while Telegram answers.
+        self.trouble = "polling has not begun"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until ``stop`` is set; what was fetched by then is finished and confirmed."""
         stopping = asyncio.create_task(stop.wait())
         pauses = iter(PAUSES_S)
+        self.trouble = ""
         try:
             while not stop.is_set():
                 fetching = asyncio.create_task(self._fetch(timeout=POLL_S))
@@ -75,11 +78,13 @@ class Polling:
                 try:
                     batch = fetching.result()
                 except (PassingError, AiogramError) as error:
+                    self.trouble = f"Telegram gives no updates: {error}"
                     pause = max(next(pauses, PAUSES_S[-1]), getattr(error, "retry_after", None) or 0)
                     log.warning("updates.not_fetched", reason=str(error), again_in=pause)
                     await asyncio.wait({stopping}, timeout=pause)
                     continue
                 pauses = iter(PAUSES_S)
+                self.trouble = ""
                 if not self._begin(batch) and batch:
                     # Nothing in it can be confirmed: do not ask for the same again and again.
                     await asyncio.wait({stopping}, timeout=PAUSES_S[0])

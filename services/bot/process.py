@@ -24,8 +24,11 @@ from services.bot.updates import Updates
 from services.bus import UNPARK_S
 from services.chores import chores
 from services.days import Clock, system_clock
+from services.health import Health, told
+from services.listening import listening
+from services.processes import present
 from services.publisher import Queue
-from services.settings import Settings, WrongSettings, split_listen
+from services.settings import Settings, WrongSettings
 from services.strings import STRINGS
 
 log = structlog.get_logger(__name__)
@@ -49,7 +52,11 @@ async def run(
         DatabaseUnavailable, NotPublished: A server cannot be reached at the start.
         WrongSettings: Telegram does not know the token.
     """
-    async with open_app(settings, queues, process="bot", clock=clock) as app:
+    async with (
+        open_app(settings, queues, process="bot", clock=clock) as app,
+        told(settings, "bot", app.database, app.publisher, stop) as health,
+        present(app.database, "bot"),
+    ):
         updates = Updates(app)
         jobs: dict[Callable[[], Awaitable[object]], float] = {
             app.horoscopes.refresh: REFRESH_S,
@@ -60,30 +67,33 @@ async def run(
         async with chores(jobs):
             await app.horoscopes.refresh()
             await _introduce(app.bot, stop)
-            await _serve(app, updates, stop)
+            await _serve(app, updates, health, stop)
         with suppress(DatabaseUnavailable):
             await app.activity.write()
         log.info("bot.stopped")
 
 
-async def _serve(app: App, updates: Updates, stop: asyncio.Event) -> None:
+async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event) -> None:
     settings = app.settings
     if not settings.webhook_url:
         try:
             await telegram.call(app.bot, DeleteWebhook())
         except (TelegramAPIError, PassingError) as error:  # polling itself will tell if there is one
             log.warning("telegram.webhook_not_deleted", reason=str(error))
+        polling = Polling(app.bot, updates, app.bus, app.readers, app.activity)
+        health.ready = {"telegram": lambda: polling.trouble}
         log.info("bot.ready", mode="polling")
-        await Polling(app.bot, updates, app.bus, app.readers, app.activity).run(stop)
+        await polling.run(stop)
         return
     assert settings.webhook_secret
     secret = settings.webhook_secret.get_secret_value()
     path = urlsplit(settings.webhook_url).path or "/"
     web_app = webhook.application(updates, app.bus, app.activity, path, secret)
-    host, port = split_listen(settings.webhook_listen)
-    async with webhook.listening(web_app, host, port):
+    listen = settings.webhook_listen
+    async with listening(web_app, "WEBHOOK_LISTEN", listen, grace=webhook.GRACE_S):
         await webhook.announce(app.bot, settings.webhook_url, secret)
-        log.info("bot.ready", mode="webhook", listen=settings.webhook_listen)
+        health.ready = {}  # Telegram knows where to post to, which is all that can be known
+        log.info("bot.ready", mode="webhook", listen=listen)
         await stop.wait()
 
 

@@ -1,8 +1,6 @@
 """Receiving updates by webhook: an update is confirmed, and often answered, by the response itself."""
 
 import hmac
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import orjson
 import structlog
@@ -62,28 +60,6 @@ def application(updates: Updates, bus: Bus, activity: Activity, path: str, secre
     app = web.Application(client_max_size=LARGEST_BODY)
     app.router.add_post(path, receive)
     return app
-
-
-@asynccontextmanager
-async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
-    """Serve while the block runs, then finish the requests under way.
-
-    Raises:
-        WrongSettings: The address cannot be listened on.
-    """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE_S, handle_signals=False)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise WrongSettings(
-                f"WEBHOOK_LISTEN is wrong: {host}:{port} cannot be listened on: {error.strerror or error}; "
-                "expected an address of this machine and a port that is free"
-            ) from error
-        yield
-    finally:
-        await runner.cleanup()
 
 
 async def announce(bot: Bot, url: str, secret: str) -> None:

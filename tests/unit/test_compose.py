@@ -122,27 +122,26 @@ def test_a_stopping_worker_is_given_its_grace(processes: dict[str, Any]) -> None
     assert int(grace.removesuffix("s")) > GRACE_MS / 1000
 
 
-@pytest.mark.parametrize(
-    ("name", "connections"), [("bot", 1), ("scheduler", 1), ("worker", 1 + len({a.queue for a in TABLE}))]
-)
-def test_a_process_is_healthy_while_it_holds_its_connections(
-    processes: dict[str, Any], tmp_path: Path, name: str, connections: int
-) -> None:
-    _, *program, file = processes[name]["healthcheck"]["test"]
-    assert file == "/proc/net/tcp"
+def test_a_process_is_healthy_while_it_says_that_it_is_ready(processes: dict[str, Any]) -> None:
+    for name in processes.keys() - {"migrate"}:
+        port = processes[name]["environment"]["METRICS_LISTEN"].rpartition(":")[2]
+        *_, asked = processes[name]["healthcheck"]["test"]
+        assert f'"127.0.0.1", {port}' in asked
+        assert '"/health/ready"' in asked, "a test of the health itself runs these lines"
+        assert f":{port}" not in "".join(processes[name].get("ports", ())), "nobody signs in there"
 
-    def healthy(established: int) -> bool:
-        port = f"{5672:04X}"
-        other = "  9: 0100007F:9C40 0100007F:1538 01 00000000:00000000"  # PostgreSQL
-        closing = f"  8: 0100007F:9C41 0100007F:{port} 08 00000000:00000000"
-        ours = [f"  {n}: 0100007F:9C4{n} 0100007F:{port} 01 00000000:00000000" for n in range(established)]
-        sockets = tmp_path / "tcp"
-        sockets.write_text("\n".join(["  sl  local_address rem_address   st", other, closing, *ours, ""]))
-        command = [part.replace("$$", "$") for part in program]
-        return subprocess.run([*command, sockets], check=False).returncode == 0
 
-    assert healthy(connections)
-    assert not healthy(connections - 1)
+def test_the_monitoring_looks_at_what_is_there(services: dict[str, Any], processes: dict[str, Any]) -> None:
+    prometheus = YAML(typ="safe").load(ROOT / "ops" / "prometheus" / "prometheus.yml")
+    (job,) = prometheus["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert processes.keys() - {"migrate"} <= set(found["names"])
+    assert processes["bot"]["environment"]["METRICS_LISTEN"].endswith(f":{found['port']}")
+    for name in ("prometheus", "grafana"):
+        assert services[name]["profiles"] == ["monitoring"]
+        for volume in services[name]["volumes"]:
+            source = volume.partition(":")[0]
+            assert not source.startswith(".") or (ROOT / source).is_dir()
 
 
 def test_the_image_takes_packages_by_their_hashes_and_does_not_run_as_root() -> None:

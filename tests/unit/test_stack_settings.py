@@ -58,3 +58,14 @@ def test_no_password_of_another_server_is_shown() -> None:
     assert "secret" not in shown
     assert "postgresql://me@db/h" in shown
     assert "amqp://me@a/ ; amqp://b/" in shown
+
+
+def test_each_process_tells_its_metrics_at_an_address_of_its_own(tmp_path: Path) -> None:
+    kept = up.metrics_addresses("", tmp_path / "metrics")
+    assert kept.keys() == up.COMMANDS.keys()
+    assert len(set(kept.values())) == len(kept)
+    assert up.metrics_addresses("", tmp_path / "metrics") == kept, "the same the next time"
+    assert up.metrics_addresses("0.0.0.0:9100", tmp_path) == {
+        name: f"0.0.0.0:{9100 + number}" for number, name in enumerate(up.COMMANDS)
+    }
+    assert set(up.metrics_addresses("nonsense", tmp_path).values()) == {"nonsense"}, "it is told of by each"
