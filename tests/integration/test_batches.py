@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import dramatiq
 import pytest
+from prometheus_client import REGISTRY
 
 from actors import batches
 from actors.batches import BatchConsumer, Batches
@@ -134,6 +136,25 @@ async def test_a_call_gets_as_many_as_its_size_or_what_came_within_the_linger(
     assert bench.calls == [("gather", [1, 2, 3]), ("gather", [4, 5])]
     await bench.stop()
     assert queues.count(WORK) == 0
+
+
+async def test_sizes_and_ages_of_batches_are_told(bench: Bench) -> None:
+    def told(name: str) -> float:
+        return REGISTRY.get_sample_value(name, {"queue": WORK}) or 0.0
+
+    names = [f"horoscope_batch_{what}" for what in ("messages_count", "messages_sum", "age_seconds_sum")]
+    before = [told(name) for name in names]
+    bench.batch_actor("gather", Batch(size=3, linger_ms=100))
+    an_hour_ago = int((time.time() - 3600) * 1000)
+    old = dramatiq.Message[Any](WORK, "gather", (), {"number": 1}, {}, message_timestamp=an_hour_ago)
+    await bench.publisher.send(WORK, old.encode())
+    await bench.put("gather", 2, 3, 4)
+    bench.start()
+    await bench.called_with(1, 2, 3, 4)
+    await bench.stop()
+    batches_told, messages, age = (told(name) - was for name, was in zip(names, before, strict=True))
+    assert (batches_told, messages) == (2, 4)
+    assert 3600 <= age < 3700
 
 
 async def test_each_actor_of_a_queue_gathers_its_own_and_a_plain_one_gets_one_at_a_time(

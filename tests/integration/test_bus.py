@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 import yarl
+from prometheus_client import REGISTRY
 
 from actors import topology
 from schema.errors import DatabaseUnavailable, NotPublished
@@ -128,6 +129,7 @@ async def test_what_overflows_is_counted_and_said(
     configure("json", Mask([]), process="test")
     monkeypatch.setattr("services.bus.HELD_AT_MOST", 30)
     nowhere = f"127.0.0.1:{free_port}"
+    lost_before = REGISTRY.get_sample_value("horoscope_lost_messages_total", {"queue": "views"}) or 0
     async with (
         Publisher(f"amqp://{nowhere}", []) as publisher,
         Database(f"postgresql://{nowhere}/x") as database,
@@ -139,7 +141,10 @@ async def test_what_overflows_is_counted_and_said(
             lost = said(capsys, "message.lost")
             assert sum(line["count"] for line in lost) == 70
             assert len(lost) <= 2  # not a line for each
+            assert REGISTRY.get_sample_value("horoscope_held_messages") == 30
         assert sum(line["count"] for line in said(capsys, "message.lost")) == 30
+    told = REGISTRY.get_sample_value("horoscope_lost_messages_total", {"queue": "views"}) or 0
+    assert told - lost_before == 100
 
 
 def said(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
