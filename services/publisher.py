@@ -147,8 +147,6 @@ class Publisher:
         name = queue.name if isinstance(queue, Queue) else queue
         well, failed = self._counted.get(name) or self._counted[_OTHER]
         try:
-            if not self._ready.is_set():
-                raise NotPublished(self.trouble)
             if isinstance(queue, Queue):
                 await self._declare(queue)
             confirmed, expiry = self._publish(name, body, headers, patience)
@@ -165,6 +163,8 @@ class Publisher:
         self, queue: str, body: bytes, headers: dict[str, Any] | None, patience: float
     ) -> tuple[asyncio.Future[None], asyncio.TimerHandle]:
         """Hand a message to the connection; what to wait for, and what ends the patience."""
+        if not self._ready.is_set():
+            raise NotPublished(self.trouble)
         tag = next(self._tags)
         loop = asyncio.get_running_loop()
         confirmed = self._unconfirmed[tag] = loop.create_future()
@@ -181,6 +181,8 @@ class Publisher:
         return confirmed, loop.call_later(patience, self._fail, tag, _EXPIRED)
 
     async def _declare(self, queue: Queue) -> None:
+        if not self._ready.is_set():
+            raise NotPublished(self.trouble)
         declared: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         assert self._closed is not None
         try:
