@@ -166,6 +166,8 @@ class Publisher:
         self, queue: str, body: bytes, headers: dict[str, Any] | None, patience: float
     ) -> tuple[asyncio.Future[None], asyncio.TimerHandle]:
         """Hand a message to the connection; what to wait for, and what ends the patience."""
+        if not self._ready.is_set():
+            raise NotPublished(self.trouble)
         tag = next(self._tags)
         loop = asyncio.get_running_loop()
         confirmed = self._unconfirmed[tag] = loop.create_future()
@@ -182,6 +184,8 @@ class Publisher:
         return confirmed, loop.call_later(patience, self._fail, tag, _EXPIRED)
 
     async def _declare(self, queue: Queue) -> None:
+        if not self._ready.is_set():
+            raise NotPublished(self.trouble)
         declared: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         assert self._closed is not None
         try:

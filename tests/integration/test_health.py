@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import dramatiq
@@ -132,7 +133,8 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
         declare(broker, tick, lambda: None)
         worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
         worker.start()
-        threads = Threads(broker, worker, Meter(TABLE))
+        meter = Meter(TABLE)
+        threads = Threads(broker, worker, meter)
         try:
             await until(lambda: threads.consumers_trouble() == "")
             assert threads.trouble() == ""
@@ -145,6 +147,11 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
             await until(lambda: threads.consumers_trouble() == "no open consumer of ticks")
             cable.plug()
             await until(lambda: threads.consumers_trouble() == "")
+            meter.before_process_message(broker, SimpleNamespace(actor_name=tick.name))
+            assert threads.trouble() == ""
+            monkeypatch.setattr("actors.threads.HANDLER_S", 0.0)
+            assert f"{tick.name} has been at one message for" in threads.trouble()
+            monkeypatch.setattr("actors.threads.HANDLER_S", 1800.0)
         finally:
             go_on.set()
             await asyncio.to_thread(worker.stop)

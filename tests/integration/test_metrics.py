@@ -81,7 +81,8 @@ async def test_a_worker_counts_what_became_of_every_message(
 
         cable.unplug()
         queues.publish(view)
-        while not (await measure(free_port))[handled(HoroscopeRequested, VIEWS, "put_back")]:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            while (await measure(free_port))[handled(HoroscopeRequested, VIEWS, "put_back")] < 1:
+                await asyncio.sleep(0.05)
         cable.plug()
         await until_measured(free_port, {handled(HoroscopeRequested, VIEWS, "done"): 4})

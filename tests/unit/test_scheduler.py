@@ -1,5 +1,7 @@
 """When the ticks are published."""
 
+import signal
+import time
 from typing import Any
 
 import pendulum
@@ -45,3 +47,18 @@ def test_midnight_ticks_once_a_day_and_reconcile_every_five_minutes(
 
 def test_every_tick_of_the_schedule_has_an_actor() -> None:
     assert set(scheduler.SCHEDULE) == {actor.message for actor in TABLE if actor.queue == "ticks"}
+
+
+def test_a_clock_that_does_not_wake_when_it_should_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clockwork = scheduler.Clockwork([Published(ReconcileTick)])
+    monkeypatch.setattr(periodiq.pendulum, "now", lambda: pendulum.parse("2026-11-22T12:01:00"))
+    try:
+        clockwork.schedule()
+        assert clockwork.trouble() == ""
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 239 + scheduler.LATE_S)
+        assert clockwork.trouble() == ""
+        monkeypatch.setattr(time, "monotonic", lambda: now + 250 + scheduler.LATE_S)
+        assert "periodiq should have woken" in clockwork.trouble()
+    finally:
+        signal.alarm(0)
