@@ -160,21 +160,21 @@ class BatchConsumer(QueueConsumer):
         if message.requeue:
             for each in message.messages:
                 each.requeue = not each.done
+        put_back = [each.tag for each in message.messages if each.requeue]
+        done = [each.tag for each in message.messages if not each.requeue]
+        # Each of Dramatiq's threads remembers its last batch until it is given another.
+        message.messages.clear()
         if message.consumer is self:
-            self._later(partial(self._settle_batch, message.messages))
+            self._later(partial(self._settle_batch, done, put_back))
         with self._lock:
             self._under_way -= 1
         self._later(self._look_whether_flushed)
 
-    def _settle_batch(self, messages: Sequence[Delivered]) -> None:
+    def _settle_batch(self, done: Sequence[int], put_back: Sequence[int]) -> None:
         """Runs in the connection's own thread."""
-        done = []
-        for message in messages:
-            self._unsettled.discard(message.tag)
-            if message.requeue:
-                self._channel.basic_nack(message.tag, requeue=True)
-            else:
-                done.append(message.tag)
+        self._unsettled.difference_update(done, put_back)
+        for tag in put_back:
+            self._channel.basic_nack(tag, requeue=True)
         if done and min(self._unsettled, default=done[-1]) >= done[-1]:
             self._channel.basic_ack(done[-1], multiple=True)
         else:  # what came before is still under way, and "multiple" would mean it, too

@@ -139,6 +139,11 @@ class Delivered(MessageProxy):
         redelivered: bool = False,
     ) -> None:
         super().__init__(message)
+        # The proxy looks up each of these by a call of its own, a thousand times a batch.
+        self.actor_name = message.actor_name
+        self.args = message.args
+        self.kwargs = message.kwargs
+        self.message_timestamp = message.message_timestamp
         self.consumer = consumer
         self.tag = tag
         self.redelivered = redelivered

@@ -42,6 +42,10 @@ async def test_a_cached_text_is_answered_in_the_response_and_a_missing_one_by_an
     assert heading("Лев") in reader.last.text
     await until_views(sql, 2)
     assert await bot.stop() == 0
+    # What the bot noted about it.
+    answers = await sql.fetch("SELECT source, sum(answers)::int FROM answer_times GROUP BY source")
+    assert {row[0]: row[1] for row in answers} == {"cache": 1, "missing": 1}
+    assert await sql.fetchval("SELECT sum(readers)::int FROM reader_days") == 1
 
 
 async def test_two_bots_share_the_readers(
