@@ -66,18 +66,18 @@ class System:
 
 _COUNTERS = (sys.executable, "-m", "ops.bench.counters")
 SYSTEMS = {
-    OURS: System((HOROSCOPE, "worker", "--queues", VIEWS), "worker.ready", VIEWS, backlog.wire, 40_000),
+    OURS: System((HOROSCOPE, "worker", "--queues", VIEWS), "worker.ready", VIEWS, backlog.wire, 25_000),
     SINGLE: System(
-        (*_COUNTERS, counters.SINGLE), counters.READY, counters.SINGLE, counters.single_wire, 5_000
+        (*_COUNTERS, counters.SINGLE), counters.READY, counters.SINGLE, counters.single_wire, 4_000
     ),
     CELERY: System(
         (sys.executable, "-m", "ops.bench.celery_counter"),
         celery_counter.READY,
         celery_counter.QUEUE,
         celery_counter.wire,
-        10_000,
+        8_000,
     ),
-    BARE: System((*_COUNTERS, counters.BARE), counters.READY, counters.BARE, backlog.wire, 40_000),
+    BARE: System((*_COUNTERS, counters.BARE), counters.READY, counters.BARE, backlog.wire, 25_000),
 }
 
 
