@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ops.bench import machine, night, report, serving, stampede
+from ops.bench import machine, night, receipts, report, serving, stampede, views
 from ops.bench.report import Result
 from ops.bench.stage import ROOT, BenchError
 from ops.stack.server import ServerError
@@ -22,6 +22,8 @@ ROWS: dict[str, Callable[[int, int], Coroutine[Any, Any, Result]]] = {
     "serving": serving.measure,
     "stampede": stampede.measure,
     "night": night.measure,
+    "views": views.measure,
+    "receipts": receipts.measure,
 }
 
 

@@ -8,7 +8,18 @@ from pathlib import Path
 from ops.stack.processes import descendants
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PACKAGES = ("aiogram", "aiohttp", "asyncpg", "pika", "pydantic", "sqlalchemy", "uvloop")
+_PACKAGES = (
+    "aiogram",
+    "aiohttp",
+    "asyncpg",
+    "celery",
+    "celery-batches",
+    "dramatiq",
+    "pika",
+    "pydantic",
+    "sqlalchemy",
+    "uvloop",
+)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -34,8 +45,17 @@ def busy_seconds() -> float:
 
 def peak_mib(pid: int) -> float:
     """The most memory that a process ever had resident."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+    return _memory_mib(pid, "VmHWM:")
+
+
+def resident_mib(pid: int) -> float:
+    """The memory that a process has resident."""
+    return _memory_mib(pid, "VmRSS:")
+
+
+def _memory_mib(pid: int, figure: str) -> float:
+    for line in _lines(f"/proc/{pid}/status"):
+        if line.startswith(figure):
             return int(line.split()[1]) / 1024
     raise ProcessLookupError(f"process {pid} has no memory any more")
 

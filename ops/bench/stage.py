@@ -4,10 +4,11 @@ PostgreSQL and RabbitMQ keep their defaults for safety: a commit is on disk befo
 """
 
 import asyncio
+import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ import orjson
 import pika
 
 from ops.bench import telegram
-from ops.bench.machine import cpu_seconds, peak_mib
+from ops.bench.machine import cpu_seconds, peak_mib, resident_mib
 from ops.bench.model import Model
 from ops.bench.telegram import Shown
 from ops.sandbox.prompts import Prompt
@@ -64,18 +65,18 @@ def sign_of(reader: int) -> Sign:
 
 
 class Running:
-    """A process under measurement, and what it complained of."""
+    """A process under measurement, what it said last and what it complained of."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.complaints: list[str] = []
-        self._last: list[str] = []
+        self.last: list[str] = []
         self._child: Child | None = None
         self._ready = asyncio.Event()
 
     async def _start(self, process: Process, folder: Path, ready: str) -> None:
         def on_line(line: str) -> None:
-            self._last = [*self._last[-19:], line]
+            self.last = [*self.last[-19:], line]
             if ready in line:
                 self._ready.set()
             if _level(line) in {"warning", "error", "critical"}:
@@ -89,7 +90,7 @@ class Running:
         finally:
             waiting.cancel()
         if not self._ready.is_set():
-            said = "\n".join(self._last)
+            said = "\n".join(self.last)
             raise BenchError(f"{self.name} did not become ready within {START_S:g} s; it said:\n{said}")
 
     async def _stop(self) -> None:
@@ -108,9 +109,24 @@ class Running:
         return peak_mib(self.pid)
 
     @property
+    def resident_mib(self) -> float:
+        """The memory that it holds, resident."""
+        return resident_mib(self.pid)
+
+    @property
     def cpu_seconds(self) -> float:
         """Processor time that it has taken so far."""
         return cpu_seconds(self.pid)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Stop it, with all that it started, and have it go on at the end of the block."""
+        assert self._child
+        self._child.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._child.signal(signal.SIGCONT)
 
     def check(self) -> None:
         """Make sure that it still runs.
@@ -119,7 +135,7 @@ class Running:
             BenchError: It has ended.
         """
         if start_time(self.pid) is None:
-            said = "\n".join(self._last)
+            said = "\n".join(self.last)
             raise BenchError(f"{self.name} has ended; it said:\n{said}")
 
 
@@ -280,6 +296,16 @@ class Stage:
     async def counted(self) -> int:
         """Views of all signs and days in the table."""
         return int(await self.sql.fetchval("SELECT coalesce(sum(view_count), 0) FROM horoscope_views"))
+
+    @property
+    def rabbitmq_url(self) -> str:
+        """RabbitMQ's address."""
+        return self._rabbitmq.url
+
+    @property
+    def database_url(self) -> str:
+        """PostgreSQL's address."""
+        return self._postgres.url
 
     def queued(self, queue: str) -> int:
         """Messages that stand in a queue, exactly; those in a consumer's hands are not among them."""
