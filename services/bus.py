@@ -54,11 +54,14 @@ class Bus:
         self._held: deque[tuple[str, bytes, str]] = deque()
         self._parking = asyncio.Lock()
 
-    async def publish(self, message: Message) -> None:
+    async def publish(self, message: Message) -> bool:
         """Publish a message; or park it; or, while both servers are away, hold it in memory.
 
         A message is held no longer than the process lives, and at most 10,000 are: past that the oldest is
         lost, which is logged. Whoever publishes need not know; :meth:`send_parked` sees to the rest.
+
+        Returns:
+            Whether RabbitMQ has confirmed it; otherwise it is kept until RabbitMQ is back.
         """
         body = encode(message)
         try:
@@ -71,6 +74,8 @@ class Bus:
                 log.warning("message.held", message=message.actor, held=len(self._held))
             else:
                 log.warning("message.parked", message=message.actor, reason=str(error))
+            return False
+        return True
 
     async def send_parked(self) -> int:
         """Park what is held; then, if the broker is back, send what is parked, oldest first.

@@ -1,0 +1,143 @@
+"""The admin process: the operators' page, served as long as somebody may want to look."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from socket import AF_INET6, SOCK_STREAM, create_server, socket
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from schema.errors import DatabaseUnavailable
+from services.admin.api import Api
+from services.admin.application import application
+from services.admin.figures import Figures
+from services.admin.gate import Gate
+from services.admin.pages import Pages
+from services.admin.sessions import Sessions
+from services.admin.tries import Tries
+from services.app import open_servers
+from services.bus import UNPARK_S, Bus
+from services.chores import chores
+from services.days import Clock, system_clock
+from services.logs import Mask
+from services.processes import BEAT_S, Presence
+from services.publisher import Queue
+from services.rabbitmq_api import ManagementApi
+from services.settings import Settings, WrongSettings, split_listen
+from services.usage import Usage
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a stopping process gives to the requests under way.
+GRACE_S = 10
+#: Connections at once; past that, browsers are told to come back.
+CONNECTIONS = 500
+
+
+async def run(
+    settings: Settings, queues: Sequence[Queue], stop: asyncio.Event, *, clock: Clock = system_clock
+) -> None:
+    """Serve the page until ``stop`` is set. It starts and stays while a server is away, and says so.
+
+    Args:
+        settings: With the database, RabbitMQ and the page's password set.
+        queues: The queues to declare.
+        stop: Set it to stop.
+        clock: The time.
+
+    Raises:
+        WrongSettings: The address cannot be listened on.
+    """
+    assert settings.admin_password
+    assert settings.rabbitmq_url
+    urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
+    async with (
+        open_servers(settings, queues, process="admin") as (database, publisher),
+        ManagementApi(urls, settings.rabbitmq_management_url) as api,
+    ):
+        bus = Bus(publisher, database)
+        presence = Presence(database, "admin")
+        usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
+        figures = Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
+        gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
+        pages = Pages(gate, figures, database, bus, clock, home, settings.text_language)
+        jobs: dict[Callable[[], Awaitable[object]], float] = {
+            presence.beat: BEAT_S,
+            bus.send_parked: UNPARK_S,
+        }
+        async with listening(application(pages, Api(gate, figures)), settings.admin_listen), chores(jobs):
+            log.info("admin.ready", listen=settings.admin_listen)
+            with suppress(DatabaseUnavailable):
+                await presence.beat()
+            await stop.wait()
+        with suppress(DatabaseUnavailable):
+            await presence.leave()
+    log.info("admin.stopped")
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, listen: str) -> AsyncIterator[None]:
+    """Serve while the block runs, then finish the requests under way.
+
+    Args:
+        app: The application.
+        listen: ``host:port``.
+
+    Raises:
+        WrongSettings: The address cannot be listened on.
+    """
+    host, port = split_listen(listen)
+    try:
+        door = await _opened(host, port)
+    except OSError as error:
+        raise WrongSettings(
+            f"ADMIN_LISTEN is wrong: {listen} cannot be listened on: {error.strerror or error}; "
+            "expected an address of this machine and a port that is free"
+        ) from error
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # A proxy on this machine may say who asks and whether they came by HTTPS; nobody else may.
+            forwarded_allow_ips=["127.0.0.1", "::1"],
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve([door]), name="admin-page")
+    try:
+        await server.ready.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _opened(host: str, port: int) -> socket:
+    (family, _, _, _, address), *_ = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=SOCK_STREAM
+    )
+    return create_server(address[:2], family=family, dualstack_ipv6=family == AF_INET6 and host == "::")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, on a loop that sees to the signals itself."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
