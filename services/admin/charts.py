@@ -44,12 +44,12 @@ def curves(hours: Sequence[HourViews]) -> Curves:
 
 def ceiling(most: int) -> int:
     """A round number that nothing is above and that can be halved, such as 2, 8, 20 or 400."""
-    step = 1
-    while True:
-        for factor in (2, 4, 6, 8, 10):
-            if factor * step >= most:
-                return factor * step
-        step *= 10
+    if most <= 10:
+        return max(2, most + most % 2)
+    step: int = 10 ** (len(str(most)) - 2)
+    return next(
+        round_ * step for round_ in (10, 12, 16, 20, 24, 30, 40, 50, 60, 80, 100) if round_ * step >= most
+    )
 
 
 def part(value: int, most: int) -> float:

@@ -11,6 +11,7 @@ from services.admin.strings import STRINGS
 from services.strings import STRINGS as READERS_STRINGS
 
 _NO_BREAK = "\u00a0"
+_MANY = 10_000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -43,6 +44,14 @@ class Wording:
         if not self._russian:
             return text
         return text.replace(",", _NO_BREAK).replace(".", ",")
+
+    def scale(self, most: int) -> str:
+        """The unit for numbers up to so many where there is little room; empty: they are written in full."""
+        return self.strings.units["thousands"] if most >= _MANY else ""
+
+    def scaled(self, value: int, most: int) -> str:
+        """A number in that unit."""
+        return self.number(value / 1000, 1 if value < 100_000 else 0) if most >= _MANY else self.number(value)
 
     def count(self, value: int, forms: tuple[str, ...]) -> str:
         """A number with its noun in the right form.
@@ -98,7 +107,7 @@ class Wording:
             if left >= length or (unit == "s" and not found):
                 found.append(f"{self.number(left // length)}{_NO_BREAK}{units[unit]}")
                 left %= length
-        return _NO_BREAK.join(found[:parts])
+        return " ".join(found[:parts])
 
     def wait(self, seconds: int) -> str:
         """How long somebody has to wait: in seconds, or in whole minutes, of which the last has begun."""
@@ -115,6 +124,11 @@ class Wording:
     def on(self, day: date) -> str:
         """Such as «22 ноября» and “November 22”."""
         return READERS_STRINGS[self.language].date(day)
+
+    def on_short(self, day: date) -> str:
+        """The same where there is little room, such as «22 ноя» and “Nov 22”."""
+        words = READERS_STRINGS[self.language]
+        return words.date_pattern.format(day=day.day, month=words.months[day.month - 1][:3])
 
     def weekday(self, day: date, *, short: bool = False) -> str:
         """The day of the week."""

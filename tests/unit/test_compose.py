@@ -62,7 +62,7 @@ def test_the_compose_file_fits_the_compose_specification() -> None:
 
 def test_compose_runs_commands_that_exist(processes: dict[str, Any]) -> None:
     assert {name: service["command"] for name, service in processes.items()} == {
-        name: [name] for name in ("migrate", "bot", "worker", "scheduler")
+        name: [name] for name in ("migrate", "bot", "worker", "scheduler", "admin")
     }
     assert processes.keys() <= main.commands.keys()
 
@@ -123,7 +123,8 @@ def test_a_stopping_worker_is_given_its_grace(processes: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "connections"), [("bot", 1), ("scheduler", 1), ("worker", 1 + len({a.queue for a in TABLE}))]
+    ("name", "connections"),
+    [("bot", 1), ("scheduler", 1), ("admin", 1), ("worker", 1 + len({a.queue for a in TABLE}))],
 )
 def test_a_process_is_healthy_while_it_holds_its_connections(
     processes: dict[str, Any], tmp_path: Path, name: str, connections: int
@@ -246,7 +247,7 @@ def test_the_readme_tells_the_table_of_actors() -> None:
 def test_the_readme_names_every_dependency_with_a_licence() -> None:
     project = (ROOT / "pyproject.toml").read_text().partition("dependencies = [")[2].partition("\n]")[0]
     named = [name for _, names in rows("README.md", "Licence") for name in names.split(", ")]
-    assert sorted(named) == sorted(re.findall(r'^    "([a-z-]+)', project, re.MULTILINE))
+    assert sorted(named) == sorted(re.findall(r'^    "([a-z0-9-]+)', project, re.MULTILINE))
 
 
 # ops/RUNBOOK.md
