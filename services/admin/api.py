@@ -15,6 +15,7 @@ from services.status import DayStatus
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+_FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="horoscope", charset="UTF-8"'}
 #: A status of HTTP as a word, and what is wrong in a sentence.
 ERRORS = {
@@ -153,7 +154,7 @@ def _away(away: Away) -> dict[str, str | datetime]:
 
 
 def _json(told: dict[str, Any]) -> Response:
-    body = orjson.dumps(told, default=_number, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    body = orjson.dumps(told, default=_number, option=_FORM)
     return Response(body, media_type="application/json")
 
 

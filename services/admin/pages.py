@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -72,22 +73,7 @@ class Pages:
         self._bus = bus
         self._clock = clock
         self._home = home
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._templates.globals.update(
-            part=charts.part,
-            curves=charts.curves,
-            quote=quote,
-            beat_s=BEAT_S,
-            lost_s=LOST_S,
-            language_of_texts=texts,
-        )
+        self._texts = texts
 
     def signed_in(self, handler: SignedIn) -> Handler:
         """A handler for those who have signed in; others are sent to do so, and come back afterwards."""
@@ -312,20 +298,39 @@ class Pages:
         **values: Any,
     ) -> HTMLResponse:
         wording = self._wording(request, picture)
-        page = self._templates.get_template(template).render(
-            say=wording,
-            s=wording.strings,
-            other=Language.EN if wording.language is Language.RU else Language.RU,
-            form_token=self._gate.form_token(session) if session else None,
-            is_operator=session is not None and session.kind == "operator",
-            picture=picture,
-            here=local_path(_asked(request), signing=True),
-            **{"name": None, **values},
+        page = (
+            _templates()
+            .get_template(template)
+            .render(
+                say=wording,
+                s=wording.strings,
+                other=Language.EN if wording.language is Language.RU else Language.RU,
+                form_token=self._gate.form_token(session) if session else None,
+                is_operator=session is not None and session.kind == "operator",
+                picture=picture,
+                language_of_texts=self._texts,
+                here=local_path(_asked(request), signing=True),
+                **{"name": None, **values},
+            )
         )
         return HTMLResponse(page)
 
     def _wording(self, request: Request, picture: Picture | None = None) -> Wording:
         return Wording(language_of(request), picture.at if picture else self._clock(), self._home)
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    templates.globals.update(part=charts.part, curves=charts.curves, beat_s=BEAT_S, lost_s=LOST_S)
+    return templates
 
 
 def _asked(request: Request) -> str:

@@ -20,6 +20,7 @@ from services.admin.tries import Tries
 from services.app import open_servers
 from services.bus import UNPARK_S, Bus
 from services.chores import chores
+from services.database import Database
 from services.days import Clock, system_clock
 from services.logs import Mask
 from services.processes import BEAT_S, Presence
@@ -50,24 +51,18 @@ async def run(
     Raises:
         WrongSettings: The address cannot be listened on.
     """
-    assert settings.admin_password
-    assert settings.rabbitmq_url
-    urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
-    async with (
-        open_servers(settings, queues, process="admin") as (database, publisher),
-        ManagementApi(urls, settings.rabbitmq_management_url) as api,
-    ):
+    async with open_servers(settings, queues, process="admin") as (database, publisher):
         bus = Bus(publisher, database)
         presence = Presence(database, "admin")
-        usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
-        figures = Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
-        gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
-        pages = Pages(gate, figures, database, bus, clock, home, settings.text_language)
         jobs: dict[Callable[[], Awaitable[object]], float] = {
             presence.beat: BEAT_S,
             bus.send_parked: UNPARK_S,
         }
-        async with listening(application(pages, Api(gate, figures)), settings.admin_listen), chores(jobs):
+        async with (
+            open_page(settings, queues, database, bus, clock=clock) as page,
+            listening(page, settings.admin_listen),
+            chores(jobs),
+        ):
             log.info("admin.ready", listen=settings.admin_listen)
             with suppress(DatabaseUnavailable):
                 await presence.beat()
@@ -75,6 +70,30 @@ async def run(
         with suppress(DatabaseUnavailable):
             await presence.leave()
     log.info("admin.stopped")
+
+
+@asynccontextmanager
+async def open_page(
+    settings: Settings, queues: Sequence[Queue], database: Database, bus: Bus, *, clock: Clock = system_clock
+) -> AsyncIterator[ASGIApp]:
+    """The page as an application.
+
+    Args:
+        settings: As for :func:`run`.
+        queues: The queues that it shows.
+        database: Where most of it is.
+        bus: How its orders go out.
+        clock: The time.
+    """
+    assert settings.admin_password
+    assert settings.rabbitmq_url
+    urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
+    usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
+    gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
+    async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
+        figures = Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
+        pages = Pages(gate, figures, database, bus, clock, home, settings.text_language)
+        yield application(pages, Api(gate, figures))
 
 
 @asynccontextmanager

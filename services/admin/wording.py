@@ -73,8 +73,10 @@ class Wording:
         return forms[2]
 
     def share(self, value: float) -> str:
-        """A share as a percentage; what is not all is never shown as 100 %."""
+        """A share as a percentage; what is not all is never shown as 100 %, what is not nothing not as 0 %."""
         percent = value * 100
+        if 0 < percent < 0.1:
+            return f"<{_NO_BREAK}{self.share(0.001)}"
         digits = 1 if 99 <= percent < 100 or 0 < percent < 1 else 0
         if digits:
             percent = math.floor(percent * 10) / 10
