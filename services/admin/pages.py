@@ -35,6 +35,8 @@ log = structlog.get_logger(__name__)
 LANGUAGE_COOKIE = "horoscope_admin_language"
 _A_YEAR_S = 366 * 86_400
 
+#: Seconds after which a page asks what has changed.
+REFRESH_S = 5.0
 #: A request that only wants what has changed on a page; it does not prolong the session.
 LIVE = "x-live"
 
@@ -309,6 +311,7 @@ class Pages:
                 is_operator=session is not None and session.kind == "operator",
                 picture=picture,
                 language_of_texts=self._texts,
+                refresh_s=REFRESH_S,
                 here=local_path(_asked(request), signing=True),
                 **{"name": None, **values},
             )

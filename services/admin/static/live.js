@@ -3,7 +3,6 @@
 "use strict";
 
 (() => {
-  const EVERY_MS = 5000;
   const PATIENCE_MS = 15000;
 
   const bar = document.getElementById("refresh");
@@ -11,6 +10,7 @@
   const news = document.getElementById("refresh-news");
   const button = document.getElementById("refresh-pause");
   const words = bar.dataset;
+  const EVERY_MS = 1000 * words.every;
 
   let shown = document.getElementById("content").dataset.time;
   let paused = false;
