@@ -22,7 +22,7 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-up: install ## run everything here: PostgreSQL, RabbitMQ, bot, workers, scheduler; Ctrl-C stops it
+up: install ## run everything here: PostgreSQL, RabbitMQ, bot, workers, scheduler, admin; Ctrl-C stops it
 	@exec $(BIN)/python -m ops.stack
 
 test: check ## lint, types, floors and all tests, on real PostgreSQL and RabbitMQ

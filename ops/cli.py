@@ -57,8 +57,8 @@ Exit codes: 0 all is well; 1 something needs a person; 2 wrong usage;
 def main() -> None:
     """A Telegram horoscope service: its processes, and a look at how it is doing.
 
-    A deployment runs `migrate` once, then any number of `bot` (one with polling) and `worker`, and one or
-    two `scheduler`.
+    A deployment runs `migrate` once, then any number of `bot` (one with polling) and `worker`, one or
+    two `scheduler`, and an `admin` for those who look after it.
     """
 
 
@@ -111,6 +111,15 @@ def scheduler() -> None:
 
     with _told():
         schedulers.run(start("scheduler", "database_url", "rabbitmq_url"))
+
+
+@main.command()
+def admin() -> None:
+    """Serve the operators' page at ADMIN_LISTEN. Any number may run."""
+    from services.admin import process  # noqa: PLC0415
+
+    settings = start("admin", "database_url", "rabbitmq_url", "admin_password")
+    run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
 
 
 @main.command()

@@ -10,7 +10,8 @@ HoroscopeError
 │   ├── UpdateUnfinished
 │   ├── DeliveryLost
 │   ├── DatabaseUnavailable
-│   └── NotPublished
+│   ├── NotPublished
+│   └── ManagementUnavailable
 └── PermanentError          another try would fail the same way: straight to the dead letters
     ├── ModelRefused        with `everything` when no other request would fare better
     ├── ReaderGone
@@ -97,6 +98,10 @@ class DatabaseUnavailable(PassingError):
 
 class NotPublished(PassingError):
     """RabbitMQ did not confirm a message."""
+
+
+class ManagementUnavailable(PassingError):
+    """RabbitMQ's management API does not answer."""
 
 
 class ModelRefused(PermanentError):

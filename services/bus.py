@@ -67,11 +67,14 @@ class Bus:
         self._kept = _Tally(lambda **about: log.warning("message.held", **about))
         self._lost = _Tally(lambda **about: log.error("message.lost", **about))
 
-    async def publish(self, message: Message) -> None:
+    async def publish(self, message: Message) -> bool:
         """Publish a message; or park it; or, while both servers are away, hold it in memory.
 
         A message is held no longer than the process lives, and at most 10,000 are: past that the oldest is
         lost, which is counted and logged. Whoever publishes need not know; :meth:`send_parked` sees to the rest.
+
+        Returns:
+            Whether RabbitMQ has confirmed it; otherwise it is kept until RabbitMQ is back.
         """
         body = encode(message)
         try:
@@ -83,6 +86,8 @@ class Bus:
                     await self._parking.ask(row)
             except (DatabaseUnavailable, TimeoutError):
                 self._hold([row])
+            return False
+        return True
 
     async def _send(self, queue: str, body: bytes) -> None:
         probing = self._silent

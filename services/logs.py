@@ -73,6 +73,7 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
         "alembic",
         "dramatiq",
         "periodiq",
+        "uvicorn",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
     # pika describes each failed step of a reconnection; the publisher and the consumers tell the whole.

@@ -7,6 +7,7 @@ it, and not before.
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -174,8 +175,11 @@ class Publisher:
         try:
             self._channel.basic_publish(
                 "", queue, body,
-                # A returned message names itself by this id; it carries no delivery tag.
-                pika.BasicProperties(delivery_mode=2, message_id=str(tag), headers=headers),
+                # A returned message names itself by this id; it carries no delivery tag. By its time the
+                # broker tells how old the oldest message of a queue is.
+                pika.BasicProperties(
+                    delivery_mode=2, message_id=str(tag), headers=headers, timestamp=int(time.time())
+                ),
                 mandatory=True,
             )  # fmt: skip
         except pika.exceptions.AMQPError as error:

@@ -187,9 +187,9 @@ class Settings(BaseSettings):
         """Every string that must not be shown anywhere."""
         values = (self.bot_token, self.webhook_secret, self.openai_api_key, self.admin_password)
         plain = [value.get_secret_value() for value in values if value]
-        for url in (self.database_url, self.rabbitmq_url):
-            if url:
-                plain += re.findall(r"://[^:/@\s]*:([^@/\s]+)@", url.get_secret_value())
+        urls = [url.get_secret_value() for url in (self.database_url, self.rabbitmq_url) if url]
+        for url in (*urls, self.rabbitmq_management_url):
+            plain += re.findall(r"://[^:/@\s]*:([^@/\s]+)@", url)
         return tuple(plain)
 
 

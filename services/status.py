@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import NotPublished
 from schema.messages import DEAD_LETTERS, GENERATION
@@ -25,7 +26,11 @@ _DAYS = text("""
                                    WHEN generation.state = 'written' THEN 'missing'  -- deleted since
                                    WHEN generation.expires_at < now() THEN 'missing'  -- its writer died
                                    ELSE COALESCE(generation.state, 'missing') END AS state,
-           generation.since, generation.attempts, generation.retry_at, generation.writer, generation.error
+           generation.since, generation.attempts, generation.retry_at, generation.writer, generation.error,
+           cache.generated_at,
+           CASE WHEN cache.id IS NOT NULL AND (generation.state IN ('retrying', 'given_up')
+                     OR generation.state = 'writing' AND generation.expires_at > now())
+                THEN generation.state END AS anew
     FROM unnest(CAST(:signs AS text[])) WITH ORDINALITY AS sign (name, place)
     LEFT JOIN horoscope_cache AS cache ON cache.zodiac_sign = sign.name AND cache.horoscope_date = :day
     LEFT JOIN generations AS generation
@@ -62,7 +67,7 @@ NO_TICK_S = 900
 
 @dataclass(frozen=True, slots=True)
 class SignStatus:
-    """A text that is not written: what became of it so far.
+    """The text of one sign and day: what became of it so far.
 
     Args:
         sign: Whose text.
@@ -72,6 +77,9 @@ class SignStatus:
         retry_at: When its ladder tries again.
         writer: The process that writes it or last tried to: host and pid.
         error: Why the last attempt failed.
+        generated_at: When the text that readers are shown was written; None: there is none.
+        anew: What becomes of the text that is to take its place: writing, retrying or given_up; None: nothing
+            is to.
     """
 
     sign: str
@@ -81,20 +89,27 @@ class SignStatus:
     retry_at: datetime | None
     writer: str | None
     error: str | None
+    generated_at: datetime | None = None
+    anew: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DayStatus:
-    """The twelve signs of one day: each sign's state, and more about those that are not written."""
+    """The twelve signs of one day, in the zodiac's order: each one's state, and all that is known of it."""
 
     day: date
     states: dict[str, str]
-    unwritten: list[SignStatus]
+    signs: list[SignStatus]
 
     @property
     def written(self) -> int:
         """How many of the twelve can be shown."""
         return sum(state == "written" for state in self.states.values())
+
+    @property
+    def unwritten(self) -> list[SignStatus]:
+        """Those that cannot be shown."""
+        return [sign for sign in self.signs if sign.state != "written"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +173,8 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
     now = clock()
-    days = []
     async with database.transaction() as connection:
-        for day in days_to_write(now, home):
-            rows = list(await connection.execute(_DAYS, {"signs": [sign.value for sign in Sign], "day": day}))
-            unwritten = [
-                SignStatus(
-                    row.sign, row.state, row.since, row.attempts or 0, row.retry_at, row.writer, row.error
-                )
-                for row in rows
-                if row.state != "written"
-            ]
-            days.append(DayStatus(day, {row.sign: row.state for row in rows}, unwritten))
+        days = [await read_day(connection, day) for day in days_to_write(now, home)]
         ticked = {row.name: row for row in await connection.execute(_TICKS)}
         outage = (await connection.execute(_OUTAGE, {"believed": BELIEVED_S})).one_or_none()
         counts = (await connection.execute(_COUNTS, {"today": day_in(home, now)})).one()
@@ -187,6 +192,19 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
     ]
     age = float(ticked[RECONCILE].age_s) if RECONCILE in ticked else None
     return Records(days, ticks, age, outage, await usage.exhausted(), counts)
+
+
+async def read_day(connection: AsyncConnection, day: date) -> DayStatus:
+    """What became of the twelve texts of a day."""
+    rows = await connection.execute(_DAYS, {"signs": [sign.value for sign in Sign], "day": day})
+    signs = [
+        SignStatus(
+            row.sign, row.state, row.since, row.attempts or 0, row.retry_at, row.writer, row.error,
+            row.generated_at, row.anew,
+        )
+        for row in rows
+    ]  # fmt: skip
+    return DayStatus(day, {sign.sign: sign.state for sign in signs}, signs)
 
 
 def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
@@ -212,10 +230,15 @@ def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
     return found
 
 
-def judge(records: Records, queues: list[QueueStatus]) -> Status:
-    """Put the parts together and say what needs a person."""
-    alarms = _queue_alarms(queues)
-    ordered = sum(queue.messages for queue in queues if queue.name == GENERATION)
+def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
+    """Put the parts together and say what needs a person.
+
+    Args:
+        records: What PostgreSQL knows.
+        queues: What RabbitMQ knows; None: it cannot be reached, and nothing is said that would need it.
+    """
+    alarms = [] if queues is None else _queue_alarms(queues)
+    ordered = queues is None or any(queue.messages for queue in queues if queue.name == GENERATION)
     for day in records.days:
         by_state = {state: [sign for sign in day.states if day.states[sign] == state] for state in STATES}
         if lost := by_state["given_up"]:
@@ -240,7 +263,7 @@ def judge(records: Records, queues: list[QueueStatus]) -> Status:
     return Status(
         days=records.days,
         ticks=records.ticks,
-        queues=queues,
+        queues=queues or [],
         horoscopes_today=int(counts.views),
         readers=counts.readers,
         waiters=counts.waiters,

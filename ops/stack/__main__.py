@@ -6,10 +6,12 @@ model is missing; then the service itself, on these.
 
 import asyncio
 import os
+import secrets
 import shlex
 import sys
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +33,7 @@ COMMANDS = {  # name on the screen: command of `horoscope`
     "worker-1": "worker",
     "worker-2": "worker",
     "scheduler": "scheduler",
+    "admin": "admin",
 }
 SANDBOX_TOKEN = "42:SANDBOX-SANDBOX-SANDBOX-SANDBOX-SAND"  # noqa: S105  # well-formed, and nobody's
 READY_LINE = "bot.ready"
@@ -101,6 +104,8 @@ class Stack:
             env["DATABASE_URL"] = self._postgres.url
         if self._rabbitmq:
             env["RABBITMQ_URL"] = self._rabbitmq.url
+            env["RABBITMQ_MANAGEMENT_URL"] = self._rabbitmq.management_url
+        env |= self._admin
         if "BOT_TOKEN" in self._missing:
             env |= {"BOT_TOKEN": SANDBOX_TOKEN, "TELEGRAM_API_URL": self._sandbox_url}
         if "OPENAI_API_KEY" in self._missing:
@@ -111,10 +116,24 @@ class Stack:
             }
         return env
 
+    @cached_property
+    def _admin(self) -> dict[str, str]:
+        """Where the operators' page listens, and its password, where they are not set; the same in every run."""
+        folder = LOCAL / "admin"
+        env = {}
+        if not self._settings.get("ADMIN_LISTEN"):
+            folder.mkdir(parents=True, exist_ok=True)
+            env["ADMIN_LISTEN"] = f"127.0.0.1:{kept_port(folder / 'port')}"
+        if not self._settings.get("ADMIN_PASSWORD"):
+            folder.mkdir(parents=True, exist_ok=True)
+            env["ADMIN_PASSWORD"] = _kept_password(folder / "password")
+        return env
+
     def _where_to_look(self) -> str:
         env = {**self._settings, **self._env()}
         places = {
             "Chat": f"{self._sandbox_url}/" if "BOT_TOKEN" in self._missing else "your bot, in Telegram",
+            "Operators": f"http://{_reached_at(env['ADMIN_LISTEN'])}/  {self._password_of_admin()}",
             "PostgreSQL": _without_password(env["DATABASE_URL"]),
             "RabbitMQ": _without_password(env["RABBITMQ_URL"]),
         }
@@ -129,6 +148,24 @@ class Stack:
         places["Files"] = f"{LOCAL}: data and the servers' logs, kept until `make clean`"
         places["Stop"] = "Ctrl-C"
         return "\n".join(["", *(f"  {name:<11} {place}" for name, place in places.items()), ""])
+
+    def _password_of_admin(self) -> str:
+        password = self._admin.get("ADMIN_PASSWORD")
+        return f"password {password}" if password else "password: your ADMIN_PASSWORD"
+
+
+def _kept_password(file: Path) -> str:
+    """The password noted in a file that only its owner reads, made at the first call."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(12))
+    return file.read_text()
+
+
+def _reached_at(listen: str) -> str:
+    """Where a browser on this machine finds what listens there."""
+    host, _, port = listen.rpartition(":")
+    return f"127.0.0.1:{port}" if host in {"0.0.0.0", "[::]"} else listen  # noqa: S104  nothing is bound here
 
 
 def metrics_addresses(listen: str, folder: Path) -> dict[str, str]:

@@ -62,7 +62,7 @@ def test_the_compose_file_fits_the_compose_specification() -> None:
 
 def test_compose_runs_commands_that_exist(processes: dict[str, Any]) -> None:
     assert {name: service["command"] for name, service in processes.items()} == {
-        name: [name] for name in ("migrate", "bot", "worker", "scheduler")
+        name: [name] for name in ("migrate", "bot", "worker", "scheduler", "admin")
     }
     assert processes.keys() <= main.commands.keys()
 

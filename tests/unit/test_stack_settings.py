@@ -13,10 +13,11 @@ SERVERS = {
 }
 BOT = {"BOT_TOKEN": "1:ours"}
 MODEL = {"OPENAI_API_KEY": "ours"}
+PAGE = {"ADMIN_LISTEN": "0.0.0.0:8081", "ADMIN_PASSWORD": "a secret of ours"}
 
 
 def env(settings: dict[str, str]) -> dict[str, str]:
-    stack = up.Stack({**SERVERS, **settings}, Screen())
+    stack = up.Stack({**SERVERS, **PAGE, **settings}, Screen())
     stack._sandbox_url = "http://127.0.0.1:1"
     return stack._env()
 
@@ -48,14 +49,30 @@ def test_private_servers_stand_in_where_no_url_is_set(
     monkeypatch.setattr(up, "LOCAL", tmp_path)
     for name in ("postgres", "rabbitmq"):
         (tmp_path / name).mkdir()
-    settings = up.Stack({**BOT, **MODEL}, Screen())._env()
+    settings = up.Stack({**BOT, **MODEL, **PAGE}, Screen())._env()
     assert settings["DATABASE_URL"].startswith("postgresql://horoscope:")
     assert settings["RABBITMQ_URL"].startswith("amqp://horoscope:")
+    assert settings["RABBITMQ_MANAGEMENT_URL"].startswith("http://127.0.0.1:")
+
+
+def test_the_page_has_an_address_and_a_password_that_stay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(up, "LOCAL", tmp_path)
+    stack = up.Stack({**SERVERS, **BOT, **MODEL}, Screen())
+    first = stack._env()
+    assert first == stack._env() == up.Stack({**SERVERS, **BOT, **MODEL}, Screen())._env()
+    assert len(first["ADMIN_PASSWORD"]) >= 16
+    assert (tmp_path / "admin" / "password").stat().st_mode & 0o777 == 0o600
+    shown = stack._where_to_look()
+    assert f"http://{first['ADMIN_LISTEN']}/" in shown
+    assert first["ADMIN_PASSWORD"] in shown
 
 
 def test_no_password_of_another_server_is_shown() -> None:
-    shown = up.Stack({**SERVERS, **BOT, **MODEL}, Screen())._where_to_look()
+    shown = up.Stack({**SERVERS, **BOT, **MODEL, **PAGE}, Screen())._where_to_look()
     assert "secret" not in shown
+    assert "http://127.0.0.1:8081/" in shown
     assert "postgresql://me@db/h" in shown
     assert "amqp://me@a/ ; amqp://b/" in shown
 

@@ -1,0 +1,163 @@
+"""The same figures as JSON, for scripts and other pages."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.admin.figures import POSTGRESQL, RABBITMQ, Away, Figures, Picture, QueueFigures, Service
+from services.admin.gate import Gate
+from services.analytics import Trend
+from services.status import DayStatus
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="horoscope", charset="UTF-8"'}
+#: A status of HTTP as a word, and what is wrong in a sentence.
+ERRORS = {
+    400: ("bad_request", "The request cannot be understood."),
+    401: ("not_signed_in", "Sign in, or send the password by HTTP Basic with any user name."),
+    404: ("not_found", "There are /api/today, /api/queues and /api/processes."),
+    405: ("method_not_allowed", "Use GET."),
+    429: (
+        "too_many_tries",
+        "Too many failed tries; Retry-After says in how many seconds another is looked at.",
+    ),
+    500: ("failed", "This page has failed; the log of the process says more, at the event admin.failed."),
+}
+
+
+class Api:
+    """What a script is told.
+
+    Args:
+        gate: Who comes in.
+        figures: What there is to tell.
+    """
+
+    def __init__(self, gate: Gate, figures: Figures) -> None:
+        self._gate = gate
+        self._figures = figures
+
+    def told(self, tell: Callable[[Picture], dict[str, Any] | str]) -> Handler:
+        """A handler that answers whoever has signed in, or sends the password along.
+
+        Args:
+            tell: Makes the answer, or names the server without which there is none.
+        """
+
+        async def handle(request: Request) -> Response:
+            if self._gate.session(request, "operator") is None:
+                verdict = self._gate.try_header(request)
+                if verdict is None or not (verdict.welcome or verdict.locked_s):
+                    return failure(401, headers=_CHALLENGE)
+                if not verdict.welcome:
+                    return failure(429, headers={"Retry-After": str(verdict.locked_s)})
+            picture = await self._figures.now()
+            told = tell(picture)
+            if isinstance(told, str):
+                reason = next((away.reason for away in picture.away if away.server == told), "")
+                return failure(503, f"{told.lower()}_away", reason or f"{told} cannot be reached")
+            return _json({"at": picture.at, **told, "away": [_away(away) for away in picture.away]})
+
+        return handle
+
+
+def today(picture: Picture) -> dict[str, Any] | str:
+    """``GET /api/today``."""
+    if not (service := picture.service):
+        return POSTGRESQL
+    seen, status = service.analytics, service.status
+    return {
+        "horoscopes_today": seen.horoscopes_today,
+        "day": seen.day,
+        "trend": _trend(seen.trend),
+        "yesterday": seen.yesterday,
+        "signs": [{"sign": of.sign, "views": of.views, "trend": _trend(of.trend)} for of in seen.signs],
+        "hours": seen.hours,
+        "week": seen.week,
+        "readers_today": seen.readers_today,
+        "answered": seen.answered,
+        "waited": seen.waited,
+        "from_cache": seen.from_cache,
+        "p50_s": seen.p50_s,
+        "p99_s": seen.p99_s,
+        "texts": [_texts(service, day) for day in service.days],
+        "ticks": status.ticks,
+        "readers": status.readers,
+        "waiters": status.waiters,
+        "parked": status.parked,
+        "tokens_today": status.tokens_today,
+        "cost_today_usd": status.cost_today_usd,
+        "dead_letters": picture.dead_letters,
+        "alarms": status.alarms,
+    }
+
+
+def queues(picture: Picture) -> dict[str, Any] | str:
+    """``GET /api/queues``."""
+    if picture.queues is None:
+        return RABBITMQ
+    return {
+        "queues": [_queue(queue) for queue in picture.queues],
+        "dead_letters": picture.dead_letters,
+        "management_api": {"reachable": picture.unmanaged is None, "reason": picture.unmanaged},
+    }
+
+
+def processes(picture: Picture) -> dict[str, Any] | str:
+    """``GET /api/processes``."""
+    return {"processes": picture.service.processes} if picture.service else POSTGRESQL
+
+
+def failure(
+    status: int, error: str = "", message: str = "", headers: dict[str, str] | None = None
+) -> Response:
+    """An error, as a word for scripts and a sentence for people."""
+    word, sentence = ERRORS.get(status, ("error", f"HTTP {status}"))
+    response = _json({"error": error or word, "message": message or sentence})
+    response.status_code = status
+    response.headers.update(headers or {})
+    return response
+
+
+def _texts(service: Service, day: DayStatus) -> dict[str, Any]:
+    return {"day": day.day, "over": day.day < service.first_alive, "ready": day.written, "signs": day.signs}
+
+
+def _trend(trend: Trend) -> dict[str, Any]:
+    return {
+        "until": trend.until, "today": trend.today, "yesterday": trend.yesterday, "change": trend.change,
+    }  # fmt: skip
+
+
+def _queue(queue: QueueFigures) -> dict[str, Any]:
+    flow = queue.flow
+    return {
+        "name": queue.name,
+        "kind": queue.kind,
+        "messages": queue.messages,
+        "consumers": queue.consumers,
+        "unacknowledged": flow.unacknowledged if flow else None,
+        "rate_in": flow.rate_in if flow else None,
+        "rate_out": flow.rate_out if flow else None,
+        "oldest_at": flow.oldest_at if flow else None,
+    }
+
+
+def _away(away: Away) -> dict[str, str | datetime]:
+    return {"server": away.server, "since": away.since, "reason": away.reason}
+
+
+def _json(told: dict[str, Any]) -> Response:
+    body = orjson.dumps(told, default=_number, option=_FORM)
+    return Response(body, media_type="application/json")
+
+
+def _number(value: Any) -> float:
+    """PostgreSQL's sums are decimals."""
+    return float(value) if value % 1 else int(value)

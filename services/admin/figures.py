@@ -1,0 +1,288 @@
+"""What the pages show: read once for all who look at about the same time."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from schema.errors import ManagementUnavailable, PassingError
+from schema.messages import DEAD_LETTERS
+from services.analytics import Analytics, read_analytics
+from services.database import Database
+from services.days import ONE_DAY, Clock, day_in, first_day_alive
+from services.logs import Mask
+from services.processes import ProcessStatus, read_processes
+from services.publisher import Queue
+from services.rabbitmq_api import ManagementApi, QueueFlow
+from services.status import (
+    DayStatus,
+    QueueStatus,
+    Records,
+    Status,
+    judge,
+    read_day,
+    read_queues,
+    read_records,
+)
+from services.usage import Usage
+
+log = structlog.get_logger(__name__)
+
+#: Seconds for which a picture is shown to whoever asks.
+FRESH_S = 1.0
+#: Seconds that a page waits for a server.
+PATIENCE_S = 4.0
+#: Seconds for which a management API that did not answer is not asked again.
+NOT_ASKED_S = 15.0
+
+POSTGRESQL, RABBITMQ = "PostgreSQL", "RabbitMQ"
+
+#: A rung or a pause: messages wait there until their time has come.
+_WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A server that cannot be reached.
+
+    Args:
+        server: Its name.
+        since: When this process first noticed.
+        ever: It could be reached before.
+        reason: What happened, without secrets.
+    """
+
+    server: str
+    since: datetime
+    ever: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """A queue.
+
+    Args:
+        name: As RabbitMQ has it.
+        kind: ``work``; ``waiting``, a rung or a pause; or ``dead``, the dead letters.
+        messages: How many wait.
+        consumers: How many there are.
+        flow: How it moves; None where the management API does not tell.
+    """
+
+    name: str
+    kind: Literal["work", "waiting", "dead"]
+    messages: int
+    consumers: int
+    flow: QueueFlow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What PostgreSQL tells.
+
+    Args:
+        analytics: What readers did.
+        days: The twelve texts of yesterday and of every day that must exist.
+        first_alive: The earliest day that somebody still lives in; nothing is written for one before it.
+        status: The rest of ``horoscope status``, its alarms included.
+        processes: Which run.
+    """
+
+    analytics: Analytics
+    days: list[DayStatus]
+    first_alive: date
+    status: Status
+    processes: list[ProcessStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All there is to show.
+
+    Args:
+        at: When it was taken.
+        service: What PostgreSQL tells; None while it is away.
+        queues: What RabbitMQ tells; None while it is away.
+        unmanaged: Why its management API tells nothing; None when it does.
+        away: The servers that cannot be reached.
+    """
+
+    at: datetime
+    service: Service | None
+    queues: list[QueueFigures] | None
+    unmanaged: str | None
+    away: list[Away]
+
+    @property
+    def dead_letters(self) -> int | None:
+        """How many there are; None while RabbitMQ is away."""
+        if self.queues is None:
+            return None
+        return sum(queue.messages for queue in self.queues if queue.kind == "dead")
+
+
+class Figures:
+    """Takes pictures.
+
+    Args:
+        database: Where most of it is.
+        usage: Whether the night may go on.
+        urls: ``RABBITMQ_URL``.
+        queues: The queues that every process declares.
+        api: RabbitMQ's management API.
+        clock: The time.
+        home: The zone whose day is today.
+        mask: Applied to what the servers' errors say.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        usage: Usage,
+        urls: str,
+        queues: Sequence[Queue],
+        api: ManagementApi,
+        clock: Clock,
+        home: ZoneInfo,
+        mask: Mask,
+    ) -> None:
+        self._database = database
+        self._usage = usage
+        self._urls = urls
+        self._queues = queues
+        self._api = api
+        self._clock = clock
+        self._home = home
+        self._mask = mask
+        self._checked = False
+        self._seen: set[str] = set()
+        self._away: dict[str, Away] = {}
+        self._looking: asyncio.Task[list[QueueStatus]] | None = None
+        self._unmanaged: tuple[float, str] | None = None
+        self._taken: tuple[float, Picture] | None = None
+        self._taking: asyncio.Task[Picture] | None = None
+
+    @property
+    def management_addresses(self) -> list[str]:
+        """Where RabbitMQ's management API is looked for."""
+        return self._api.addresses
+
+    async def now(self) -> Picture:
+        """A picture that is no older than :data:`FRESH_S`; several who ask meanwhile are shown the same."""
+        if self._taken and time.monotonic() - self._taken[0] < FRESH_S:
+            return self._taken[1]
+        if self._taking is None or self._taking.done():
+            self._taking = asyncio.create_task(self._take(), name="picture")
+        return await asyncio.shield(self._taking)
+
+    async def _take(self) -> Picture:
+        queues, flows, service = await asyncio.gather(
+            self._tried(RABBITMQ, self._depths), self._flows(), self._tried(POSTGRESQL, self._read)
+        )
+        picture = Picture(
+            at=self._clock(),
+            service=self._judged(service, queues) if service else None,
+            queues=None if queues is None else _joined(queues, flows),
+            unmanaged=self._unmanaged[1] if self._unmanaged else None,
+            away=sorted(self._away.values(), key=lambda away: away.server),
+        )
+        self._taken = time.monotonic(), picture
+        return picture
+
+    async def _tried(self, server: str, read: Callable[[], Awaitable[_Found]]) -> _Found | None:
+        """What a server tells; None, and a note of it, when it cannot be reached."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                found = await read()
+        except (PassingError, TimeoutError) as error:
+            reason = self._mask(str(error)) or f"no answer within {PATIENCE_S:g} s"
+            since = self._away[server].since if server in self._away else self._clock()
+            if server not in self._away:
+                log.warning("admin.server_away", server=server, reason=reason)
+            self._away[server] = Away(server, since, server in self._seen, reason)
+            return None
+        if self._away.pop(server, None):
+            log.info("admin.server_back", server=server)
+        self._seen.add(server)
+        return found
+
+    async def _read(self) -> tuple[Analytics, list[DayStatus], Records, list[ProcessStatus]]:
+        try:
+            if not self._checked:
+                await self._database.check()
+            analytics = await read_analytics(self._database, self._clock, self._home)
+            records = await read_records(self._database, self._usage, self._clock, self._home)
+            async with self._database.transaction() as connection:
+                yesterday = await read_day(connection, day_in(self._home, self._clock()) - ONE_DAY)
+            processes = await read_processes(self._database)
+        except BaseException:
+            self._checked = False  # whatever it is, the next look begins with whether the tables are there
+            raise
+        self._checked = True
+        return analytics, [yesterday, *records.days], records, processes
+
+    def _judged(
+        self,
+        read: tuple[Analytics, list[DayStatus], Records, list[ProcessStatus]],
+        queues: list[QueueStatus] | None,
+    ) -> Service:
+        analytics, days, records, processes = read
+        return Service(analytics, days, first_day_alive(self._clock()), judge(records, queues), processes)
+
+    async def _depths(self) -> list[QueueStatus]:
+        """What :func:`read_queues` tells. A look that takes too long is left to end; there is never a second one."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(
+                asyncio.to_thread(read_queues, self._urls, self._queues), name="depths"
+            )
+            self._looking.add_done_callback(_looked_at)
+        return await asyncio.shield(self._looking)
+
+    async def _flows(self) -> list[QueueFlow]:
+        if self._unmanaged and time.monotonic() - self._unmanaged[0] < NOT_ASKED_S:
+            return []
+        try:
+            flows = await self._api.queues()
+        except ManagementUnavailable as error:
+            if not self._unmanaged:
+                log.warning("admin.no_rates", reason=self._mask(str(error)), addresses=self._api.addresses)
+            self._unmanaged = time.monotonic(), self._mask(str(error))
+            return []
+        self._unmanaged = None
+        return flows
+
+
+def _looked_at(look: asyncio.Task[list[QueueStatus]]) -> None:
+    if not look.cancelled():
+        look.exception()  # nobody else may be waiting for it any more
+
+
+def _joined(queues: Sequence[QueueStatus], flows: Sequence[QueueFlow]) -> list[QueueFigures]:
+    """Our own queues first, as they are declared; then those that only RabbitMQ knows of, by name."""
+    by_name = {flow.name: flow for flow in flows}
+    own = {queue.name for queue in queues}
+    found = [
+        QueueFigures(queue.name, _kind(queue.name), queue.messages, queue.consumers, by_name.get(queue.name))
+        for queue in queues
+    ]
+    found += [
+        QueueFigures(flow.name, _kind(flow.name), flow.messages, flow.consumers, flow)
+        for flow in flows
+        if flow.name not in own
+    ]
+    return found
+
+
+def _kind(name: str) -> Literal["work", "waiting", "dead"]:
+    if name == DEAD_LETTERS:
+        return "dead"
+    return "waiting" if _WAITING.search(name) else "work"

@@ -1,0 +1,166 @@
+"""The admin process: the operators' page, served as long as somebody may want to look."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from socket import AF_INET6, SOCK_STREAM, create_server, socket
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from services.admin.api import Api
+from services.admin.application import application
+from services.admin.figures import Figures
+from services.admin.gate import Gate
+from services.admin.pages import Pages
+from services.admin.sessions import Sessions
+from services.admin.tries import Tries
+from services.app import open_servers
+from services.bus import UNPARK_S, Bus
+from services.chores import chores
+from services.cluster_metrics import ClusterMetrics
+from services.database import Database
+from services.days import Clock, system_clock
+from services.health import told
+from services.logs import Mask
+from services.processes import present
+from services.publisher import Queue
+from services.rabbitmq_api import ManagementApi
+from services.settings import Settings, WrongSettings, split_listen
+from services.usage import Usage
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a stopping process gives to the requests under way.
+GRACE_S = 10
+#: Connections at once; past that, browsers are told to come back.
+CONNECTIONS = 500
+
+
+async def run(
+    settings: Settings, queues: Sequence[Queue], stop: asyncio.Event, *, clock: Clock = system_clock
+) -> None:
+    """Serve the page until ``stop`` is set. It starts and stays while a server is away, and says so.
+
+    Args:
+        settings: With the database, RabbitMQ and the page's password set.
+        queues: The queues to declare.
+        stop: Set it to stop.
+        clock: The time.
+
+    Raises:
+        WrongSettings: The address cannot be listened on.
+    """
+    async with open_servers(settings, queues, process="admin") as (database, publisher):
+        assert settings.rabbitmq_url
+        urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
+        async with (
+            Bus(publisher, database) as bus,
+            told(settings, "admin", database, publisher, stop) as health,
+            present(database, "admin"),
+            chores({bus.send_parked: UNPARK_S}),
+            open_page(settings, queues, database, bus, clock=clock) as page,
+            listening(page, settings.admin_listen),
+        ):
+            health.tell(
+                ClusterMetrics(database, _usage(settings, database, clock), urls, queues, clock, home)
+            )
+            health.ready = {}
+            log.info("admin.ready", listen=settings.admin_listen)
+            await stop.wait()
+    log.info("admin.stopped")
+
+
+@asynccontextmanager
+async def open_page(
+    settings: Settings, queues: Sequence[Queue], database: Database, bus: Bus, *, clock: Clock = system_clock
+) -> AsyncIterator[ASGIApp]:
+    """The page as an application.
+
+    Args:
+        settings: As for :func:`run`.
+        queues: The queues that it shows.
+        database: Where most of it is.
+        bus: How its orders go out.
+        clock: The time.
+    """
+    assert settings.admin_password
+    assert settings.rabbitmq_url
+    urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
+    usage = _usage(settings, database, clock)
+    gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
+    async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
+        figures = Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
+        pages = Pages(gate, figures, database, bus, clock, home, settings.text_language)
+        yield application(pages, Api(gate, figures))
+
+
+def _usage(settings: Settings, database: Database, clock: Clock) -> Usage:
+    return Usage(database, settings.home_timezone, clock, settings.token_prices, settings.daily_token_limit)
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, listen: str) -> AsyncIterator[None]:
+    """Serve while the block runs, then finish the requests under way.
+
+    Args:
+        app: The application.
+        listen: ``host:port``.
+
+    Raises:
+        WrongSettings: The address cannot be listened on.
+    """
+    host, port = split_listen(listen)
+    try:
+        door = await _opened(host, port)
+    except OSError as error:
+        raise WrongSettings(
+            f"ADMIN_LISTEN is wrong: {listen} cannot be listened on: {error.strerror or error}; "
+            "expected an address of this machine and a port that is free"
+        ) from error
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # A proxy on this machine may say who asks and whether they came by HTTPS; nobody else may.
+            forwarded_allow_ips=["127.0.0.1", "::1"],
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve([door]), name="admin-page")
+    try:
+        await server.ready.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _opened(host: str, port: int) -> socket:
+    (family, _, _, _, address), *_ = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=SOCK_STREAM
+    )
+    return create_server(address[:2], family=family, dualstack_ipv6=family == AF_INET6 and host == "::")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, on a loop that sees to the signals itself."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()

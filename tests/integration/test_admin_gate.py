@@ -1,0 +1,365 @@
+"""Nobody comes in without the password, and no form is obeyed that is not the page's own."""
+
+import base64
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from http.cookies import SimpleCookie
+from typing import Any
+
+import httpx2
+import pytest
+from structlog.testing import capture_logs
+
+from services.admin import sessions, tries
+from services.admin.gate import COOKIES
+from services.admin.protection import _HEADERS
+from services.admin.sessions import Sessions
+from services.days import system_clock
+from tests.operators import ORIGIN, PASSWORD, Operator, open_admin, settings_of
+
+# Nothing listens there: whoever comes in is told so, and everything here works all the same.
+NOWHERE = ("postgresql://nobody@127.0.0.1:1/nothing", "amqp://nobody:nothing@127.0.0.1:1/")
+OPERATOR, VISITOR = COOKIES["operator"], COOKIES["visitor"]
+FORMS = ("/sign-in", "/sign-out", "/language", "/texts/2026-11-22/leo")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is made quickly."""
+    monkeypatch.setitem(sessions._SCRYPT, "n", 2)
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Any]:
+    async with open_admin(settings_of(*NOWHERE)) as (page, _):
+        yield page
+
+
+@pytest.fixture
+async def operator(page: Any) -> AsyncIterator[Operator]:
+    operator = Operator(page)
+    async with operator.http:
+        yield operator
+
+
+def cookie(response: httpx2.Response, name: str) -> Any:
+    """A cookie that a response sets."""
+    for header in response.headers.get_list("set-cookie"):
+        if header.startswith(f"{name}="):
+            return SimpleCookie(header)[name]
+    return None
+
+
+async def is_in(operator: Operator) -> bool:
+    return (await operator.get("/queues")).status_code == 200
+
+
+# Signing in
+
+
+async def test_whoever_is_not_signed_in_is_sent_to_do_so_and_comes_back(operator: Operator) -> None:
+    for path in ("/", "/queues", "/processes", "/texts/2026-11-22/leo"):
+        sent = await operator.get(path)
+        assert (sent.status_code, sent.text) == (303, "")
+    assert sent.headers["location"] == "/sign-in?next=/texts/2026-11-22/leo"
+    came = await operator.sign_in(to="/queues")
+    assert (came.status_code, came.headers["location"]) == (303, "/queues")
+    assert await is_in(operator)
+
+
+async def test_a_wrong_password_is_refused_and_never_logged(operator: Operator) -> None:
+    with capture_logs() as logs:
+        answer = await operator.sign_in("Hunter2-Hunter2")
+    assert answer.status_code == 403
+    assert "Пароль не подошёл." in answer.text
+    assert cookie(answer, OPERATOR) is None
+    assert not await is_in(operator)
+    assert [log["event"] for log in logs] == ["admin.sign_in_failed"]
+    assert logs[0]["remote"] == "192.0.2.1"
+    assert "Hunter2" not in f"{logs}{answer.text}"
+
+
+async def test_the_cookie_is_for_this_page_alone_and_for_https_where_that_is_spoken(page: Any) -> None:
+    for base, secure in ((ORIGIN, ""), ("https://page.test", True)):
+        operator = Operator(page, base=base)
+        came = await operator.sign_in()
+        given = cookie(came, OPERATOR)
+        assert given["httponly"]
+        assert given["samesite"] == "strict"
+        assert given["secure"] == secure
+        assert given["path"] == "/"
+        assert int(given["max-age"]) == 12 * 3600
+        assert ("strict-transport-security" in came.headers) is bool(secure)
+
+
+async def test_signing_out_takes_the_cookie_away(operator: Operator) -> None:
+    await operator.sign_in()
+    gone = await operator.send("/sign-out")
+    assert (gone.status_code, gone.headers["location"]) == (303, "/sign-in")
+    assert not await is_in(operator)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "/%0d%0aSet-Cookie:x", "javascript:alert(1)",
+     "/sign-out", "", "\t//evil.example", "/a\nb", "/" + 400 * "a", "/@evil.example", "/:80"],
+)  # fmt: skip
+async def test_nobody_is_sent_to_another_place_after_signing_in(operator: Operator, elsewhere: str) -> None:
+    came = await operator.sign_in(to=elsewhere)
+    location = came.headers["location"]
+    assert (came.status_code, location) == (303, "/")
+    again = await operator.http.get("/sign-in", params={"next": elsewhere})
+    assert again.headers["location"] == location
+
+
+# Guessing
+
+
+async def test_after_five_wrong_tries_even_the_right_password_has_to_wait(
+    page: Any, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = [(await operator.sign_in(f"guess-{number}")).status_code for number in range(5)]
+    assert statuses == [403, 403, 403, 403, 429]
+    locked = await operator.sign_in()
+    assert locked.status_code == 429
+    assert 0 < int(locked.headers["retry-after"]) <= 300
+    assert "Попробуйте снова через 5\u00a0мин" in locked.text
+    assert not await is_in(operator)
+    header = {"authorization": "Basic " + base64.b64encode(f"x:{PASSWORD}".encode()).decode()}
+    assert (await operator.http.get("/api/today", headers=header)).status_code == 429
+    somebody_else = Operator(page, "192.0.2.99")
+    assert (await somebody_else.sign_in()).status_code == 303
+
+    monkeypatch.setattr(tries, "WITHIN_S", 0.0)
+    assert (await operator.sign_in()).status_code == 303
+    assert await is_in(operator)
+
+
+async def test_guessing_by_http_basic_is_limited_in_the_same_way(operator: Operator) -> None:
+    answers = [
+        await operator.http.get("/api/today", auth=("operator", f"guess-{number}")) for number in range(6)
+    ]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 401, 429, 429]
+    assert answers[0].json()["error"] == "not_signed_in"
+    assert answers[0].headers["www-authenticate"].startswith("Basic ")
+    assert answers[-1].json()["error"] == "too_many_tries"
+    assert int(answers[-1].headers["retry-after"]) > 0
+    assert (await operator.sign_in()).status_code == 429
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Basic", "Basic ???", "Basic " + base64.b64encode(b"\xff:\xff").decode(), "Bearer x"]
+)
+async def test_a_header_that_says_nothing_lets_nobody_in(operator: Operator, header: str) -> None:
+    answer = await operator.http.get("/api/queues", headers={"authorization": header})
+    assert answer.status_code == 401
+    assert answer.json().keys() == {"error", "message"}
+
+
+# Cookies
+
+
+async def test_a_cookie_is_worth_something_only_as_it_was_given(operator: Operator, page: Any) -> None:
+    await operator.sign_in()
+    given = operator.http.cookies[OPERATOR]
+    name, made, signature = given.split(".")
+    visitor = Operator(page)
+    await visitor.token()
+    clock = system_clock
+    forged = {
+        "another name": f"{name[:-1]}x.{made}.{signature}",
+        "a later time": f"{name}.{made[:-1]}z.{signature}",
+        "no signature": f"{name}.{made}",
+        "an empty signature": f"{name}.{made}.",
+        "a visitor's": visitor.http.cookies[VISITOR],
+        "of another password": Sessions("another password", clock).cookie(sessions.Session("operator", name)),
+        "too old": Sessions(PASSWORD, lambda: clock() - timedelta(hours=12, seconds=2)).cookie(
+            sessions.Session("operator", name)
+        ),
+        "of the future": Sessions(PASSWORD, lambda: clock() + timedelta(hours=1)).cookie(
+            sessions.Session("operator", name)
+        ),
+        "a note": Sessions(PASSWORD, clock).note(name),
+        "nonsense": "....%00\x80",
+    }
+    for what, value in forged.items():
+        forger = Operator(page)
+        answer = await forger.http.get(
+            "/queues", headers=[(b"cookie", f"{OPERATOR}={value}".encode("latin-1"))]
+        )
+        assert answer.status_code == 303, what
+    right = await Operator(page).http.get("/queues", headers={"cookie": f"{OPERATOR}={given}"})
+    assert right.status_code == 200
+
+
+async def test_a_session_holds_for_every_process_with_the_same_password_and_no_other(
+    operator: Operator,
+) -> None:
+    await operator.sign_in()
+    given = operator.http.cookies[OPERATOR]
+    for password, status in ((PASSWORD, 200), ("another password", 303)):
+        async with open_admin(settings_of(*NOWHERE, password=password)) as (another, _):
+            answer = await Operator(another).http.get("/queues", headers={"cookie": f"{OPERATOR}={given}"})
+            assert answer.status_code == status
+
+
+async def test_a_page_that_is_opened_prolongs_the_session_and_one_that_keeps_itself_up_to_date_does_not() -> (
+    None
+):
+    now = system_clock()
+    async with open_admin(settings_of(*NOWHERE), clock=lambda: now) as (page, _):
+        operator = Operator(page)
+        first = cookie(await operator.sign_in(), OPERATOR).value
+        now += timedelta(minutes=5)
+        assert cookie(await operator.get("/queues"), OPERATOR) is None
+        now += timedelta(hours=8)
+        assert cookie(await operator.get("/queues", x_live="1"), OPERATOR) is None
+        renewed = cookie(await operator.get("/queues"), OPERATOR).value
+        assert renewed != first
+        now += timedelta(hours=8)
+        assert await is_in(operator)
+        now += timedelta(hours=12, seconds=1)
+        assert (await operator.get("/queues", x_live="1")).status_code == 401
+        assert not await is_in(operator)
+
+
+# Forms
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 64, "\u00ff" * 10])
+async def test_a_form_without_its_token_is_refused(operator: Operator, token: str | None) -> None:
+    await operator.sign_in()
+    data = {"language": "en", "password": PASSWORD} | ({} if token is None else {"form_token": token})
+    for path in FORMS:
+        answer = await operator.http.post(path, data=data)
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False), path
+    assert await is_in(operator)
+
+
+async def test_a_token_is_of_one_session_only(operator: Operator, page: Any) -> None:
+    other = Operator(page)
+    await other.sign_in()
+    await operator.sign_in()
+    stolen = await other.token("/")
+    assert (await operator.http.post("/sign-out", data={"form_token": stolen})).status_code == 403
+    visitors = await Operator(page).token()
+    assert (await operator.http.post("/sign-out", data={"form_token": visitors})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": ORIGIN},
+        {"sec-fetch-site": "none"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": f"{ORIGIN}.evil.example"},
+    ],
+)
+async def test_a_form_of_another_site_is_refused_though_it_knew_the_token(
+    operator: Operator, headers: dict[str, str]
+) -> None:
+    token = await operator.token()
+    data = {"form_token": token, "password": PASSWORD}
+    assert (await operator.http.post("/sign-in", data=data, headers=headers)).status_code == 403
+    own = {"sec-fetch-site": "same-origin", "origin": "https://name-of-the-proxy.example"}
+    assert (await operator.http.post("/sign-in", data=data, headers=own)).status_code == 303
+
+
+async def test_a_form_that_is_too_large_or_none_is_refused(operator: Operator) -> None:
+    token = await operator.token()
+    large = {"form_token": token, "password": PASSWORD, "x": "y" * 20_000}
+    assert (await operator.http.post("/sign-in", data=large)).status_code == 413
+    many = {f"x{number}": "y" for number in range(50)} | {"form_token": token, "password": PASSWORD}
+    assert (await operator.http.post("/sign-in", data=many)).status_code == 400
+    files = {"password": ("a", b"b")}
+    assert (await operator.http.post("/sign-in", data={"form_token": token}, files=files)).status_code == 400
+    json = await operator.http.post("/sign-in", json={"form_token": token, "password": PASSWORD})
+    assert json.status_code == 403
+
+
+# Browsers
+
+
+async def test_every_response_is_protected(operator: Operator) -> None:
+    async def responses() -> AsyncIterator[httpx2.Response]:
+        for path in (
+            "/",
+            "/sign-in",
+            "/static/admin.css",
+            "/static/nothing",
+            "/nothing",
+            "/api/today",
+            "/api/x",
+        ):
+            yield await operator.get(path)
+        yield await operator.http.post("/", data={})
+        yield await operator.http.put("/api/today")
+        yield await operator.sign_in("wrong-password")
+        yield await operator.sign_in()
+        yield await operator.get("/")
+        yield await operator.get("/", x_live="1")
+        yield await operator.get("/texts/2026-11-22/ophiuchus")
+
+    statuses = []
+    async for response in responses():
+        statuses.append(response.status_code)
+        for name, value in _HEADERS.items():
+            assert response.headers[name] == value, response.url
+        assert response.headers["cache-control"] == (
+            "no-cache" if "/static/" in str(response.url) else "no-store"
+        )
+        assert "server" not in response.headers
+    assert statuses == [303, 200, 200, 404, 404, 401, 404, 405, 405, 403, 303, 200, 200, 404]
+
+
+async def test_a_bug_is_logged_and_shown_as_a_page_without_a_word_about_the_code(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await operator.sign_in()
+    monkeypatch.setattr("services.admin.figures.Figures.now", None)
+    with capture_logs() as logs:
+        page = await operator.get("/")
+        json = await operator.get("/api/today")
+    assert [log["event"] for log in logs] == ["admin.failed", "admin.failed"]
+    assert (page.status_code, json.status_code) == (500, 500)
+    assert "admin.failed" in page.text
+    assert json.json()["error"] == "failed"
+    assert "NoneType" not in page.text + json.text
+    assert page.headers["x-frame-options"] == "DENY"
+
+
+async def test_nothing_is_put_together_from_the_host_that_a_request_names(operator: Operator) -> None:
+    await operator.sign_in()
+    for path in ("/", "/queues/", "/sign-in", "/nothing"):
+        answer = await operator.http.get(path, headers={"host": "evil.example"})
+        assert "evil.example" not in f"{answer.headers}{answer.text}"
+
+
+async def test_a_link_from_elsewhere_leads_in_whoever_has_signed_in(operator: Operator) -> None:
+    # The browser keeps the cookie back, since the link stands on a page of another site.
+    hop = await operator.get("/queues", sec_fetch_site="cross-site")
+    assert hop.status_code == 200
+    assert '<meta http-equiv="refresh" content="0; url=/sign-in?next=/queues">' in hop.text
+    await operator.sign_in()
+    led = await operator.get("/sign-in?next=/queues", sec_fetch_site="same-origin")
+    assert (led.status_code, led.headers["location"]) == (303, "/queues")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "language"),
+    [("", "ru"), ("en-GB,en;q=0.9", "en"), ("de,en;q=0.5,ru;q=0.7", "ru"), ("fr", "ru"), ("en;q=x, ru;q=0", "ru"), ("ru;q=0,en", "en")],
+)  # fmt: skip
+async def test_the_language_is_the_browsers_until_another_is_chosen(
+    operator: Operator, wanted: str, language: str
+) -> None:
+    operator.http.headers["accept-language"] = wanted
+    assert f'<html lang="{language}">' in (await operator.get("/sign-in")).text
+    other = "en" if language == "ru" else "ru"
+    fields = {"language": other, "next": "/sign-in?next=/queues"}
+    chosen = await operator.send("/language", fields, of="/sign-in")
+    assert chosen.headers["location"] == "/sign-in?next=/queues"
+    assert f'<html lang="{other}">' in (await operator.get("/sign-in")).text
+    await operator.sign_in()
+    assert f'<html lang="{other}">' in (await operator.get("/")).text

@@ -1,0 +1,251 @@
+"""The operators' page does in a real browser what it promises, on a phone and on a desk."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Error, Page, async_playwright, expect
+
+from actors import topology
+from ops.stack.ports import free_port
+from services.admin import figures, pages, sessions
+from services.admin.process import listening, open_page
+from services.app import open_servers
+from services.bus import Bus
+from services.days import ONE_DAY, day_in
+from tests.operators import PASSWORD, put_generation, put_process, put_text, settings_of
+
+# One browser for all tests here, so one event loop too.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Scheme = Literal["light", "dark"]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
+ERROR = "the model's server answered 503: upstream connect error <b>reset</b> " + "x" * 120
+SIZES = pytest.mark.parametrize(
+    "screen",
+    [(1440, 900, "light", "ru-RU"), (360, 740, "dark", "en-GB")],
+    ids=["1440 light ru", "360 dark en"],
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        try:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        except Error as error:
+            pytest.fail(f"Chromium does not start; install it with: ops/stack/apt.sh chromium ({error})")
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def address(
+    database_url: str, rabbitmq_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
+    """Where the page is, with a day behind it that has its troubles."""
+    monkeypatch.setitem(sessions._SCRYPT, "n", 2)
+    monkeypatch.setattr(figures, "FRESH_S", 0.0)
+    monkeypatch.setattr(pages, "REFRESH_S", 0.5)
+    settings = settings_of(database_url, rabbitmq_url, admin_listen=f"127.0.0.1:{free_port()}")
+    today = day_in(settings.home_timezone, datetime.now(UTC))
+    for sign in ("aries", "taurus", "gemini"):
+        await put_text(db, sign, today)
+        await put_text(db, sign, today + ONE_DAY)
+    await put_generation(db, "leo", today, "given_up", error=ERROR, writer="worker-7f9c4d 41", attempts=4)
+    retry_at = datetime.now(UTC) + timedelta(minutes=12)
+    await put_generation(db, "virgo", today, "retrying", error=ERROR, retry_at=retry_at)
+    for day, views in ((today, 13_884), (today - ONE_DAY, 121_004)):
+        await db.execute("INSERT INTO horoscope_views VALUES (DEFAULT, 'leo', $1, $2)", day, views)
+    await put_process(db, "worker", "a-host-with-a-rather-long-name-0123456789.example.org")
+    await put_process(db, "worker", "lost-host", silent_s=600)
+    queues = topology.queues(settings)
+    async with (
+        open_servers(settings, queues, process="test") as (database, publisher),
+        open_page(settings, queues, database, Bus(publisher, database)) as app,
+        listening(app, settings.admin_listen),
+    ):
+        await publisher.wait_ready(20)
+        yield f"http://{settings.admin_listen}"
+
+
+@pytest.fixture
+def screen() -> tuple[int, int, Scheme, str]:
+    return 1440, 900, "light", "en-GB"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(address: str, browser: Browser, screen: tuple[int, int, Scheme, str]) -> AsyncIterator[Page]:
+    """A browser that is signed in; nothing but the page itself may be asked for, and nothing may fail."""
+    width, height, scheme, locale = screen
+    page = await browser.new_page(
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        locale=locale,
+        reduced_motion="reduce",
+    )
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.on(
+        "request", lambda asked: None if asked.url.startswith(f"{address}/") else problems.append(asked.url)
+    )
+    await page.goto(address)
+    await sign_in(page)
+    await page.locator("#refresh:not([hidden])").wait_for()
+    yield page
+    await page.close()
+    expected = ("net::ERR", "status of 401", "status of 403")  # a page that is away, or refuses
+    assert [problem for problem in problems if not any(each in problem for each in expected)] == []
+
+
+async def sign_in(page: Page, password: str = PASSWORD) -> None:
+    await page.locator("#password").fill(password)
+    await page.keyboard.press("Enter")
+
+
+async def fits(page: Page) -> bool:
+    return bool(await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+@SIZES
+async def test_every_page_fits_its_screen_and_speaks_both_languages(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    for path in ("/", "/queues", "/processes"):
+        await page.goto(address + path)
+        assert await fits(page), path
+        await page.screenshot(path=tmp_path / f"{path.strip('/') or 'today'}.png")
+    await page.goto(address)
+    await page.locator('a[id^="again-"][id$="-aries"]').first.click()
+    await expect(page.locator("form.choice button")).to_be_visible()
+    assert await fits(page)
+    before = await page.locator("html").get_attribute("lang") or ""
+    await page.locator("button[name=language]").click()
+    await expect(page.locator("html")).not_to_have_attribute("lang", before)
+    await expect(page.locator("h1")).to_contain_text("Aries" if before == "ru" else "Овен")
+
+
+async def test_a_wrong_password_is_told_and_signing_out_works(page: Page, address: str) -> None:
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="For operators")).to_be_visible()
+    await expect(page.locator("#password")).to_be_focused()
+    await sign_in(page, "not the password")
+    await expect(page.get_by_role("alert")).to_have_text("That is not the password.")
+    await page.goto(f"{address}/queues")
+    await sign_in(page)
+    await expect(page.get_by_role("heading", name="Queues", exact=True)).to_be_visible()
+
+
+@SIZES
+async def test_the_grid_changes_when_a_text_is_written_and_what_somebody_does_meanwhile_stays(
+    page: Page, db: asyncpg.Connection
+) -> None:
+    today = await db.fetchval("SELECT horoscope_date FROM generations WHERE zodiac_sign = 'leo'")
+    cell = page.locator(f"#text-{today}-leo")
+    await expect(cell).to_have_class(re.compile("is-given_up"))
+    await page.locator("#hours summary").click()
+    link = page.locator(f"#again-{today}-pisces")
+    await link.focus()
+    scrolled = await page.evaluate("scrollY")
+    await page.evaluate("window.still = document.getElementById('texts')")
+    assert "13" in await page.locator("#horoscopes-today").inner_text()
+
+    await put_text(db, "leo", today)
+    await db.execute("DELETE FROM generations")
+    await db.execute("UPDATE horoscope_views SET view_count = 14001 WHERE view_date = $1", today)
+
+    await expect(cell).to_have_class(re.compile("is-written"))
+    await expect(page.locator("#horoscopes-today")).to_have_text(re.compile(r"14.001"))
+    await expect(page.locator(".trouble")).to_have_count(0)
+    await expect(page.locator("#hours")).to_have_attribute("open", "")
+    await expect(link).to_be_focused()
+    assert abs(await page.evaluate("scrollY") - scrolled) < 400, "what came above the grid may have gone"
+    assert await page.evaluate("window.still === document.getElementById('texts')"), "it was not loaded anew"
+
+
+async def test_selected_text_is_left_alone_and_a_lost_connection_is_told(
+    page: Page, db: asyncpg.Connection
+) -> None:
+    said = page.locator("#refresh-said")
+    await page.evaluate("getSelection().selectAllChildren(document.getElementById('horoscopes-today'))")
+    await db.execute("UPDATE horoscope_views SET view_count = 15002 WHERE view_count = 13884")
+    await expect(said).to_have_text("Update waits: text is selected")
+    assert await page.evaluate("getSelection().toString()") == "13,884"
+    await page.evaluate("getSelection().removeAllRanges()")
+    await expect(page.locator("#horoscopes-today")).to_have_text("15,002")
+
+    await page.context.set_offline(True)
+    await expect(said).to_contain_text("Connection lost; figures of")
+    await page.context.set_offline(False)
+    await expect(said).to_contain_text("Updated at")
+    await page.context.clear_cookies()  # the session has ended
+    await expect(page.locator("#password")).to_be_visible()
+
+
+async def test_it_can_be_used_by_keyboard_alone_and_a_pause_holds_it_still(
+    page: Page, db: asyncpg.Connection
+) -> None:
+    await page.keyboard.press("Tab")
+    await expect(page.locator(".skip")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#main")).to_be_focused()
+    await page.keyboard.press("Tab")
+    await expect(page.locator("#refresh-pause")).to_be_focused()
+    await page.keyboard.press("Space")
+    await expect(page.locator("#refresh-said")).to_contain_text("Paused since")
+    await db.execute("UPDATE horoscope_views SET view_count = 15002 WHERE view_count = 13884")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as if the tab came back
+    await page.wait_for_timeout(1000 * pages.REFRESH_S + 200)
+    await expect(page.locator("#horoscopes-today")).to_have_text("13,884")
+    assert asked == []
+    await page.keyboard.press("Space")
+    await expect(page.locator("#horoscopes-today")).to_have_text("15,002")
+    await expect(page.locator("#refresh-said")).to_contain_text("Updated at")
+
+    today = await db.fetchval("SELECT horoscope_date FROM generations WHERE zodiac_sign = 'leo'")
+    await page.locator(f"#again-{today}-aries").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_contain_text("Aries")
+    await page.get_by_role("button", name="Write again").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status").first).to_contain_text("Ordered: Aries")
+
+
+async def test_without_scripts_the_page_is_whole(
+    address: str, browser: Browser, db: asyncpg.Connection
+) -> None:
+    context = await browser.new_context(java_script_enabled=False, locale="en-GB")
+    page = await context.new_page()
+    await page.goto(address)
+    await sign_in(page)
+    await expect(page.locator("#horoscopes-today")).to_have_text("13,884")
+    await expect(page.get_by_role("link", name="Reload")).to_be_visible()
+    await expect(page.get_by_role("button", name="Pause")).to_be_hidden()
+    await page.locator("#hours summary").click()
+    await expect(page.locator("#hours table")).to_be_visible()
+    await page.locator('a[id^="again-"][id$="-pisces"]').nth(1).click()
+    await page.get_by_role("button", name="Order").click()
+    await expect(page.get_by_role("status").first).to_contain_text("Ordered: Pisces")
+    await context.close()

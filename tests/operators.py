@@ -1,0 +1,116 @@
+"""The operators' page in a test's own process, and an operator in front of it."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+from pydantic import SecretStr
+from starlette.types import ASGIApp
+
+from actors import topology
+from services.admin.process import open_page
+from services.app import open_servers
+from services.bus import Bus
+from services.days import Clock, system_clock
+from services.publisher import Publisher
+from services.settings import Settings
+
+PASSWORD = "correct horse battery"
+ORIGIN = "http://page.test"
+_TOKEN = re.compile(r'name="form_token" value="(\w+)"')
+
+
+def settings_of(database_url: str, rabbitmq_url: str, **others: Any) -> Settings:
+    """The settings of a page."""
+    return Settings(
+        database_url=SecretStr(database_url),
+        rabbitmq_url=SecretStr(rabbitmq_url),
+        admin_password=SecretStr(others.pop("password", PASSWORD)),
+        **others,
+    )
+
+
+@asynccontextmanager
+async def open_admin(
+    settings: Settings, clock: Clock = system_clock
+) -> AsyncIterator[tuple[ASGIApp, Publisher]]:
+    """The page, and its connection to RabbitMQ."""
+    queues = topology.queues(settings)
+    async with (
+        open_servers(settings, queues, process="test") as (database, publisher),
+        open_page(settings, queues, database, Bus(publisher, database), clock=clock) as page,
+    ):
+        yield page, publisher
+
+
+class Operator:
+    """A browser without a window.
+
+    Args:
+        page: The application.
+        address: Where its requests come from.
+        base: The address that it knows the page by.
+    """
+
+    def __init__(self, page: ASGIApp, address: str = "192.0.2.1", base: str = ORIGIN) -> None:
+        transport = httpx2.ASGITransport(app=page, client=(address, 50000), raise_app_exceptions=True)
+        self.http = httpx2.AsyncClient(transport=transport, base_url=base)
+
+    async def get(self, path: str, **headers: str) -> httpx2.Response:
+        """Ask for a page; redirections are not followed."""
+        return await self.http.get(path, headers=_named(headers))
+
+    async def token(self, path: str = "/sign-in") -> str:
+        """The token that the forms of a page send along."""
+        found = _TOKEN.search((await self.get(path)).text)
+        assert found
+        return found[1]
+
+    async def send(
+        self, path: str, fields: Mapping[str, str] | None = None, *, of: str = "/", **headers: str
+    ) -> httpx2.Response:
+        """Send a form of the page ``of``."""
+        data = {"form_token": await self.token(of), **(fields or {})}
+        return await self.http.post(path, data=data, headers=_named(headers))
+
+    async def sign_in(self, password: str = PASSWORD, *, to: str = "/", **headers: str) -> httpx2.Response:
+        """Try to sign in."""
+        return await self.send("/sign-in", {"password": password, "next": to}, of="/sign-in", **headers)
+
+
+def _named(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+async def put_text(
+    sql: Any, sign: str, day: Any, content: str = "Звёзды советуют не спешить.", **generation: Any
+) -> Any:
+    """A text that is written; the time when it was."""
+    return await sql.fetchval(
+        "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ($1, $2, $3) "
+        "RETURNING generated_at",
+        sign, day, content,
+    )  # fmt: skip
+
+
+async def put_generation(sql: Any, sign: str, day: Any, state: str, **columns: Any) -> None:
+    """What became of a text so far."""
+    values = {"token": 1, "ladder": "night", "attempts": 1, **columns}
+    names = ", ".join(values)
+    places = ", ".join(f"${place}" for place in range(4, 4 + len(values)))
+    await sql.execute(
+        f"INSERT INTO generations (zodiac_sign, horoscope_date, state, {names}) VALUES ($1, $2, $3, {places})",
+        sign, day, state, *values.values(),
+    )  # fmt: skip
+
+
+async def put_process(sql: Any, kind: str, host: str, *, silent_s: float = 0, release: str = "0.1.0") -> None:
+    """A process that said so some seconds ago."""
+    await sql.execute(
+        "INSERT INTO processes (id, kind, host, pid, release, started_at, seen_at) "
+        "VALUES ($1, $2, $3, 7, $4, now() - interval '2 hours', now() - make_interval(secs => $5))",
+        uuid4(), kind, host, release, silent_s,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""Numbers, times and dates on the operators' page, in both languages; and where its lines and bars go."""
+
+import string
+from dataclasses import fields
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from schema.signs import Language
+from services.admin.charts import ceiling, curves, part
+from services.admin.strings import STRINGS
+from services.admin.wording import Wording
+from services.analytics import HourViews
+
+NOW = datetime(2026, 11, 22, 21, 30, tzinfo=UTC)  # half past midnight of the 23rd in Moscow
+MOSCOW = ZoneInfo("Europe/Moscow")
+RU, EN = (Wording(language, NOW, MOSCOW) for language in Language)
+
+
+def said(text: str) -> str:
+    return text.replace("\u00a0", " ")
+
+
+def test_numbers_are_written_as_the_language_has_them() -> None:
+    assert (said(RU.number(1234567)), EN.number(1234567)) == ("1 234 567", "1,234,567")
+    assert (RU.number(0.25, 2), EN.number(0.25, 2)) == ("0,25", "0.25")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0 попыток"), (1, "1 попытка"), (2, "2 попытки"), (5, "5 попыток"), (11, "11 попыток"), (12, "12 попыток"),
+     (21, "21 попытка"), (22, "22 попытки"), (111, "111 попыток"), (1001, "1 001 попытка")],
+)  # fmt: skip
+def test_nouns_follow_their_numbers(value: int, expected: str) -> None:
+    assert said(RU.count(value, RU.strings.attempts)) == expected
+    assert said(EN.count(value, EN.strings.attempts)).endswith("attempt" if value == 1 else "attempts")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0 %"), (0.0004, "< 0,1 %"), (0.004, "0,4 %"), (0.5, "50 %"), (0.9996, "99,9 %"), (1, "100 %"), (12.5, "1 250 %")],
+)  # fmt: skip
+def test_a_share_that_is_not_all_is_not_shown_as_all(value: float, expected: str) -> None:
+    assert said(RU.share(value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "direction", "share"),
+    [(0.12, "up", "12%"), (-0.084, "down", "8%"), (0.004, "same", "0%"), (-0.004, "same", "0%"), (-1, "down", "100%")],
+)  # fmt: skip
+def test_a_change_has_a_direction_and_no_sign(value: float, direction: str, share: str) -> None:
+    assert EN.change(value) == {"direction": direction, "share": share}
+
+
+def test_a_rate_that_is_not_nothing_is_not_shown_as_nothing() -> None:
+    assert [said(RU.rate(value)) for value in (0, 0.02, 1.25, 250.4)] == ["0", "< 0,1", "1,2", "250"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "one", "two"),
+    [(-5, "0 с", "0 с"), (59, "59 с", "59 с"), (60, "1 мин", "1 мин"), (3725, "1 ч", "1 ч 2 мин"), (90000, "1 д", "1 д 1 ч")],
+)  # fmt: skip
+def test_ages_are_told_in_one_unit_or_two(seconds: int, one: str, two: str) -> None:
+    since = NOW - timedelta(seconds=seconds)
+    assert said(RU.age(since)) == one
+    assert said(RU.age(since, parts=2)) == two
+
+
+def test_a_time_of_another_day_comes_with_its_date_and_all_are_at_home() -> None:
+    assert RU.time(NOW) == "00:30"
+    assert RU.time(NOW - timedelta(hours=1)) == "22 ноября, 23:30"
+    assert EN.time(NOW - timedelta(hours=1)) == "November 22, 23:30"
+    assert RU.day(date(2026, 11, 23)) == "сегодня, 23 ноября"
+    assert EN.day_word(date(2026, 11, 25)) == "Wednesday"
+    assert RU.zone == "Europe/Moscow (UTC+3)"
+    assert Wording(Language.EN, NOW, ZoneInfo("America/St_Johns")).zone == "America/St_Johns (UTC−3:30)"
+
+
+def test_both_languages_fill_in_the_same() -> None:
+    def blanks(value: object) -> object:
+        if isinstance(value, dict):
+            return [{key: blanks(each) for key, each in value.items() if not isinstance(key, int)}]
+        if isinstance(value, tuple):
+            return []
+        return sorted(name for _, name, _, _ in string.Formatter().parse(str(value)) if name)
+
+    russian, english = STRINGS[Language.RU], STRINGS[Language.EN]
+    for field in fields(russian):
+        assert blanks(getattr(russian, field.name)) == blanks(getattr(english, field.name)), field.name
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(0, 2), (1, 2), (3, 4), (10, 10), (11, 12), (95, 100), (2150, 2400)]
+)
+def test_a_chart_ends_at_a_round_number_above_everything(most: int, expected: int) -> None:
+    assert ceiling(most) == expected
+    assert ceiling(most) % 2 == 0
+
+
+def test_todays_line_ends_where_the_day_has_got_to() -> None:
+    lines = curves([HourViews(hour, hour if hour < 3 else None, 4) for hour in range(24)])
+    assert lines.top == 4
+    assert lines.today == "5.0,100.0 15.0,75.0"
+    assert lines.running == "15.0,75.0 25.0,50.0"
+    assert lines.last == (25.0, 50.0)
+    assert lines.yesterday.count(",") == 24
+
+
+def test_a_bar_of_little_is_still_seen() -> None:
+    assert [part(0, 1000), part(1, 1000), part(500, 1000), part(3, 0)] == [0, 1, 50, 0]
