@@ -1,19 +1,15 @@
 """RabbitMQ and PostgreSQL themselves go away in the middle of a night and of a request, and come back."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import asyncpg
-import pytest
 
 from ops.stack.postgres import Postgres
 from ops.stack.rabbitmq import RabbitMQ
 from schema.messages import DEAD_LETTERS, GenerateDay
-from services.database import Database
-from services.migrations import migrate
 from tests.faults.conftest import SOON, WORK, Scene
+from tests.faults.servers import OwnPostgreSQL, OwnRabbitMQ
 from tests.waiting import until_sql
 
 WRITTEN = "SELECT count(*) FROM horoscope_cache WHERE horoscope_date = $1"
@@ -42,18 +38,7 @@ async def ended_well(scene: Scene) -> None:
     assert len(scene.sandbox.model.calls) <= 13 + 2
 
 
-class TestRabbitMQ:
-    @pytest.fixture
-    def rabbitmq(self, tmp_path: Path) -> Iterator[RabbitMQ]:
-        """A server that the test may stop."""
-        with RabbitMQ(tmp_path / "rabbitmq") as server:
-            yield server
-
-    @pytest.fixture
-    def rabbitmq_url(self, rabbitmq: RabbitMQ) -> str:
-        """Its address, in the place of the shared one's."""
-        return rabbitmq.url
-
+class TestRabbitMQ(OwnRabbitMQ):
     async def test_nothing_is_lost_when_rabbitmq_is_killed_and_comes_back(
         self, scene: Scene, rabbitmq: RabbitMQ
     ) -> None:
@@ -69,20 +54,7 @@ class TestRabbitMQ:
         await ended_well(scene)
 
 
-class TestPostgreSQL:
-    @pytest.fixture
-    def postgres(self, tmp_path: Path) -> Iterator[Postgres]:
-        """A server that the test may stop."""
-        with Postgres(tmp_path / "postgres") as server:
-            yield server
-
-    @pytest.fixture
-    async def database_url(self, postgres: Postgres) -> str:
-        """Its address, in the place of the shared one's."""
-        async with Database(postgres.url) as database:
-            await migrate(database)
-        return postgres.url
-
+class TestPostgreSQL(OwnPostgreSQL):
     async def test_nothing_is_lost_when_postgresql_is_killed_and_comes_back(
         self, scene: Scene, postgres: Postgres
     ) -> None:

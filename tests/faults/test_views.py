@@ -4,13 +4,12 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import asyncpg
-import pytest
 from sqlalchemy import text
 
 from ops.sandbox import Sandbox
@@ -20,9 +19,9 @@ from schema.errors import DatabaseUnavailable
 from schema.messages import DEAD_LETTERS, VIEWS
 from schema.signs import Sign
 from services.database import Database
-from services.migrations import migrate
 from tests.acceptance.conftest import heading, reader_of
 from tests.faults.conftest import Scene
+from tests.faults.servers import OwnPostgreSQL, OwnRabbitMQ
 from tests.processes import Process, Processes
 from tests.queues import open_queues
 from tests.waiting import until_sql, until_views
@@ -33,33 +32,7 @@ COUNTED = "SELECT COALESCE(sum(view_count), 0)::int FROM horoscope_views"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def rabbitmq(tmp_path: Path) -> Iterator[RabbitMQ]:
-    """A server that the test may stop."""
-    with RabbitMQ(tmp_path / "rabbitmq") as server:
-        yield server
-
-
-@pytest.fixture
-def rabbitmq_url(rabbitmq: RabbitMQ) -> str:
-    """Its address, in the place of the shared one's."""
-    return rabbitmq.url
-
-
-class TestBothServers:
-    @pytest.fixture
-    def postgres(self, tmp_path: Path) -> Iterator[Postgres]:
-        """A server that the test may stop."""
-        with Postgres(tmp_path / "postgres") as server:
-            yield server
-
-    @pytest.fixture
-    async def database_url(self, postgres: Postgres) -> str:
-        """Its address, in the place of the shared one's."""
-        async with Database(postgres.url) as database:
-            await migrate(database)
-        return postgres.url
-
+class TestBothServers(OwnRabbitMQ, OwnPostgreSQL):
     async def test_a_hundred_thousand_views_are_counted_once_each_through_kills_and_restarts(
         self, processes: Processes, postgres: Postgres, rabbitmq: RabbitMQ
     ) -> None:
@@ -163,33 +136,34 @@ class Workers:
         assert set(codes) == {0}
 
 
-async def test_a_bot_that_is_killed_while_rabbitmq_is_away_loses_nothing_that_was_parked(
-    scene: Scene, sandbox: Sandbox, processes: Processes, rabbitmq: RabbitMQ
-) -> None:
-    readers = [await reader_of(scene.sql, sandbox, number, Sign.VIRGO) for number in range(1, 61)]
-    bot = await processes.bot()
-    scene.queues.close()
-    rabbitmq.kill()
-    for reader in readers[:30]:
-        await reader.say("/today")
-    for reader in readers[:30]:  # replies go on
-        await reader.wait_for(lambda messages: heading("Дева") in messages[-1].text)
-    await until_sql(scene.sql, "SELECT count(*) FROM parked_messages", 30)
-    for reader in readers[30:]:
-        await reader.say("/today")
-    await readers[45].wait_for(lambda messages: heading("Дева") in messages[-1].text)
-    bot.kill()
-    parked = await scene.sql.fetchval("SELECT count(*) FROM parked_messages")
-    assert parked >= 30
-    rabbitmq.launch()
-    await asyncio.to_thread(rabbitmq.wait_until_ready)
-    await processes.bot()
-    await processes.workers(queues=[VIEWS])
-    for reader in readers:
-        await reader.wait_for(lambda messages: heading("Дева") in messages[-1].text)
-    await until_views(scene.sql, 60)
-    await until_sql(scene.sql, "SELECT count(*) FROM parked_messages", 0)
-    scene.queues.connect()
-    await scene.queues.drained(VIEWS)
-    await processes.stop("worker")
-    await until_views(scene.sql, 60)
+class TestRabbitMQ(OwnRabbitMQ):
+    async def test_a_bot_that_is_killed_while_rabbitmq_is_away_loses_nothing_that_was_parked(
+        self, scene: Scene, sandbox: Sandbox, processes: Processes, rabbitmq: RabbitMQ
+    ) -> None:
+        readers = [await reader_of(scene.sql, sandbox, number, Sign.VIRGO) for number in range(1, 61)]
+        bot = await processes.bot()
+        scene.queues.close()
+        rabbitmq.kill()
+        for reader in readers[:30]:
+            await reader.say("/today")
+        for reader in readers[:30]:  # replies go on
+            await reader.wait_for(lambda messages: heading("Дева") in messages[-1].text)
+        await until_sql(scene.sql, "SELECT count(*) FROM parked_messages", 30)
+        for reader in readers[30:]:
+            await reader.say("/today")
+        await readers[45].wait_for(lambda messages: heading("Дева") in messages[-1].text)
+        bot.kill()
+        parked = await scene.sql.fetchval("SELECT count(*) FROM parked_messages")
+        assert parked >= 30
+        rabbitmq.launch()
+        await asyncio.to_thread(rabbitmq.wait_until_ready)
+        await processes.bot()
+        await processes.workers(queues=[VIEWS])
+        for reader in readers:
+            await reader.wait_for(lambda messages: heading("Дева") in messages[-1].text)
+        await until_views(scene.sql, 60)
+        await until_sql(scene.sql, "SELECT count(*) FROM parked_messages", 0)
+        scene.queues.connect()
+        await scene.queues.drained(VIEWS)
+        await processes.stop("worker")
+        await until_views(scene.sql, 60)
