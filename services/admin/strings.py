@@ -95,7 +95,6 @@ class Strings:
     trouble: str
     since: str
     next_try: str
-    by: str
     last_error: str
     no_error: str
     ticks: str
@@ -156,7 +155,6 @@ class Strings:
     lost_hint: str
     several_releases: str
     no_processes: str
-    of_kind_live: Forms
 
 
 _RU = Strings(
@@ -273,7 +271,6 @@ _RU = Strings(
     trouble="Что не готово",
     since="с {time}",
     next_try="повтор: {time}",
-    by="последний раз брался {writer}",
     last_error="Последняя ошибка",
     no_error="ошибок не было",
     ticks="Тики",
@@ -337,7 +334,6 @@ _RU = Strings(
     lost_hint="не попрощался",
     several_releases="Работают разные версии: {releases}. Во время обновления это нормально.",
     no_processes="Не отметился ни один процесс.",
-    of_kind_live=("работает", "работают", "работают"),
 )
 
 _EN = Strings(
@@ -454,7 +450,6 @@ _EN = Strings(
     trouble="What is not ready",
     since="since {time}",
     next_try="next try: {time}",
-    by="last taken by {writer}",
     last_error="Last error",
     no_error="no errors",
     ticks="Ticks",
@@ -518,7 +513,6 @@ _EN = Strings(
     lost_hint="did not say goodbye",
     several_releases="Several releases are running: {releases}. During an update that is as it should be.",
     no_processes="No process has said that it runs.",
-    of_kind_live=("running", "running"),
 )
 
 STRINGS = {Language.RU: _RU, Language.EN: _EN}

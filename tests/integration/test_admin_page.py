@@ -168,6 +168,9 @@ async def test_the_grid_changes_when_a_text_is_written_and_what_somebody_does_me
     await link.focus()
     scrolled = await page.evaluate("scrollY")
     await page.evaluate("window.still = document.getElementById('texts')")
+    await page.evaluate(
+        "document.getElementById('title').insertAdjacentHTML('beforebegin', '<p id=gone>Over</p>')"
+    )
     assert "13" in await page.locator("#horoscopes-today").inner_text()
 
     await put_text(db, "leo", today)
@@ -178,6 +181,7 @@ async def test_the_grid_changes_when_a_text_is_written_and_what_somebody_does_me
     await expect(page.locator("#horoscopes-today")).to_have_text(re.compile(r"14.001"))
     await expect(page.locator(".trouble")).to_have_count(0)
     await expect(page.locator("#hours")).to_have_attribute("open", "")
+    await expect(page.locator("#gone")).to_have_count(0)
     await expect(link).to_be_focused()
     assert abs(await page.evaluate("scrollY") - scrolled) < 400, "what came above the grid may have gone"
     assert await page.evaluate("window.still === document.getElementById('texts')"), "it was not loaded anew"
