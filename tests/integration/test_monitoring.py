@@ -11,17 +11,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-from prometheus_client import CollectorRegistry
 from ruamel.yaml import YAML
 
-from actors import topology
 from ops.sandbox import Sandbox
 from ops.stack.ports import free_port as find_free_port
 from schema.signs import Sign
-from services.app import App
-from services.cluster_metrics import ClusterMetrics
-from services.health import Health
-from services.listening import listening
 from tests.acceptance.conftest import heading, reader_of, until_written
 from tests.processes import Processes
 from tests.prometheus import PROMTOOL, Prometheus, ensure_installed, grouped_by, selectors, troubles
@@ -44,40 +38,28 @@ def panels() -> Iterator[tuple[str, str, str]]:
             yield panel["title"], expression, target["legendFormat"]
 
 
-def telling_the_whole(app: App) -> Health:
-    """What the admin process tells, and nothing else of this process."""
-    assert app.settings.rabbitmq_url
-    queues = topology.queues(app.settings)
-    url = app.settings.rabbitmq_url.get_secret_value()
-    whole = ClusterMetrics(app.database, app.usage, url, queues, app.clock, app.settings.home_timezone)
-    health = Health(app.database, app.publisher, asyncio.Event(), app.mask, CollectorRegistry())
-    health.tell(whole)
-    return health
-
-
 async def test_every_rule_and_panel_selects_what_the_processes_really_tell(
-    app: App, sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, tmp_path: Path
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, tmp_path: Path
 ) -> None:
     ports = {kind: find_free_port() for kind in ("bot", "worker", "scheduler", "admin")}
-    for kind in ("bot", "worker", "scheduler"):
-        await processes.start(kind, environment={"METRICS_LISTEN": f"127.0.0.1:{ports[kind]}"})
+    page = {"ADMIN_PASSWORD": "a password", "ADMIN_LISTEN": f"127.0.0.1:{find_free_port()}"}
+    for kind, port in ports.items():
+        await processes.start(kind, environment=page | {"METRICS_LISTEN": f"127.0.0.1:{port}"})
     server = Prometheus(tmp_path / "prometheus", RULES, list(ports.values()))
-    whole = telling_the_whole(app).application()
-    async with listening(whole, "METRICS_LISTEN", f"127.0.0.1:{ports['admin']}", grace=1):
-        # Prometheus ends with the thread that starts it, which is therefore this one.
-        server.launch()
-        try:
-            await until_written(sql)
-            for kind in ("bot", "worker", "scheduler"):
-                await until_health(ports[kind], "ready", 200)
-            reader = await reader_of(sql, sandbox, 7, Sign.LEO)
-            await reader.say("/today")
-            await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
-            await asyncio.to_thread(server.wait_until_ready)
-            await asyncio.to_thread(_until_known, server)
-            found = await asyncio.to_thread(_troubles, server)
-        finally:
-            server.stop()
+    # Prometheus ends with the thread that starts it, which is therefore this one.
+    server.launch()
+    try:
+        await until_written(sql)
+        for port in ports.values():
+            await until_health(port, "ready", 200)
+        reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+        await reader.say("/today")
+        await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
+        await asyncio.to_thread(server.wait_until_ready)
+        await asyncio.to_thread(_until_known, server)
+        found = await asyncio.to_thread(_troubles, server)
+    finally:
+        server.stop()
     assert not found, "\n".join(found)
 
 
