@@ -19,8 +19,8 @@ import dramatiq
 import structlog
 from dramatiq import MessageProxy
 
-from actors.broker import Broker, Delivered, QueueConsumer
-from actors.retries import PAUSE_S, Retries
+from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
+from actors.retries import Retries
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
 from services import metrics
@@ -45,7 +45,7 @@ class Batches(dramatiq.Middleware):
         gathering = [
             thread.consumer
             for thread in worker.consumers.values()
-            if isinstance(thread.consumer, BatchConsumer)
+            if isinstance(thread.consumer, BatchConsumer) and thread.consumer.is_open
         ]
         for consumer in gathering:
             consumer.stop_taking()
@@ -177,10 +177,15 @@ class BatchConsumer(QueueConsumer):
         self._ages.observe(max(0.0, time.time() - message.message_timestamp / 1000))
         # Each of Dramatiq's threads remembers its last batch until it is given another.
         message.messages.clear()
-        if message.consumer is self:
-            self._later(partial(self._settle_batch, done, put_back))
+        # Dramatiq settles with the consumer of now, which may have come after the batch's own.
+        assert isinstance(message.consumer, BatchConsumer)
+        message.consumer.settle(done, put_back)
+
+    def settle(self, done: Sequence[int], put_back: Sequence[int]) -> None:
+        """A batch that came from here is dealt with. From any thread."""
         with self._lock:
             self._under_way -= 1
+        self._later(partial(self._settle_batch, done, put_back))
         self._later(self._look_whether_flushed)
 
     def _settle_batch(self, done: Sequence[int], put_back: Sequence[int]) -> None:

@@ -35,6 +35,9 @@ log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
+#: Seconds before a message that could not be settled is handed out again.
+PAUSE_S = 2.0
+
 #: Publishes bytes to a queue with headers, and returns when the broker has confirmed them. A queue that is given
 #: whole is declared before.
 Publish = Callable[[str | Queue, bytes, dict[str, Any] | None], None]
@@ -225,8 +228,10 @@ class QueueConsumer(Consumer):
         if isinstance(message, Exception):
             self._settle_dead(tag, partial(bury.bury_bytes, self.queue_name, body, message))
             return None
-        # Nothing waits in memory here, so a delay that somebody put in means nothing.
+        # Nothing waits in memory here, so a delay that somebody put in means nothing; and Dramatiq's threads would
+        # stumble over errors to expect that are none.
         message.options.pop("eta", None)
+        message.options.pop("throws", None)
         if (
             message.queue_name != self.queue_name
         ):  # the queue that it came from counts, not the one that it names
@@ -245,6 +250,7 @@ class QueueConsumer(Consumer):
             keep()
         except NotPublished as trouble:
             log.warning("dead_letter.not_published", reason=str(trouble))
+            time.sleep(PAUSE_S)
             self._settle(tag, requeue=True)
         else:
             self._settle(tag, requeue=False)

@@ -7,7 +7,7 @@ from typing import Any
 import dramatiq
 import structlog
 
-from actors.broker import Delivered
+from actors.broker import PAUSE_S, Delivered
 from actors.dead_letters import DeadLetters
 from actors.table import Attempt
 from actors.topology import rung_of
@@ -22,8 +22,6 @@ from schema.errors import (
 
 log = structlog.get_logger(__name__)
 
-#: Seconds before a message that could not be settled is handed out again.
-PAUSE_S = 2.0
 #: Seconds until a message without a ladder looks again whether somebody else is done.
 _HELD_S = 60
 

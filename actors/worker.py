@@ -75,13 +75,8 @@ async def run(
         open_workshop(app) as workshop,
         told(settings, "worker", app.database, app.publisher, stop) as health,
         present(app.database, "worker"),
-        chores(
-            {
-                app.bus.send_parked: UNPARK_S,
-                app.night.see_to_waiters: WAITERS_S,
-                app.views.prune: PRUNE_S,
-            }
-        ),
+        chores({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
+        chores({app.views.prune: PRUNE_S}, at_once=True),
     ):
         meter = Meter(TABLE)
         broker = make_broker(app, workshop, meter)

@@ -1,6 +1,7 @@
 """Publishing messages, without importing whoever answers them."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,16 +25,21 @@ _PARK = text("INSERT INTO parked_messages (queue, body, reason) VALUES (:queue, 
 
 # One process at a time sends what is parked: two would mix up the order.
 _MY_TURN = text("SELECT pg_try_advisory_xact_lock(hashtext('parked_messages'))")
-_OLDEST = text("SELECT id, queue, body FROM parked_messages ORDER BY id LIMIT :limit")
+_NEXT = text("SELECT id, queue, body FROM parked_messages WHERE id > :after ORDER BY id LIMIT :limit")
 _SENT = text("DELETE FROM parked_messages WHERE id = ANY(:ids)")
 
 _UNPARK_AT_ONCE = 500
+_PARK_AT_ONCE = 1000
 
 #: Seconds to wait for a confirm before a message is parked, and for it to be parked before it is held in memory:
 #: replies wait as long, and must not take longer than half a second. If a message did arrive after all, its parked
 #: copy does no harm.
-PATIENCE_S = 0.3
-PARKING_PATIENCE_S = 0.15
+PATIENCE_S = 0.2
+PARKING_PATIENCE_S = 0.08
+#: Seconds for which messages are held at once after PostgreSQL did not take one.
+BREAK_S = 1.0
+#: Seconds that PostgreSQL is given to take what is parked.
+PARKING_S = 2.0
 
 #: Seconds between two tries to send what is parked.
 UNPARK_S = 5
@@ -59,9 +65,10 @@ class Bus:
         self._publisher = publisher
         self._database = database
         self._parking = Gathering(self._park)
-        self._held: list[_Row] = []
-        #: RabbitMQ did not confirm the last message; one at a time finds out whether it does again.
-        self._silent = False
+        self._held: dict[int, _Row] = {}
+        self._places = itertools.count()
+        self._hold_until = -1.0
+        #: While RabbitMQ is silent, one message at a time finds out whether it still is.
         self._probing = False
         self._parked = _Tally(lambda **about: log.warning("message.parked", **about))
         self._kept = _Tally(lambda **about: log.warning("message.held", **about))
@@ -80,30 +87,35 @@ class Bus:
         try:
             await self._send(message.queue, body)
         except NotPublished as error:
-            row = {"queue": message.queue, "body": body, "reason": str(error)}
-            try:
-                async with asyncio.timeout(PARKING_PATIENCE_S):
-                    await self._parking.ask(row)
-            except (DatabaseUnavailable, TimeoutError):
-                self._hold([row])
+            await self._keep({"queue": message.queue, "body": body, "reason": str(error)})
             return False
         return True
 
+    async def _keep(self, row: _Row) -> None:
+        """Park a message, or hold it."""
+        if time.monotonic() < self._hold_until:
+            self._hold(row)
+            return
+        try:
+            async with asyncio.timeout(PARKING_PATIENCE_S):
+                await self._parking.ask(row)
+        except Exception as error:
+            self._hold_until = time.monotonic() + BREAK_S
+            self._hold(row)
+            if not isinstance(error, DatabaseUnavailable | TimeoutError):
+                log.exception("message.not_parked")
+
     async def _send(self, queue: str, body: bytes) -> None:
-        probing = self._silent
-        if probing and self._probing:
+        if not self._publisher.silent:
+            await self._publisher.send(queue, body, patience=PATIENCE_S)
+            return
+        if self._probing:
             raise NotPublished("RabbitMQ does not confirm in time")
-        self._probing = self._probing or probing
+        self._probing = True
         try:
             await self._publisher.send(queue, body, patience=PATIENCE_S)
-        except NotPublished:
-            self._silent = True
-            raise
-        else:
-            self._silent = False
         finally:
-            if probing:
-                self._probing = False
+            self._probing = False
 
     async def send_parked(self) -> int:
         """Park what is held; then, if the broker is back, send what is parked, oldest first.
@@ -120,10 +132,14 @@ class Bus:
         for tally in (self._parked, self._kept, self._lost):
             tally.say()
         await self._park_held()
-        total = 0
-        while self._publisher.connected and (sent := await self._send_oldest()):
+        total = last = 0
+        while self._publisher.connected:
+            sent, last = await self._send_next(after=last)
+            if sent:
+                log.info("parked_messages.sent", count=sent)
             total += sent
-            log.info("parked_messages.sent", count=sent)
+            if not last:
+                break
         return total
 
     async def __aenter__(self) -> Self:
@@ -132,18 +148,24 @@ class Bus:
 
     async def __aexit__(self, *_: object) -> None:
         """Park what is held; say what cannot be kept."""
-        with suppress(DatabaseUnavailable, TimeoutError):
+        with suppress(Exception):  # whatever it is, what is lost for it is said
             async with asyncio.timeout(CLOSING_S):
                 await self._park_held()
-        self._lose(self._held, "the process ends while RabbitMQ and PostgreSQL are both away")
+        self._lose([*self._held.values()], "the process ends while RabbitMQ and PostgreSQL are both away")
         for tally in (self._parked, self._lost):
             tally.say()
 
-    async def _send_oldest(self) -> int:
+    async def _send_next(self, after: int) -> tuple[int, int]:
+        """Send the oldest parked messages after one of them; of a silent broker one is enough to ask.
+
+        Returns:
+            How many were sent, and the last that was looked at; 0 when there are no more, or it is another's turn.
+        """
+        limit = 1 if self._publisher.silent else _UNPARK_AT_ONCE
         async with self._database.transaction() as connection:
             if not (await connection.execute(_MY_TURN)).scalar_one():
-                return 0
-            parked = (await connection.execute(_OLDEST, {"limit": _UNPARK_AT_ONCE})).all()
+                return 0, 0
+            parked = (await connection.execute(_NEXT, {"after": after, "limit": limit})).all()
             confirmed = await asyncio.gather(
                 *(self._publisher.send(row.queue, _as_a_copy(row.body)) for row in parked),
                 return_exceptions=True,
@@ -155,22 +177,25 @@ class Bus:
         for failed in confirmed:
             if failed is not None and not isinstance(failed, NotPublished):
                 raise failed
-        return len(sent)
+        return len(sent), 0 if self._publisher.silent or not parked else parked[-1].id
 
     async def _park(self, rows: Sequence[_Row]) -> list[None]:
-        async with self._database.transaction() as connection:
-            await connection.execute(_PARK, [*rows])
+        try:
+            async with asyncio.timeout(PARKING_S), self._database.transaction() as connection:
+                await connection.execute(_PARK, [*rows])
+        except TimeoutError as error:
+            raise DatabaseUnavailable("PostgreSQL did not park messages in time") from error
         for row in rows:
             metrics.PARKED.labels(row["queue"]).inc()
         self._parked.add(len(rows), reason=rows[-1]["reason"])
         return [None] * len(rows)
 
-    def _hold(self, rows: Sequence[_Row]) -> None:
-        self._held += rows
-        if (excess := len(self._held) - HELD_AT_MOST) > 0:
-            self._lose(self._held[:excess], "RabbitMQ and PostgreSQL are both away, and memory is full")
-            del self._held[:excess]
-        self._kept.add(len(rows), held=len(self._held))
+    def _hold(self, row: _Row) -> None:
+        self._held[next(self._places)] = row
+        if len(self._held) > HELD_AT_MOST:
+            oldest = self._held.pop(next(iter(self._held)))
+            self._lose([oldest], "RabbitMQ and PostgreSQL are both away, and memory is full")
+        self._kept.add(1, held=len(self._held))
         metrics.HELD.set(len(self._held))
 
     def _lose(self, rows: Sequence[_Row], reason: str) -> None:
@@ -179,16 +204,12 @@ class Bus:
         self._lost.add(len(rows), reason=reason)
 
     async def _park_held(self) -> None:
-        held, self._held = self._held, []
-        if not held:
-            return
-        metrics.HELD.set(0)
-        try:
-            await self._park(held)
-        except BaseException:
-            newer, self._held = self._held, []
-            self._hold(held + newer)
-            raise
+        """Until they are parked they are held: what is stopped half-way must find all of them."""
+        while held := dict(itertools.islice(self._held.items(), _PARK_AT_ONCE)):
+            await self._park([*held.values()])
+            for place in held:
+                self._held.pop(place, None)  # the oldest may have been lost meanwhile
+            metrics.HELD.set(len(self._held))
 
 
 class _Tally:
@@ -220,7 +241,11 @@ def _as_a_copy(body: bytes) -> bytes:
 
     The first one may have arrived after all, and whoever has both must not take one for the other.
     """
-    return orjson.dumps(orjson.loads(body) | {"message_id": str(uuid4())})
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    return orjson.dumps(message | {"message_id": str(uuid4())}) if isinstance(message, dict) else body
 
 
 def encode(message: Message) -> bytes:

@@ -35,6 +35,11 @@ UNREACHABLE = (
 )
 
 
+#: SQLSTATE classes, and one state, that say that the server can carry out nothing of the kind now, whatever the
+#: statement: insufficient resources (a full disk), operator intervention, a system error, read-only.
+_INCAPABLE = ("53", "57", "58", "25006")
+
+
 #: What asyncpg raises when the server, or asyncpg itself, refuses the address.
 REFUSED = (
     ValueError,
@@ -147,7 +152,11 @@ class Database:
         except (*UNREACHABLE, PoolTimeoutError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
-            if error.connection_invalidated or isinstance(_cause(error), UNREACHABLE):
+            if (
+                error.connection_invalidated
+                or isinstance(_cause(error), UNREACHABLE)
+                or _is_incapable(error.orig)
+            ):
                 raise _unavailable(error) from error
             raise
 
@@ -188,6 +197,10 @@ class Lane:
                 return rows
         except UNREACHABLE as error:
             raise _unavailable(error) from error
+        except asyncpg.PostgresError as error:
+            if _is_incapable(error):
+                raise _unavailable(error) from error
+            raise
 
     def leave(self) -> None:
         """Drop the connection; the next statement opens another."""
@@ -201,6 +214,10 @@ def _demand(revision: str | None) -> None:
         raise DatabaseUnavailable(
             f"the database is at {revision or ''!r}, this release needs {REVISION!r}; run: horoscope migrate"
         )
+
+
+def _is_incapable(error: BaseException | None) -> bool:
+    return (getattr(error, "sqlstate", None) or "").startswith(_INCAPABLE)
 
 
 def _cause(error: DBAPIError) -> BaseException | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from schema.errors import PassingError
@@ -33,10 +34,16 @@ class Gathering(Generic[_Asked, _Answer]):
                 this one alone.
         """
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-        self._gathered.append((asked, answer))
+        entry = (asked, answer)
+        self._gathered.append(entry)
         if self._answering is None:
             self._answering = asyncio.create_task(self._answer_gathered(), name="gathering")
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            with suppress(ValueError):  # it is being asked for already
+                self._gathered.remove(entry)
+            raise
 
     async def _answer_gathered(self) -> None:
         try:

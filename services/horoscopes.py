@@ -20,7 +20,7 @@ from services.gathering import Gathering
 log = structlog.get_logger(__name__)
 
 #: Seconds that a reply waits for PostgreSQL if it could come from memory instead, and if it could not.
-PATIENCE_S = 0.3
+PATIENCE_S = 0.2
 LONG_PATIENCE_S = 5.0
 #: After PostgreSQL was found away, replies come from memory for this long before it is tried again.
 BREAK = timedelta(seconds=1)

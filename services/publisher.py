@@ -68,6 +68,8 @@ class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
     def _send_unsent(self) -> None:
         unsent, self._unsent = self._unsent, []
+        if self.is_closed:
+            return
         super()._output_marshaled_frames([b"".join(unsent)])
 
 
@@ -88,6 +90,7 @@ class Publisher:
         self._closed: asyncio.Future[None] | None = None
         self._ready = asyncio.Event()
         self._why_not = "not connected yet"
+        self._silent_since: float | None = None
         # Found beforehand, since this stands on the serving path.
         names = [queue.name for queue in queues]
         self._counted = {name: _counters(name) for name in (*names, _OTHER)}
@@ -110,9 +113,17 @@ class Publisher:
         return self._ready.is_set()
 
     @property
+    def silent(self) -> bool:
+        """It did not confirm some message in time, and has confirmed none since."""
+        return self._silent_since is not None
+
+    @property
     def trouble(self) -> str:
-        """Why messages cannot be published now; empty when they can."""
-        return "" if self.connected else f"RabbitMQ cannot be reached: {self._why_not}"
+        """Why messages cannot be published now; empty when they can, as far as is known."""
+        if not self.connected:
+            return f"RabbitMQ cannot be reached: {self._why_not}"
+        silent_s = time.monotonic() - self._silent_since if self._silent_since is not None else 0.0
+        return f"RabbitMQ has confirmed nothing for {silent_s:.0f} s" if silent_s > CONFIRM_TIMEOUT_S else ""
 
     async def wait_ready(self, timeout: float) -> None:
         """Wait for a connection.
@@ -147,9 +158,9 @@ class Publisher:
         """
         name = queue.name if isinstance(queue, Queue) else queue
         well, failed = self._counted.get(name) or self._counted[_OTHER]
-        if trouble := self.trouble:
+        if not self.connected:
             failed.inc()
-            raise NotPublished(trouble)
+            raise NotPublished(self.trouble)
         try:
             if isinstance(queue, Queue):
                 await self._declare(queue)
@@ -185,7 +196,7 @@ class Publisher:
         except pika.exceptions.AMQPError as error:
             del self._unconfirmed[tag]
             raise NotPublished(f"RabbitMQ did not take a message for {queue!r}: {error!r}") from error
-        return confirmed, loop.call_later(patience, self._fail, tag, _EXPIRED)
+        return confirmed, loop.call_later(patience, self._expire, tag)
 
     async def _declare(self, queue: Queue) -> None:
         if not self._ready.is_set():
@@ -203,6 +214,11 @@ class Publisher:
         )
         if not declared.done():
             raise NotPublished(f"RabbitMQ did not declare {queue.name!r}: {self._why_not}")
+
+    def _expire(self, tag: int) -> None:
+        if tag in self._unconfirmed:
+            self._silent_since = self._silent_since or time.monotonic()
+            self._fail(tag, _EXPIRED)
 
     def _fail(self, tag: int, reason: str) -> None:
         confirmed = self._unconfirmed.pop(tag, None)
@@ -262,6 +278,7 @@ class Publisher:
             raise
         self._channel = channel
         self._tags = itertools.count(1)
+        self._silent_since = None
         self._ready.set()
         return connection
 
@@ -292,10 +309,19 @@ class Publisher:
         return channel
 
     def _on_return(self, _: Any, method: Any, properties: Any, __: bytes) -> None:
-        """A mandatory message that no queue took; its confirm follows and finds nobody."""
+        """A mandatory message that no queue took; its confirm follows and finds nobody.
+
+        If it is one of our queues, somebody has deleted it: the next message finds it again.
+        """
         self._fail(int(properties.message_id), f"no queue {method.routing_key!r} ({method.reply_text})")
+        for queue in self._queues:
+            if queue.name == method.routing_key:
+                self._channel.queue_declare(
+                    queue.name, durable=True, arguments=queue.arguments, callback=lambda _: None
+                )
 
     def _on_confirm(self, frame: Any) -> None:
+        self._silent_since = None
         last, multiple = frame.method.delivery_tag, frame.method.multiple
         tags = [tag for tag in self._unconfirmed if tag <= last] if multiple else [last]
         for tag in tags:

@@ -103,7 +103,7 @@ class Views:
             )
         await self._lane.fetch(
             _COUNT,
-            *zip(*(view for _, view in sorted(views.items())), strict=True),
+            *zip(*views.values(), strict=True),
             *zip(*places, strict=True),
             timeout=STATEMENT_TIMEOUT_S,
         )

@@ -160,7 +160,7 @@ async def test_a_process_that_ends_parks_what_it_holds(
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Bus(publisher, database) as bus,
     ):
-        bus._hold([{"queue": "views", "body": b"{}", "reason": "both are away"}])
+        bus._hold({"queue": "views", "body": b"{}", "reason": "both are away"})
     assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 1
 
 
