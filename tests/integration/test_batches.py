@@ -92,12 +92,17 @@ class Bench:
             await asyncio.to_thread(self._worker.stop, 20_000)
             self._worker = None
 
+    @property
+    def consumer(self) -> Any:
+        """The consumer of now."""
+        assert self._worker
+        return self._worker.consumers[WORK].consumer
+
     async def gathered(self, count: int) -> None:
         """Wait until so many messages are being gathered."""
-        assert self._worker
         async with asyncio.timeout(20):
             while True:
-                consumer: Any = self._worker.consumers[WORK].consumer
+                consumer = self.consumer
                 if consumer and sum(len(each.messages) for each in consumer._gathered.values()) == count:
                     return
                 await asyncio.sleep(0.01)
@@ -207,12 +212,14 @@ async def test_what_is_no_message_and_wrong_arguments_cost_their_neighbours_noth
     await bench.put("gather", 2)
     await bench.put("nobody", 3)
     await bench.put("gather", "four")
+    stumbling = dramatiq.Message[Any](WORK, "plain", (), {"wrong": 7}, {"throws": "no class"})
+    await bench.publisher.send(WORK, stumbling.encode())
     positional = dramatiq.Message[Any](WORK, "gather", (5,), {"number": 5}, {})
     await bench.publisher.send(WORK, positional.encode())
     await bench.put("gather", 6)
     bench.start()
     await bench.called_with(1, 2, 6)
-    dead = [await queues.next(DEAD_LETTERS) for _ in range(4)]
+    dead = [await queues.next(DEAD_LETTERS) for _ in range(5)]
     assert bench.calls == [("gather", [1, 2, 6])]
     assert {letter.headers["cause"] for letter in dead} == {
         "undecodable", "unknown actor", "ladder exhausted", "permanent"
@@ -224,7 +231,7 @@ async def test_what_is_no_message_and_wrong_arguments_cost_their_neighbours_noth
 async def test_nobody_is_to_blame_when_a_server_is_away(
     bench: Bench, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.retries.PAUSE_S", 0.1)
+    monkeypatch.setattr("actors.batches.PAUSE_S", 0.1)
     tried = 0
 
     def away(_: Sequence[int]) -> None:
@@ -243,6 +250,67 @@ async def test_nobody_is_to_blame_when_a_server_is_away(
     assert {queue: queues.count(queue) for queue in (WORK, RUNG.name, DEAD_LETTERS)} == {
         WORK: 0, RUNG.name: 0, DEAD_LETTERS: 0
     }  # fmt: skip
+
+
+async def test_what_is_done_of_a_batch_stays_done_when_a_server_goes_away_in_the_middle(
+    bench: Bench, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.batches.PAUSE_S", 0.1)
+    away = iter([True])
+
+    def work(numbers: Sequence[int]) -> None:
+        if len(numbers) == 4:
+            raise ArithmeticError("one of the four")
+        if 3 in numbers and next(away, False):
+            raise DatabaseUnavailable("away")
+
+    bench.work = work
+    bench.batch_actor("gather", Batch(size=4, linger_ms=300))
+    await bench.put("gather", 1, 2, 3, 4)
+    bench.start()
+    await bench.called_with(1, 2, 3, 4)
+    await bench.put("gather", 5)
+    await bench.called_with(5)
+    consumer: Any = bench.consumer
+    await bench.stop()
+    assert [numbers for _, numbers in bench.calls] == [[1, 2], [3, 4], [5]]
+    assert queues.count(WORK) == 0
+    assert not consumer._unsettled
+
+
+async def test_a_batch_is_settled_by_the_consumer_that_it_came_from(
+    rabbitmq_url: str, queues: Queues
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(_: Sequence[int]) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
+        await publisher.wait_ready(10)
+        bench = Bench(cable.url, publisher)
+        bench.work = work
+        bench.batch_actor("gather", Batch(size=2, linger_ms=100))
+        await bench.put("gather", 1, 2)
+        bench.start()
+        assert await asyncio.to_thread(begun.wait, 20)
+        first = bench.consumer
+        cable.cut()
+        async with asyncio.timeout(20):
+            while bench.consumer is first or not bench.consumer:
+                await asyncio.sleep(0.02)
+        second: Any = bench.consumer
+        go_on.set()
+        async with asyncio.timeout(20):
+            while len(bench.calls) < 2:
+                await asyncio.sleep(0.02)
+        await queues.drained(WORK)
+        assert (first._under_way, second._under_way) == (0, 0)
+        await bench.stop()
+        assert second.flushed.is_set()
+    assert bench.calls == [("gather", [1, 2])] * 2
+    assert queues.count(WORK) == 0
 
 
 async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(

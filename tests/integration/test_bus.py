@@ -173,6 +173,7 @@ async def test_only_one_at_a_time_waits_for_a_broker_that_has_fallen_silent(
         nonlocal asked
         asked += 1
         await answer.wait()
+        app.publisher._silent_since = 1.0
         raise NotPublished("the broker did not confirm in time")
 
     with monkeypatch.context() as patched:
@@ -216,9 +217,60 @@ async def test_two_who_send_what_is_parked_keep_its_order(
     assert [UUID(letter.message["kwargs"]["request_id"]).int for letter in letters if letter] == [*range(40)]
 
 
-async def test_what_no_queue_takes_does_not_hold_up_what_is_parked_behind_it(
-    app: App, sql: asyncpg.Connection, queues: Queues
+async def test_what_a_database_refuses_is_held_and_parked_when_it_can_be(
+    database: Database, database_url: str, sql: asyncpg.Connection, free_port: int
 ) -> None:
+    async with (
+        Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
+        Database(f"{database_url}?default_transaction_read_only=on") as read_only,
+        Bus(publisher, read_only) as bus,
+    ):
+        for number in range(3):
+            await bus.publish(view(number))
+        with pytest.raises(DatabaseUnavailable, match="read-only"):
+            await bus.send_parked()
+        await bus.publish(view(3))
+        bus._database = database
+        await bus.send_parked()
+    kept = await sql.fetch("SELECT body FROM parked_messages ORDER BY id")
+    assert [UUID(json.loads(row[0])["kwargs"]["request_id"]).int for row in kept] == [0, 1, 2, 3]
+
+
+async def test_a_reply_does_not_wait_for_a_database_that_hangs(
+    database: Database, sql: asyncpg.Connection, free_port: int
+) -> None:
+    async with (
+        Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
+        Bus(publisher, database) as bus,
+    ):
+        async with sql.transaction():
+            await sql.execute("LOCK TABLE parked_messages IN ACCESS EXCLUSIVE MODE")
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(bus.publish(view(number)) for number in range(50)))
+            # Nothing else is kept of them, however long it hangs.
+            assert len(bus._held) == 50
+            assert not bus._parking._gathered
+        await bus.send_parked()
+        assert not bus._held
+    counted = await sql.fetchval("SELECT count(DISTINCT body) FROM parked_messages")
+    assert counted == 50
+
+
+async def test_a_queue_that_somebody_deleted_is_there_for_the_next_message(
+    app: App, queues: Queues, sql: asyncpg.Connection
+) -> None:
+    queues._channel.queue_delete("views")
+    assert not await app.bus.publish(view(1))
+    assert await app.bus.publish(view(2))  # one missing queue is no silent broker
+    assert await app.bus.send_parked() == 1
+    assert queues.count("views") == 2
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 0
+
+
+async def test_what_no_queue_takes_does_not_hold_up_what_is_parked_behind_it(
+    app: App, sql: asyncpg.Connection, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.bus._UNPARK_AT_ONCE", 1)
     for queue in ("nowhere", "views", "nowhere", "views"):
         await sql.execute(
             "INSERT INTO parked_messages (queue, body, reason) VALUES ($1, $2, 'away')", queue, b'{"a": 1}'
