@@ -83,3 +83,26 @@ async def test_what_passes_fails_all_of_them_by_one_call_and_then_is_over() -> N
     with pytest.raises(DatabaseUnavailable):
         await gathering.ask(-2)
     assert await gathering.ask(3) == 6
+
+
+async def test_whoever_has_given_up_is_not_kept() -> None:
+    answer = asyncio.Event()
+    asked: list[int] = []
+
+    async def answer_all(several: Sequence[int]) -> list[int]:
+        asked.extend(several)
+        await answer.wait()
+        return [*several]
+
+    gathering = Gathering(answer_all)
+    first = asyncio.create_task(gathering.ask(1))
+    while not asked:
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(gathering.ask(number)) for number in (2, 3)]
+    await asyncio.sleep(0)
+    others[0].cancel()
+    await asyncio.gather(others[0], return_exceptions=True)
+    assert [number for number, _ in gathering._gathered] == [3]
+    answer.set()
+    assert await asyncio.gather(first, others[1]) == [1, 3]
+    assert asked == [1, 3]
