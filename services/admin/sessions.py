@@ -18,6 +18,8 @@ from services.days import Clock
 SESSION_S = 12 * 3600
 #: Seconds after which a page that somebody opens makes the cookie anew.
 RENEW_S = 600
+#: Seconds after which a browser that has signed in is a stranger again.
+KNOWN_S = 366 * 86_400
 #: Seconds for which a note waits to be read.
 NOTE_S = 60
 
@@ -89,6 +91,19 @@ class Sessions:
     def read_note(self, cookie: str | None) -> str | None:
         """What a page was told by the one before."""
         found = self._unsigned("note", cookie, NOTE_S)
+        return found[0] if found else None
+
+    def known(self, browser: str | None) -> str:
+        """The value of the cookie that says, after signing out too, that a browser has signed in before.
+
+        Args:
+            browser: Its name; None: it gets one.
+        """
+        return self._signer("known").sign(browser or secrets.token_urlsafe(18)).decode()
+
+    def read_known(self, cookie: str | None) -> str | None:
+        """The name of a browser that has signed in before."""
+        found = self._unsigned("known", cookie, KNOWN_S)
         return found[0] if found else None
 
     def _digest(self, purpose: str, text: str) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.admin import sessions, tries
-from services.admin.gate import COOKIES
+from services.admin.gate import COOKIES, KNOWN_COOKIE
 from services.admin.protection import _HEADERS
 from services.admin.sessions import Sessions
 from services.days import system_clock
@@ -145,6 +145,41 @@ async def test_guessing_by_http_basic_is_limited_in_the_same_way(operator: Opera
     assert answers[-1].json()["error"] == "too_many_tries"
     assert int(answers[-1].headers["retry-after"]) > 0
     assert (await operator.sign_in()).status_code == 429
+
+
+async def test_a_script_that_polls_takes_nothing_from_the_limit(operator: Operator) -> None:
+    async def script(password: str) -> int:
+        return (await operator.http.get("/api/today", auth=("x", password))).status_code
+
+    answers = []
+    for number in range(5):
+        answers += [await script(f"guess-{number}"), await script(PASSWORD)]
+    assert answers == 4 * [401, 503] + [429, 429], "the right ones are told that PostgreSQL is away"
+
+
+async def test_a_browser_that_has_signed_in_before_is_not_locked_out_by_others(
+    operator: Operator, page: Any
+) -> None:
+    for _ in range(2):  # the second time it keeps its name
+        given = cookie(await operator.sign_in(), KNOWN_COOKIE)
+        assert (given["httponly"], given["samesite"], int(given["max-age"])) == (True, "strict", 366 * 86_400)
+        await operator.send("/sign-out")
+    stranger = Operator(page)
+    for number in range(5):
+        await stranger.sign_in(f"guess-{number}")
+    assert (await stranger.sign_in()).status_code == 429
+    header = {"authorization": "Basic " + base64.b64encode(f"x:{PASSWORD}".encode()).decode()}
+    assert (await operator.http.get("/api/today", headers=header)).status_code == 429
+    assert (await operator.sign_in("wrong-once")).status_code == 403
+    assert (await operator.sign_in()).status_code == 303
+    await operator.send("/sign-out")
+    for number in range(5):
+        await operator.sign_in(f"guess-{number}")
+    assert (await operator.sign_in()).status_code == 429, "it has five, too"
+    other = Sessions("another password", system_clock).known("stolen")
+    forger = Operator(page)
+    forger.http.cookies[KNOWN_COOKIE] = other
+    assert (await forger.sign_in()).status_code == 429
 
 
 @pytest.mark.parametrize(
