@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -53,9 +54,25 @@ def _prices(value: Any) -> Any:
     return tuple(Decimal(part) for part in parts)
 
 
+def _proxies(value: Any) -> Any:
+    """``"127.0.0.1,172.29.81.0/24"`` as its addresses and networks."""
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(","))
+    for part in parts:
+        try:
+            ip_network(part)
+        except ValueError as error:
+            raise ValueError(
+                f"expected addresses or networks with commas between, such as 127.0.0.1,10.0.0.0/24: {error}"
+            ) from None
+    return parts
+
+
 Seconds = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_seconds)]
 
 Tokens = Annotated[int, BeforeValidator(_tokens)]
+Proxies = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_proxies)]
 Prices = Annotated[tuple[Decimal, ...], NoDecode, BeforeValidator(_prices)]
 
 #: Characters that the password of the admin page has at the least.
@@ -89,6 +106,7 @@ class Settings(BaseSettings):
     request_retries: Seconds = (5, 10, 30)
     admin_listen: str = "127.0.0.1:8081"
     admin_password: SecretStr | None = None
+    admin_proxies: Proxies = ("127.0.0.1", "::1")
     rabbitmq_management_url: str = ""
     metrics_listen: str = ""
     log_format: str = "console"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from services.admin.sessions import KNOWN_S, NOTE_S, RENEW_S, SESSION_S, Kind, Session, Sessions
@@ -72,7 +72,10 @@ class Gate:
         if not _from_here(request):
             log.warning("admin.form_refused", path=request.scope["path"], remote=remote(request))
             raise HTTPException(403)
-        form = await request.form(**_FORM_LIMITS)
+        try:
+            form = await request.form(**_FORM_LIMITS)
+        except ClientDisconnect:
+            raise HTTPException(400) from None  # which nobody reads any more
         if not self._sessions.is_form_token(session, str(form.get("form_token", ""))):
             raise HTTPException(403)
         return form

@@ -82,7 +82,7 @@ async def address(
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
         open_page(settings, queues, database, Bus(publisher, database)) as app,
-        listening(app, settings.admin_listen),
+        listening(app, settings.admin_listen, ()),
     ):
         await publisher.wait_ready(20)
         yield f"http://{settings.admin_listen}"

@@ -117,6 +117,13 @@ def test_nothing_listens_beyond_this_machine(services: dict[str, Any]) -> None:
             assert port.startswith("127.0.0.1:")
 
 
+def test_the_page_believes_the_gateway_that_published_ports_are_reached_from_and_nobody_else(
+    processes: dict[str, Any],
+) -> None:
+    (network,) = YAML(typ="safe").load(COMPOSE)["networks"]["default"]["ipam"]["config"]
+    assert processes["admin"]["environment"]["ADMIN_PROXIES"] == network["gateway"]
+
+
 def test_a_stopping_worker_is_given_its_grace(processes: dict[str, Any]) -> None:
     grace = processes["worker"]["stop_grace_period"]
     assert int(grace.removesuffix("s")) > GRACE_MS / 1000
