@@ -125,6 +125,8 @@ class Settings(BaseSettings):
             settings = cls()
         except ValidationError as error:
             raise WrongSettings("\n".join(_fault(fault) for fault in error.errors())) from None
+        except UnicodeDecodeError:
+            raise WrongSettings(".env is wrong: expected UTF-8") from None
         missing = [name for name in required if getattr(settings, name) is None]
         if settings.webhook_url and "bot_token" in required and settings.webhook_secret is None:
             missing.append("webhook_secret")
@@ -167,6 +169,8 @@ class Settings(BaseSettings):
     def _admin_password(cls, value: SecretStr | None) -> SecretStr | None:
         if value and len(value.get_secret_value()) < SHORTEST_PASSWORD:
             raise ValueError(f"expected {_EXPECTED['admin_password']}")
+        if value and not _is_text(value.get_secret_value()):
+            raise ValueError(f"expected {_EXPECTED['admin_password']}, in UTF-8")
         return value
 
     @field_validator("telegram_api_url", "openai_base_url", "webhook_url", "rabbitmq_management_url")
@@ -219,6 +223,11 @@ _EXPECTED = {
     "openai_api_key": "the key of the model's server",
     "admin_password": f"at least {SHORTEST_PASSWORD} characters that nobody guesses",
 }
+
+
+def _is_text(value: str) -> bool:
+    """Whether every byte that a value came from meant something in UTF-8."""
+    return not re.search(r"[\ud800-\udfff]", value)
 
 
 def split_listen(listen: str) -> tuple[str, int]:

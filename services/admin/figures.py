@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 FRESH_S = 1.0
 #: Seconds that a page waits for a server.
 PATIENCE_S = 4.0
+#: Seconds for which people are shown what a server told last, once it tells nothing.
+KEPT_S = 300.0
 #: Seconds for which a management API that did not answer is not asked again.
 NOT_ASKED_S = 15.0
 
@@ -114,6 +116,7 @@ class Picture:
         queues: What RabbitMQ tells; None while it is away.
         unmanaged: Why its management API tells nothing; None when it does.
         away: The servers that cannot be reached.
+        kept: For each of these servers: when it told what is shown here in place of what it does not tell now.
     """
 
     at: datetime
@@ -121,6 +124,7 @@ class Picture:
     queues: list[QueueFigures] | None
     unmanaged: str | None
     away: list[Away]
+    kept: dict[str, datetime] = field(default_factory=dict)
 
     @property
     def dead_letters(self) -> int | None:
@@ -169,6 +173,7 @@ class Figures:
         self._looking: asyncio.Task[list[QueueStatus]] | None = None
         self._unmanaged: tuple[float, str] | None = None
         self._taken: tuple[float, Picture] | None = None
+        self._last: dict[str, tuple[float, Picture]] = {}
         self._taking: asyncio.Task[Picture] | None = None
 
     @property
@@ -184,6 +189,19 @@ class Figures:
             self._taking = asyncio.create_task(self._take(), name="picture")
         return await asyncio.shield(self._taking)
 
+    async def lately(self) -> Picture:
+        """The same for people, who go on reading: for :data:`KEPT_S` with what a server told before it was away."""
+        picture = await self.now()
+        for server, (told, last) in self._last.items():
+            if last is picture or time.monotonic() - told > KEPT_S:
+                continue
+            kept = {**picture.kept, server: last.at}
+            if server == POSTGRESQL and picture.service is None:
+                picture = replace(picture, service=last.service, kept=kept)
+            elif server == RABBITMQ and picture.queues is None:
+                picture = replace(picture, queues=last.queues, kept=kept)
+        return picture
+
     async def _take(self) -> Picture:
         queues, flows, service = await asyncio.gather(
             self._tried(RABBITMQ, self._depths), self._flows(), self._tried(POSTGRESQL, self._read)
@@ -196,6 +214,7 @@ class Figures:
             away=sorted(self._away.values(), key=lambda away: away.server),
         )
         self._taken = time.monotonic(), picture
+        self._last |= {server: self._taken for server in (POSTGRESQL, RABBITMQ) if server not in self._away}
         return picture
 
     async def _tried(self, server: str, read: Callable[[], Awaitable[_Found]]) -> _Found | None:

@@ -21,6 +21,7 @@ COOKIES: dict[Kind, str] = {"operator": "horoscope_admin", "visitor": "horoscope
 NOTE_COOKIE = "horoscope_admin_note"
 KNOWN_COOKIE = "horoscope_admin_known"
 
+_FORM_TYPE = "application/x-www-form-urlencoded"
 #: The fields of a form are few and short.
 _FORM_LIMITS = {"max_files": 0, "max_fields": 10, "max_part_size": 4096}
 _LOCAL_PATH = re.compile(r"/(?!/)[\w\-./?=&%]{0,300}", re.ASCII)
@@ -67,11 +68,13 @@ class Gate:
         """The fields of a form, if it is one of the session's own.
 
         Raises:
-            HTTPException: 403 when it is not; 400 or 413 when it is no form of ours at all.
+            HTTPException: 403 when it is not; 400, 413 or 415 when it is no form of ours at all.
         """
         if not _from_here(request):
             log.warning("admin.form_refused", path=request.scope["path"], remote=remote(request))
             raise HTTPException(403)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM_TYPE:
+            raise HTTPException(415)
         try:
             form = await request.form(**_FORM_LIMITS)
         except ClientDisconnect:

@@ -258,6 +258,18 @@ async def test_a_page_that_is_opened_prolongs_the_session_and_one_that_keeps_its
         assert not await is_in(operator)
 
 
+async def test_a_session_ends_after_a_week_however_often_it_was_renewed() -> None:
+    now = system_clock()
+    async with open_admin(settings_of(*NOWHERE), clock=lambda: now) as (page, _):
+        operator = Operator(page)
+        await operator.sign_in()
+        for _ in range(15):
+            now += timedelta(hours=11)
+            assert await is_in(operator)
+        now += timedelta(hours=3, seconds=1)
+        assert not await is_in(operator)
+
+
 # Forms
 
 
@@ -309,9 +321,19 @@ async def test_a_form_that_is_too_large_or_none_is_refused(operator: Operator) -
     many = {f"x{number}": "y" for number in range(50)} | {"form_token": token, "password": PASSWORD}
     assert (await operator.http.post("/sign-in", data=many)).status_code == 400
     files = {"password": ("a", b"b")}
-    assert (await operator.http.post("/sign-in", data={"form_token": token}, files=files)).status_code == 400
+    assert (await operator.http.post("/sign-in", data={"form_token": token}, files=files)).status_code == 415
     json = await operator.http.post("/sign-in", json={"form_token": token, "password": PASSWORD})
-    assert json.status_code == 403
+    assert json.status_code == 415
+    with capture_logs() as logs:
+        for kind in (
+            "multipart/form-data",
+            "multipart/form-data; boundary=x; charset=no-such",
+            "text/plain",
+            "",
+        ):
+            odd = await operator.http.post("/sign-in", content=b"--y", headers={"content-type": kind})
+            assert odd.status_code == 415
+    assert not logs
 
 
 # Browsers
