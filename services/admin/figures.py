@@ -17,7 +17,7 @@ from services.analytics import Analytics, read_analytics
 from services.database import Database
 from services.days import ONE_DAY, Clock, day_in, first_day_alive
 from services.logs import Mask
-from services.processes import ProcessStatus, read_processes
+from services.processes import ProcessStatus
 from services.publisher import Queue
 from services.rabbitmq_api import ManagementApi, QueueFlow
 from services.status import (
@@ -234,7 +234,7 @@ class Figures:
         self._seen.add(server)
         return found
 
-    async def _read(self) -> tuple[Analytics, list[DayStatus], Records, list[ProcessStatus]]:
+    async def _read(self) -> tuple[Analytics, list[DayStatus], Records]:
         try:
             if not self._checked:
                 await self._database.check()
@@ -242,20 +242,21 @@ class Figures:
             records = await read_records(self._database, self._usage, self._clock, self._home)
             async with self._database.transaction() as connection:
                 yesterday = await read_day(connection, day_in(self._home, self._clock()) - ONE_DAY)
-            processes = await read_processes(self._database)
         except BaseException:
             self._checked = False  # whatever it is, the next look begins with whether the tables are there
             raise
         self._checked = True
-        return analytics, [yesterday, *records.days], records, processes
+        return analytics, [yesterday, *records.days], records
 
     def _judged(
         self,
-        read: tuple[Analytics, list[DayStatus], Records, list[ProcessStatus]],
+        read: tuple[Analytics, list[DayStatus], Records],
         queues: list[QueueStatus] | None,
     ) -> Service:
-        analytics, days, records, processes = read
-        return Service(analytics, days, first_day_alive(self._clock()), judge(records, queues), processes)
+        analytics, days, records = read
+        return Service(
+            analytics, days, first_day_alive(self._clock()), judge(records, queues), records.processes
+        )
 
     async def _depths(self) -> list[QueueStatus]:
         """What :func:`read_queues` tells. A look that takes too long is left to end; there is never a second one."""
