@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from starlette.types import ASGIApp
 
+from schema.errors import NotPublished
 from schema.messages import GenerateHoroscope
 from schema.signs import Sign
 from services import status
@@ -455,13 +456,41 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         assert "is away" not in (await operator.get("/")).text
 
 
-async def test_a_database_without_tables_is_told_and_a_password_in_an_address_is_not(
-    empty_database_url: str, rabbitmq_url: str
-) -> None:
+async def test_a_database_without_tables_is_told(empty_database_url: str, rabbitmq_url: str) -> None:
     async with open_admin(settings_of(empty_database_url, rabbitmq_url)) as (page, _):
         operator = Operator(page)
         await operator.sign_in()
         assert "the database has no tables yet; run: horoscope migrate" in (await operator.get("/")).text
+
+
+async def test_no_password_is_shown_whatever_a_server_says_nor_sent_to_where_it_points(
+    database_url: str, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        writer.write(b"HTTP/1.1 302 watchers-secret\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    def told(*_: object) -> None:
+        raise NotPublished("RabbitMQ cannot be reached: watchers-secret")
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        watcher = f"http://watcher:watchers-secret@127.0.0.1:{port}"
+        settings = settings_of(database_url, rabbitmq_url, rabbitmq_management_url=watcher)
+        async with open_admin(settings) as (page, publisher):
+            await publisher.wait_ready(20)
+            operator = Operator(page)
+            await operator.sign_in()
+            shown = (await operator.get("/queues")).text
+            assert f"http://127.0.0.1:{port} (302 " in shown
+            assert len(asked) == 1
+            monkeypatch.setattr(figures, "read_queues", told)
+            away = (await operator.get("/")).text + (await operator.get("/api/queues")).text
+            assert away.count("RabbitMQ cannot be reached: ") == 2
+            assert "watchers-secret" not in shown + away
 
 
 # Many who look
