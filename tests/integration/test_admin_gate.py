@@ -336,6 +336,23 @@ async def test_a_form_that_is_too_large_or_none_is_refused(operator: Operator) -
     assert not logs
 
 
+async def test_a_form_that_breaks_off_is_no_bug(page: Any) -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def nobody(_: Any) -> None:
+        pass
+
+    headers = [(b"host", b"page.test"), (b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/sign-in", "query_string": b"", "headers": headers,
+        "scheme": "http", "client": ("192.0.2.1", 50000), "server": ("page.test", 80), "root_path": "",
+    }  # fmt: skip
+    with capture_logs() as logs:
+        await page(scope, gone, nobody)
+    assert not logs
+
+
 # Browsers
 
 
