@@ -227,6 +227,7 @@ def _print_status(seen: statuses.Status) -> None:
         f"waiting {seen.waiters}   parked {seen.parked}   tokens today {seen.tokens_today}"
         + ("" if seen.cost_today_usd is None else f" (${seen.cost_today_usd:.4f})")
     )
+    console.print("   ".join(f"{kind}s {count}" for kind, count in seen.running.items()))
     for alarm in seen.alarms:
         console.print(f"! {alarm}", style="bold red", markup=False)
     if not seen.alarms:

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from schema.messages import DEAD_LETTERS
 from services.database import Database
 from services.days import EASTERNMOST, Clock
-from services.processes import ProcessStatus, read_processes
+from services.processes import ProcessStatus
 from services.publisher import Queue
 from services.status import QueueStatus, Records, read_queues, read_records
 from services.usage import Usage
@@ -120,7 +120,7 @@ class ClusterMetrics:
             read = await read_records(database, usage, clock, home)
             async with database.transaction() as connection:
                 oldest: float = (await connection.execute(_OLDEST_PARKED)).scalar_one()
-            return read, await read_processes(database), oldest
+            return read, read.processes, oldest
 
         async def depths() -> list[QueueStatus]:
             return await asyncio.to_thread(read_queues, rabbitmq_url, queues)

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -53,9 +54,25 @@ def _prices(value: Any) -> Any:
     return tuple(Decimal(part) for part in parts)
 
 
+def _proxies(value: Any) -> Any:
+    """``"127.0.0.1,172.29.81.0/24"`` as its addresses and networks."""
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(","))
+    for part in parts:
+        try:
+            ip_network(part)
+        except ValueError as error:
+            raise ValueError(
+                f"expected addresses or networks with commas between, such as 127.0.0.1,10.0.0.0/24: {error}"
+            ) from None
+    return parts
+
+
 Seconds = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_seconds)]
 
 Tokens = Annotated[int, BeforeValidator(_tokens)]
+Proxies = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_proxies)]
 Prices = Annotated[tuple[Decimal, ...], NoDecode, BeforeValidator(_prices)]
 
 #: Characters that the password of the admin page has at the least.
@@ -89,6 +106,7 @@ class Settings(BaseSettings):
     request_retries: Seconds = (5, 10, 30)
     admin_listen: str = "127.0.0.1:8081"
     admin_password: SecretStr | None = None
+    admin_proxies: Proxies = ("127.0.0.1", "::1")
     rabbitmq_management_url: str = ""
     metrics_listen: str = ""
     log_format: str = "console"
@@ -107,6 +125,8 @@ class Settings(BaseSettings):
             settings = cls()
         except ValidationError as error:
             raise WrongSettings("\n".join(_fault(fault) for fault in error.errors())) from None
+        except UnicodeDecodeError:
+            raise WrongSettings(".env is wrong: expected UTF-8") from None
         missing = [name for name in required if getattr(settings, name) is None]
         if settings.webhook_url and "bot_token" in required and settings.webhook_secret is None:
             missing.append("webhook_secret")
@@ -149,6 +169,8 @@ class Settings(BaseSettings):
     def _admin_password(cls, value: SecretStr | None) -> SecretStr | None:
         if value and len(value.get_secret_value()) < SHORTEST_PASSWORD:
             raise ValueError(f"expected {_EXPECTED['admin_password']}")
+        if value and not _is_text(value.get_secret_value()):
+            raise ValueError(f"expected {_EXPECTED['admin_password']}, in UTF-8")
         return value
 
     @field_validator("telegram_api_url", "openai_base_url", "webhook_url", "rabbitmq_management_url")
@@ -201,6 +223,11 @@ _EXPECTED = {
     "openai_api_key": "the key of the model's server",
     "admin_password": f"at least {SHORTEST_PASSWORD} characters that nobody guesses",
 }
+
+
+def _is_text(value: str) -> bool:
+    """Whether every byte that a value came from meant something in UTF-8."""
+    return not re.search(r"[\ud800-\udfff]", value)
 
 
 def split_listen(listen: str) -> tuple[str, int]:

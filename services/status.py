@@ -18,6 +18,7 @@ from services.database import Database
 from services.days import Clock, day_in, days_to_write, next_night
 from services.night import MIDNIGHT, RECONCILE, RECONCILE_EVERY_S
 from services.outages import BELIEVED_S
+from services.processes import ProcessStatus, read_processes
 from services.publisher import Queue, connection_parameters
 from services.usage import Usage
 
@@ -63,6 +64,9 @@ STATES = ("written", "writing", "pending", "retrying", "given_up", "missing")
 
 #: Seconds without a reconcile tick after which somebody should look for the scheduler.
 NO_TICK_S = 900
+
+#: The kinds of processes without which the service does not do what it is there for.
+NEEDED = ("bot", "worker", "scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,12 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole service at a glance; ``alarms`` is what needs a person, in words."""
+    """The whole service at a glance.
+
+    Args:
+        running: How many processes of each kind live.
+        alarms: What needs a person, in words.
+    """
 
     days: list[DayStatus]
     ticks: list[TickStatus]
@@ -151,6 +160,7 @@ class Status:
     parked: int
     tokens_today: int
     cost_today_usd: float | None
+    running: dict[str, int]
     alarms: list[str] = field(default_factory=list)
 
 
@@ -164,10 +174,11 @@ class Records:
     outage: Any
     exhausted: str | None
     counts: Any
+    processes: list[ProcessStatus]
 
 
 async def read_records(database: Database, usage: Usage, clock: Clock, home: ZoneInfo) -> Records:
-    """The days that must exist, the ticks, the model's outage and the counters.
+    """The days that must exist, the ticks, the model's outage, the counters and the processes.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -191,7 +202,8 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
         for name, at in due.items()
     ]
     age = float(ticked[RECONCILE].age_s) if RECONCILE in ticked else None
-    return Records(days, ticks, age, outage, await usage.exhausted(), counts)
+    processes = await read_processes(database)
+    return Records(days, ticks, age, outage, await usage.exhausted(), counts, processes)
 
 
 async def read_day(connection: AsyncConnection, day: date) -> DayStatus:
@@ -238,6 +250,11 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
         queues: What RabbitMQ knows; None: it cannot be reached, and nothing is said that would need it.
     """
     alarms = [] if queues is None else _queue_alarms(queues)
+    running = {
+        kind: sum(each.kind == kind and not each.lost for each in records.processes)
+        for kind in (*NEEDED, "admin")
+    }
+    alarms += [f"no {kind} runs" for kind in NEEDED if not running[kind]]
     ordered = queues is None or any(queue.messages for queue in queues if queue.name == GENERATION)
     for day in records.days:
         by_state = {state: [sign for sign in day.states if day.states[sign] == state] for state in STATES}
@@ -270,6 +287,7 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
         parked=counts.parked,
         tokens_today=int(counts.tokens),
         cost_today_usd=None if counts.cost_usd is None else float(counts.cost_usd),
+        running=running,
         alarms=alarms,
     )
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from services.analytics import Analytics, read_analytics
 from services.database import Database
 from services.days import ONE_DAY, Clock, day_in, first_day_alive
 from services.logs import Mask
-from services.processes import ProcessStatus, read_processes
+from services.processes import ProcessStatus
 from services.publisher import Queue
 from services.rabbitmq_api import ManagementApi, QueueFlow
 from services.status import (
@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 FRESH_S = 1.0
 #: Seconds that a page waits for a server.
 PATIENCE_S = 4.0
+#: Seconds for which people are shown what a server told last, once it tells nothing.
+KEPT_S = 300.0
 #: Seconds for which a management API that did not answer is not asked again.
 NOT_ASKED_S = 15.0
 
@@ -114,6 +116,7 @@ class Picture:
         queues: What RabbitMQ tells; None while it is away.
         unmanaged: Why its management API tells nothing; None when it does.
         away: The servers that cannot be reached.
+        kept: For each of these servers: when it told what is shown here in place of what it does not tell now.
     """
 
     at: datetime
@@ -121,6 +124,7 @@ class Picture:
     queues: list[QueueFigures] | None
     unmanaged: str | None
     away: list[Away]
+    kept: dict[str, datetime] = field(default_factory=dict)
 
     @property
     def dead_letters(self) -> int | None:
@@ -169,6 +173,7 @@ class Figures:
         self._looking: asyncio.Task[list[QueueStatus]] | None = None
         self._unmanaged: tuple[float, str] | None = None
         self._taken: tuple[float, Picture] | None = None
+        self._last: dict[str, tuple[float, Picture]] = {}
         self._taking: asyncio.Task[Picture] | None = None
 
     @property
@@ -184,6 +189,19 @@ class Figures:
             self._taking = asyncio.create_task(self._take(), name="picture")
         return await asyncio.shield(self._taking)
 
+    async def lately(self) -> Picture:
+        """The same for people, who go on reading: for :data:`KEPT_S` with what a server told before it was away."""
+        picture = await self.now()
+        for server, (told, last) in self._last.items():
+            if last is picture or time.monotonic() - told > KEPT_S:
+                continue
+            kept = {**picture.kept, server: last.at}
+            if server == POSTGRESQL and picture.service is None:
+                picture = replace(picture, service=last.service, kept=kept)
+            elif server == RABBITMQ and picture.queues is None:
+                picture = replace(picture, queues=last.queues, kept=kept)
+        return picture
+
     async def _take(self) -> Picture:
         queues, flows, service = await asyncio.gather(
             self._tried(RABBITMQ, self._depths), self._flows(), self._tried(POSTGRESQL, self._read)
@@ -196,6 +214,7 @@ class Figures:
             away=sorted(self._away.values(), key=lambda away: away.server),
         )
         self._taken = time.monotonic(), picture
+        self._last |= {server: self._taken for server in (POSTGRESQL, RABBITMQ) if server not in self._away}
         return picture
 
     async def _tried(self, server: str, read: Callable[[], Awaitable[_Found]]) -> _Found | None:
@@ -215,7 +234,7 @@ class Figures:
         self._seen.add(server)
         return found
 
-    async def _read(self) -> tuple[Analytics, list[DayStatus], Records, list[ProcessStatus]]:
+    async def _read(self) -> tuple[Analytics, list[DayStatus], Records]:
         try:
             if not self._checked:
                 await self._database.check()
@@ -223,20 +242,21 @@ class Figures:
             records = await read_records(self._database, self._usage, self._clock, self._home)
             async with self._database.transaction() as connection:
                 yesterday = await read_day(connection, day_in(self._home, self._clock()) - ONE_DAY)
-            processes = await read_processes(self._database)
         except BaseException:
             self._checked = False  # whatever it is, the next look begins with whether the tables are there
             raise
         self._checked = True
-        return analytics, [yesterday, *records.days], records, processes
+        return analytics, [yesterday, *records.days], records
 
     def _judged(
         self,
-        read: tuple[Analytics, list[DayStatus], Records, list[ProcessStatus]],
+        read: tuple[Analytics, list[DayStatus], Records],
         queues: list[QueueStatus] | None,
     ) -> Service:
-        analytics, days, records, processes = read
-        return Service(analytics, days, first_day_alive(self._clock()), judge(records, queues), processes)
+        analytics, days, records = read
+        return Service(
+            analytics, days, first_day_alive(self._clock()), judge(records, queues), records.processes
+        )
 
     async def _depths(self) -> list[QueueStatus]:
         """What :func:`read_queues` tells. A look that takes too long is left to end; there is never a second one."""

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import structlog
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.admin.sessions import NOTE_S, RENEW_S, SESSION_S, Kind, Session, Sessions
+from services.admin.sessions import KNOWN_S, NOTE_S, RENEW_S, SESSION_S, Kind, Session, Sessions
 from services.admin.tries import Tries
 
 log = structlog.get_logger(__name__)
 
 COOKIES: dict[Kind, str] = {"operator": "horoscope_admin", "visitor": "horoscope_admin_visitor"}
 NOTE_COOKIE = "horoscope_admin_note"
+KNOWN_COOKIE = "horoscope_admin_known"
 
+_FORM_TYPE = "application/x-www-form-urlencoded"
 #: The fields of a form are few and short.
 _FORM_LIMITS = {"max_files": 0, "max_fields": 10, "max_part_size": 4096}
 _LOCAL_PATH = re.compile(r"/(?!/)[\w\-./?=&%]{0,300}", re.ASCII)
@@ -66,31 +68,34 @@ class Gate:
         """The fields of a form, if it is one of the session's own.
 
         Raises:
-            HTTPException: 403 when it is not; 400 or 413 when it is no form of ours at all.
+            HTTPException: 403 when it is not; 400, 413 or 415 when it is no form of ours at all.
         """
         if not _from_here(request):
             log.warning("admin.form_refused", path=request.scope["path"], remote=remote(request))
             raise HTTPException(403)
-        form = await request.form(**_FORM_LIMITS)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM_TYPE:
+            raise HTTPException(415)
+        try:
+            form = await request.form(**_FORM_LIMITS)
+        except ClientDisconnect:
+            raise HTTPException(400) from None  # which nobody reads any more
         if not self._sessions.is_form_token(session, str(form.get("form_token", ""))):
             raise HTTPException(403)
         return form
 
     def try_password(self, request: Request, password: str) -> Verdict:
-        """Hold a password against the right one, unless that was tried too often."""
-        address = remote(request)
-        if locked_s := self._tries.locked_for(address):
-            log.warning("admin.sign_in_failed", remote=address, locked_s=math.ceil(locked_s))
-            return Verdict(welcome=False, locked_s=math.ceil(locked_s))
-        if self._sessions.knows(password):
-            self._tries.succeeded(address)
-            return Verdict(welcome=True)
-        self._tries.failed(address)
-        log.warning("admin.sign_in_failed", remote=address)
-        return Verdict(welcome=False, locked_s=math.ceil(self._tries.locked_for(address)))
+        """Hold a password from the form against the right one, unless that was tried too often."""
+        browser = self._known(request)
+        verdict = self._try(remote(request), browser, password)
+        if verdict.welcome:
+            self._tries.succeeded(remote(request), browser)
+        return verdict
 
     def try_header(self, request: Request) -> Verdict | None:
-        """The same for the header ``Authorization: Basic``, any user's; None: there is none."""
+        """The same for the header ``Authorization: Basic``, any user's; None: there is none.
+
+        A script that polls is right again and again: that takes back nothing that failed meanwhile.
+        """
         scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -98,11 +103,27 @@ class Gate:
             decoded = base64.b64decode(encoded, validate=True).decode()
         except (binascii.Error, ValueError):
             decoded = ""
-        return self.try_password(request, decoded.partition(":")[2])
+        return self._try(remote(request), None, decoded.partition(":")[2])
+
+    def _try(self, address: str, browser: str | None, password: str) -> Verdict:
+        if locked_s := self._tries.locked_for(address, browser):
+            log.warning("admin.sign_in_failed", remote=address, locked_s=math.ceil(locked_s))
+            return Verdict(welcome=False, locked_s=math.ceil(locked_s))
+        if self._sessions.knows(password):
+            return Verdict(welcome=True)
+        self._tries.failed(address, browser)
+        log.warning("admin.sign_in_failed", remote=address)
+        return Verdict(welcome=False, locked_s=math.ceil(self._tries.locked_for(address, browser)))
+
+    def _known(self, request: Request) -> str | None:
+        """The name of a browser that has signed in before; None: it has not."""
+        return self._sessions.read_known(request.cookies.get(KNOWN_COOKIE))
 
     def enter(self, request: Request, response: Response) -> None:
         """Sign whoever asks in, in a session that nobody has had before."""
         self.keep(request, response, self._sessions.begin("operator"))
+        known = self._sessions.known(self._known(request))
+        set_cookie(request, response, KNOWN_COOKIE, known, KNOWN_S)
         response.delete_cookie(COOKIES["visitor"])
         log.info("admin.signed_in", remote=remote(request))
 

@@ -1,5 +1,6 @@
 """The pages: each a handler that asks the gate, takes the picture and fills a template."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime
 from functools import cache
@@ -19,7 +20,7 @@ from schema.errors import DatabaseUnavailable
 from schema.messages import GenerateHoroscope
 from schema.signs import Language, Sign
 from services.admin import charts
-from services.admin.figures import Figures, Picture
+from services.admin.figures import PATIENCE_S, Figures, Picture
 from services.admin.gate import NOTE_COOKIE, Gate, local_path, remote, set_cookie
 from services.admin.sessions import Session
 from services.admin.trouble import troubles
@@ -161,7 +162,7 @@ class Pages:
 
     async def today(self, request: Request, session: Session) -> Response:
         """``GET /``."""
-        picture = await self._figures.now()
+        picture = await self._figures.lately()
         note = None if LIVE in request.headers else self._note(request)
         trouble = troubles(picture.service) if picture.service else []
         response = self._watched(request, session, picture, "today", note=note, trouble=trouble)
@@ -172,11 +173,11 @@ class Pages:
     async def queues(self, request: Request, session: Session) -> Response:
         """``GET /queues``."""
         addresses = self._figures.management_addresses
-        return self._watched(request, session, await self._figures.now(), "queues", addresses=addresses)
+        return self._watched(request, session, await self._figures.lately(), "queues", addresses=addresses)
 
     async def processes(self, request: Request, session: Session) -> Response:
         """``GET /processes``."""
-        return self._watched(request, session, await self._figures.now(), "processes")
+        return self._watched(request, session, await self._figures.lately(), "processes")
 
     def _watched(
         self, request: Request, session: Session, picture: Picture, name: str, **values: Any
@@ -245,10 +246,10 @@ class Pages:
             HTTPException: 503 when PostgreSQL cannot be reached.
         """
         try:
-            async with self._database.transaction() as connection:
+            async with asyncio.timeout(PATIENCE_S), self._database.transaction() as connection:
                 known = await read_day(connection, day)
                 content = (await connection.execute(_CONTENT, {"sign": sign.value, "day": day})).scalar()
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, TimeoutError):
             raise HTTPException(503) from None
         return next(each for each in known.signs if each.sign == sign), content
 
@@ -259,6 +260,8 @@ class Pages:
             sign, day = Sign(request.path_params["sign"]), date.fromisoformat(request.path_params["day"])
         except ValueError:
             raise HTTPException(404) from None
+        if str(day) != request.path_params["day"]:
+            raise HTTPException(404)  # a day can be written in other ways, too; each page has one address
         if not day_in(self._home, now) - ONE_DAY <= day <= days_to_write(now, self._home)[-1]:
             raise HTTPException(404)
         return sign, day
@@ -332,7 +335,9 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    templates.globals.update(part=charts.part, curves=charts.curves, beat_s=BEAT_S, lost_s=LOST_S)
+    templates.globals.update(
+        total=len(Sign), part=charts.part, curves=charts.curves, beat_s=BEAT_S, lost_s=LOST_S
+    )
     return templates
 
 

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_network
 from socket import AF_INET6, SOCK_STREAM, create_server, socket
 
+import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.admin.api import Api
 from services.admin.application import application
@@ -34,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that a stopping process gives to the requests under way.
 GRACE_S = 10
+#: Seconds within which a request has to be there, from the connection or the answer before it.
+REQUEST_S = 15.0
 #: Connections at once; past that, browsers are told to come back.
 CONNECTIONS = 500
 
@@ -61,7 +66,7 @@ async def run(
             present(database, "admin"),
             chores({bus.send_parked: UNPARK_S}),
             open_page(settings, queues, database, bus, clock=clock) as page,
-            listening(page, settings.admin_listen),
+            listening(page, settings.admin_listen, settings.admin_proxies),
         ):
             health.tell(
                 ClusterMetrics(database, _usage(settings, database, clock), urls, queues, clock, home)
@@ -101,12 +106,13 @@ def _usage(settings: Settings, database: Database, clock: Clock) -> Usage:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, listen: str) -> AsyncIterator[None]:
+async def listening(app: ASGIApp, listen: str, proxies: Sequence[str]) -> AsyncIterator[None]:
     """Serve while the block runs, then finish the requests under way.
 
     Args:
         app: The application.
         listen: ``host:port``.
+        proxies: Addresses and networks that may say who asks, and whether they came by HTTPS; nobody else may.
 
     Raises:
         WrongSettings: The address cannot be listened on.
@@ -122,14 +128,13 @@ async def listening(app: ASGIApp, listen: str) -> AsyncIterator[None]:
     server = _Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            # A proxy on this machine may say who asks and whether they came by HTTPS; nobody else may.
-            forwarded_allow_ips=["127.0.0.1", "::1"],
+            forwarded_allow_ips=[*proxies, *map(_mapped, proxies)],
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=GRACE_S,
         )
@@ -143,11 +148,52 @@ async def listening(app: ASGIApp, listen: str) -> AsyncIterator[None]:
         await serving
 
 
+def _mapped(proxy: str) -> str:
+    """An address or a network of IPv4 as it looks to who listens on IPv6, too."""
+    network = ip_network(proxy)
+    if network.version == 6:
+        return proxy
+    return str(ip_network((f"::ffff:{network.network_address}", 96 + network.prefixlen)))
+
+
 async def _opened(host: str, port: int) -> socket:
     (family, _, _, _, address), *_ = await asyncio.get_running_loop().getaddrinfo(
         host, port, type=SOCK_STREAM
     )
     return create_server(address[:2], family=family, dualstack_ipv6=family == AF_INET6 and host == "::")
+
+
+class _Connection(H11Protocol):
+    """uvicorn's, closed when a request takes too long to come, or a few hundred that say nothing take all the room."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget()
+
+    def _watch(self) -> None:
+        if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:
+            self._forget()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(REQUEST_S, self.transport.close)
+
+    def _forget(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 class _Server(uvicorn.Server):

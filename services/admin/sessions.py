@@ -16,8 +16,12 @@ from services.days import Clock
 
 #: Seconds after which a cookie that was not made anew is worth nothing.
 SESSION_S = 12 * 3600
+#: Seconds after which a session ends, however often its cookie was made anew.
+LONGEST_S = 7 * 86_400
 #: Seconds after which a page that somebody opens makes the cookie anew.
 RENEW_S = 600
+#: Seconds after which a browser that has signed in is a stranger again.
+KNOWN_S = 366 * 86_400
 #: Seconds for which a note waits to be read.
 NOTE_S = 60
 
@@ -34,7 +38,7 @@ class Session:
 
     Args:
         kind: Signed in or not.
-        name: Made at random, and another one after signing in.
+        name: When it began, in seconds, and something made at random; another one after signing in.
         age_s: Seconds since its cookie was made.
     """
 
@@ -63,7 +67,7 @@ class Sessions:
 
     def begin(self, kind: Kind) -> Session:
         """A session that nobody has had before."""
-        return Session(kind, secrets.token_urlsafe(18))
+        return Session(kind, f"{self._clock().timestamp():.0f}-{secrets.token_urlsafe(18)}")
 
     def cookie(self, session: Session) -> str:
         """The value of the cookie that says who somebody is, from now on."""
@@ -72,7 +76,10 @@ class Sessions:
     def read(self, kind: Kind, cookie: str | None) -> Session | None:
         """The session that a cookie belongs to; None when it is forged, too old or for something else."""
         found = self._unsigned(kind, cookie, SESSION_S)
-        return Session(kind, *found) if found else None
+        if not found:
+            return None
+        began = int(found[0].partition("-")[0])
+        return Session(kind, *found) if self._clock().timestamp() - began < LONGEST_S else None
 
     def form_token(self, session: Session) -> str:
         """What a form must send along to show that it comes from a page of this session."""
@@ -89,6 +96,19 @@ class Sessions:
     def read_note(self, cookie: str | None) -> str | None:
         """What a page was told by the one before."""
         found = self._unsigned("note", cookie, NOTE_S)
+        return found[0] if found else None
+
+    def known(self, browser: str | None) -> str:
+        """The value of the cookie that says, after signing out too, that a browser has signed in before.
+
+        Args:
+            browser: Its name; None: it gets one.
+        """
+        return self._signer("known").sign(browser or secrets.token_urlsafe(18)).decode()
+
+    def read_known(self, cookie: str | None) -> str | None:
+        """The name of a browser that has signed in before."""
+        found = self._unsigned("known", cookie, KNOWN_S)
         return found[0] if found else None
 
     def _digest(self, purpose: str, text: str) -> bytes:

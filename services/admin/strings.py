@@ -47,6 +47,7 @@ class Strings:
     away: str
     away_ever_since: str
     away_hints: dict[str, str]
+    figures_of: str
     nothing_to_show: str
 
     horoscopes_today: str
@@ -214,6 +215,7 @@ _RU = Strings(
             "сохраняются и будут учтены, когда RabbitMQ вернётся. Заказы с этой страницы уйдут тогда же."
         ),
     },
+    figures_of="Ниже цифры на {time}.",
     nothing_to_show="Без PostgreSQL показать здесь нечего.",
     horoscopes_today="Гороскопов сегодня",
     up="больше на",
@@ -296,7 +298,7 @@ _RU = Strings(
     order_again="Написать заново",
     order_first="Заказать",
     cancel="Не надо",
-    ordered="Заказано: {sign}, {day}. RabbitMQ подтвердил; ход виден в таблице.",
+    ordered="Заказано: {sign}, {day}. RabbitMQ подтвердил; воркер начнёт, когда подойдёт очередь.",
     order_kept="Принято: {sign}, {day}. RabbitMQ сейчас не берёт сообщения; заказ сохранён и уйдёт, когда он вернётся.",
     text_changed="Этот текст тем временем изменился. Ничего не заказано; посмотрите на новый.",
     queues_hint="Что ждёт обработки, как быстро прибывает и убывает и кто этим занят.",
@@ -309,11 +311,11 @@ _RU = Strings(
     oldest="Старейшее",
     work_queues="Рабочие",
     waiting_queues="Ждут своего часа",
-    waiting_queues_hint="Сообщения, которые попробуют ещё раз; по истечении срока RabbitMQ вернёт их сам.",
-    waiting_none="Никто не ждёт повтора.",
+    waiting_queues_hint="Сообщения, которые будут обработаны ещё раз; по истечении срока RabbitMQ вернёт их сам.",
+    waiting_none="Ничего не ждёт повтора.",
     waiting_empty=("пустая очередь", "пустые очереди", "пустых очередей"),
     dead_letters="Мёртвые письма",
-    dead_letters_hint="Сообщения, которые больше не пробуют. Сами они не исчезают.",
+    dead_letters_hint="Сообщения, которые больше не обрабатываются. Сами они не исчезают.",
     unmanaged=(
         "Скорости и возраст неизвестны: API управления RabbitMQ не отвечает на {addresses} ({reason}). Укажите его адрес в "
         "RABBITMQ_MANAGEMENT_URL."
@@ -393,6 +395,7 @@ _EN = Strings(
             "views are kept and counted when RabbitMQ is back. What is ordered on this page goes out then, too."
         ),
     },
+    figures_of="Below are the figures of {time}.",
     nothing_to_show="Without PostgreSQL there is nothing to show here.",
     horoscopes_today="Horoscopes today",
     up="up by",
@@ -475,7 +478,7 @@ _EN = Strings(
     order_again="Write again",
     order_first="Order",
     cancel="Cancel",
-    ordered="Ordered: {sign}, {day}. RabbitMQ has confirmed it; the table shows how it goes.",
+    ordered="Ordered: {sign}, {day}. RabbitMQ has confirmed it; a worker begins when it is its turn.",
     order_kept="Accepted: {sign}, {day}. RabbitMQ takes no messages now; the order is kept and goes out when it is back.",
     text_changed="This text has changed meanwhile. Nothing was ordered; look at the new one.",
     queues_hint="What waits, how fast it comes and goes, and who is at it.",

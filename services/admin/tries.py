@@ -10,10 +10,15 @@ from collections.abc import Callable
 TRIES = 5
 TRIES_OF_ALL = 100
 WITHIN_S = 300.0
+#: Failed tries of browsers that have signed in before; those have tries of their own, and the oldest are forgotten.
+REMEMBERED = 1000
 
 
 class Tries:
-    """The failed tries of the last minutes. There are never more than :data:`TRIES_OF_ALL` of them.
+    """The failed tries of the last minutes: at most :data:`TRIES_OF_ALL` of strangers, :data:`REMEMBERED` of others.
+
+    A browser that has signed in before is not a stranger. It has as many tries as an address has, whatever others do
+    from the same address or from anywhere, or a guesser could keep everybody out.
 
     Args:
         clock: Seconds that only ever grow.
@@ -21,26 +26,42 @@ class Tries:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failed: deque[tuple[float, str]] = deque()
+        self._strangers: deque[tuple[float, str]] = deque()
+        self._known: deque[tuple[float, str]] = deque(maxlen=REMEMBERED)
 
-    def locked_for(self, address: str) -> float:
-        """Seconds until this address may try again; 0 when it may now."""
+    def locked_for(self, address: str, browser: str | None = None) -> float:
+        """Seconds until somebody may try again; 0 when they may now.
+
+        Args:
+            address: Where they are.
+            browser: The name of a browser that has signed in before; None: it is a stranger's.
+        """
         now = self._clock()
-        while self._failed and self._failed[0][0] <= now - WITHIN_S:
-            self._failed.popleft()
-        own = [at for at, who in self._failed if who == neighbourhood(address)]
-        first = [self._failed[0][0]] if len(self._failed) >= TRIES_OF_ALL else []
+        failed, who = self._of(address, browser)
+        while failed and failed[0][0] <= now - WITHIN_S:
+            failed.popleft()
+        own = [at for at, each in failed if each == who]
+        first = [failed[0][0]] if browser is None and len(failed) >= TRIES_OF_ALL else []
         if len(own) >= TRIES:
-            first.append(own[0])
+            first.append(own[-TRIES])
         return max(first) + WITHIN_S - now if first else 0.0
 
-    def failed(self, address: str) -> None:
+    def failed(self, address: str, browser: str | None = None) -> None:
         """Count a try that was looked at and failed."""
-        self._failed.append((self._clock(), neighbourhood(address)))
+        failed, who = self._of(address, browser)
+        failed.append((self._clock(), who))
 
-    def succeeded(self, address: str) -> None:
-        """Forget what this address has failed at: it knows the password."""
-        self._failed = deque(each for each in self._failed if each[1] != neighbourhood(address))
+    def succeeded(self, address: str, browser: str | None = None) -> None:
+        """Hold nothing against these any more: they know the password. In the number of all it still counts."""
+        failed, who = self._of(address, browser)
+        for place, (at, each) in enumerate(failed):
+            if each == who:
+                failed[place] = (at, "")
+
+    def _of(self, address: str, browser: str | None) -> tuple[deque[tuple[float, str]], str]:
+        if browser is None:
+            return self._strangers, neighbourhood(address)
+        return self._known, browser
 
 
 def neighbourhood(address: str) -> str:

@@ -50,8 +50,12 @@ class Wording:
         return self.strings.units["thousands"] if most >= _MANY else ""
 
     def scaled(self, value: int, most: int) -> str:
-        """A number in that unit."""
-        return self.number(value / 1000, 1 if value < 100_000 else 0) if most >= _MANY else self.number(value)
+        """A number in that unit; what is more than none is never shown as none."""
+        if most < _MANY:
+            return self.number(value)
+        if 0 < value < 50:
+            return f"<{_NO_BREAK}{self.number(0.1, 1)}"
+        return self.number(value / 1000, 1 if value < 99_950 else 0)
 
     def count(self, value: int, forms: tuple[str, ...]) -> str:
         """A number with its noun in the right form.
@@ -80,19 +84,25 @@ class Wording:
         digits = 1 if 99 <= percent < 100 or 0 < percent < 1 else 0
         if digits:
             percent = math.floor(percent * 10) / 10
+        return self._percent(percent, digits)
+
+    def _percent(self, percent: float, digits: int = 0) -> str:
         return f"{self.number(percent, digits)}{_NO_BREAK if self._russian else ''}%"
 
     def change(self, value: float) -> Change:
-        """A change of a share, such as 0.123."""
+        """A change of a share, such as 0.123, in whole percents; what has not lost all is never shown as if it had."""
         direction = "same" if abs(value) < 0.005 else "up" if value > 0 else "down"
-        return {"direction": direction, "share": self.share(round(abs(value), 2))}
+        percent = math.floor(abs(value) * 100 + 0.5)
+        if -1 < value < 0:
+            percent = min(percent, 99)
+        return {"direction": direction, "share": self._percent(percent)}
 
     def seconds(self, value: float) -> str:
         """A short duration, from milliseconds on, to two figures."""
-        if value < 1:
-            value *= 1000
-            return f"{self.number(value, 0 if value >= 10 else 1)}{_NO_BREAK}{self.strings.units['ms']}"
-        return f"{self.number(value, 0 if value >= 10 else 1)}{_NO_BREAK}{self.strings.units['s']}"
+        unit = "s"
+        if value < 0.9995:
+            value, unit = value * 1000, "ms"
+        return f"{self.number(value, 0 if value >= 9.95 else 1)}{_NO_BREAK}{self.strings.units[unit]}"
 
     def rate(self, value: float) -> str:
         """Messages a second; what is more than none is never shown as none."""

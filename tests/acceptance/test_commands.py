@@ -8,6 +8,7 @@ import pytest
 
 from ops.sandbox import Sandbox
 from tests.acceptance.conftest import until_written
+from tests.operators import put_process
 from tests.processes import Processes
 from tests.queues import Queues
 
@@ -26,6 +27,11 @@ async def test_status_is_well_when_all_is_well(
     await processes.workers()
     await until_written(sql)
     await queues.drained("ticks", "generation", "delivery")
+    code, said = await processes.run("status")
+    assert code == 1
+    assert "bots 0   workers 1   schedulers 0   admins 0\n! no bot runs\n! no scheduler runs" in said
+    for kind in ("bot", "scheduler"):
+        await put_process(sql, kind, "another-host", silent_s=-60)
     code, said = await processes.run("status")
     assert (code, "All is well." in said) == (0, True), said
     code, said = await processes.run("status", "--json")

@@ -13,10 +13,11 @@ import asyncpg
 import pytest
 from starlette.types import ASGIApp
 
+from schema.errors import NotPublished
 from schema.messages import GenerateHoroscope
 from schema.signs import Sign
 from services import status
-from services.admin import figures, sessions
+from services.admin import figures, pages, sessions
 from services.database import Database
 from services.days import ONE_DAY, day_in
 from services.settings import Settings
@@ -219,7 +220,10 @@ async def test_a_text_is_ordered_in_the_place_of_the_one_that_was_seen(
     message = order(queues)
     assert message["actor_name"] == "generation.GenerateHoroscope"
     assert GenerateHoroscope.parse(message["kwargs"]) == GenerateHoroscope(Sign.LEO, TODAY, replaces=at)
-    assert "Ordered: Leo, November 22." in (await operator.get("/")).text
+    assert (
+        "Ordered: Leo, November 22. RabbitMQ has confirmed it; a worker begins"
+        in (await operator.get("/")).text
+    )
     assert "Ordered: Leo" not in (await operator.get("/")).text, "it is told once"
 
 
@@ -254,7 +258,15 @@ async def test_a_text_that_has_changed_since_it_was_seen_is_not_ordered(
 
 async def test_there_is_a_page_for_texts_that_matter_only(operator: Operator) -> None:
     token = await operator.token("/")
-    for text in ("2026-11-22/ophiuchus", "2026-11-20/leo", "2026-12-24/leo", "today/leo", "2026-11-22/LEO"):
+    for text in (
+        "2026-11-22/ophiuchus",
+        "20261122/leo",
+        "2026-W47-7/leo",
+        "2026-11-20/leo",
+        "2026-12-24/leo",
+        "today/leo",
+        "2026-11-22/LEO",
+    ):
         assert (await operator.get(f"/texts/{text}")).status_code == 404
         sent = await operator.http.post(f"/texts/{text}", data={"form_token": token, "replaces": ""})
         assert sent.status_code == 404
@@ -357,7 +369,7 @@ async def test_html_in_an_error_is_shown_as_it_is(operator: Operator, sql: async
 
 
 async def test_without_postgresql_the_page_says_so_and_recovers_by_itself(
-    database_url: str, rabbitmq_url: str
+    database_url: str, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Cable(database_url) as cable:
         cable.unplug()
@@ -383,7 +395,31 @@ async def test_without_postgresql_the_page_says_so_and_recovers_by_itself(
             assert (await api(operator, "today"))["away"] == []
 
             cable.unplug()
-            assert "PostgreSQL has been away since" in (await operator.get("/")).text
+            for path in ("/", "/processes"):
+                told = text_of((await operator.get(path)).text)
+                assert re.search(
+                    r"PostgreSQL has been away since.* Below are the figures of \d\d:\d\d\.", told
+                )
+                assert "Without PostgreSQL" not in told
+            assert (await operator.get("/api/today")).status_code == 503
+            monkeypatch.setattr(figures, "KEPT_S", 0.0)
+            told = text_of((await operator.get("/")).text)
+            assert "Without PostgreSQL there is nothing to show" in told
+            assert "Below are the figures" not in told
+
+
+async def test_a_database_that_does_not_answer_is_away_for_a_text_too(
+    operator: Operator, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, queues: Queues
+) -> None:
+    token = await operator.token("/texts/2026-11-22/leo")
+    monkeypatch.setattr(pages, "PATIENCE_S", 0.2)
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE horoscope_cache IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(3):
+            assert (await operator.get("/texts/2026-11-22/leo")).status_code == 503
+            sent = {"form_token": token, "replaces": ""}
+            assert (await operator.http.post("/texts/2026-11-22/leo", data=sent)).status_code == 503
+    assert queues.count("generation") == 0
 
 
 async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
@@ -401,6 +437,7 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         cable.unplug()
         for path in ("/", "/queues", "/processes"):
             assert "RabbitMQ has been away since" in (await operator.get(path)).text
+        assert 'id="queue-generation"' in (await operator.get("/queues")).text, "as it was"
         answer = await operator.get("/api/queues")
         assert (answer.status_code, answer.json()["error"]) == (503, "rabbitmq_away")
         told = await api(operator, "today")
@@ -419,13 +456,41 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         assert "is away" not in (await operator.get("/")).text
 
 
-async def test_a_database_without_tables_is_told_and_a_password_in_an_address_is_not(
-    empty_database_url: str, rabbitmq_url: str
-) -> None:
+async def test_a_database_without_tables_is_told(empty_database_url: str, rabbitmq_url: str) -> None:
     async with open_admin(settings_of(empty_database_url, rabbitmq_url)) as (page, _):
         operator = Operator(page)
         await operator.sign_in()
         assert "the database has no tables yet; run: horoscope migrate" in (await operator.get("/")).text
+
+
+async def test_no_password_is_shown_whatever_a_server_says_nor_sent_to_where_it_points(
+    database_url: str, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        writer.write(b"HTTP/1.1 302 watchers-secret\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    def told(*_: object) -> None:
+        raise NotPublished("RabbitMQ cannot be reached: watchers-secret")
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        watcher = f"http://watcher:watchers-secret@127.0.0.1:{port}"
+        settings = settings_of(database_url, rabbitmq_url, rabbitmq_management_url=watcher)
+        async with open_admin(settings) as (page, publisher):
+            await publisher.wait_ready(20)
+            operator = Operator(page)
+            await operator.sign_in()
+            shown = (await operator.get("/queues")).text
+            assert f"http://127.0.0.1:{port} (302 " in shown
+            assert len(asked) == 1
+            monkeypatch.setattr(figures, "read_queues", told)
+            away = (await operator.get("/")).text + (await operator.get("/api/queues")).text
+            assert away.count("RabbitMQ cannot be reached: ") == 2
+            assert "watchers-secret" not in shown + away
 
 
 # Many who look

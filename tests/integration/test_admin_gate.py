@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.admin import sessions, tries
-from services.admin.gate import COOKIES
+from services.admin.gate import COOKIES, KNOWN_COOKIE
 from services.admin.protection import _HEADERS
 from services.admin.sessions import Sessions
 from services.days import system_clock
@@ -147,6 +147,41 @@ async def test_guessing_by_http_basic_is_limited_in_the_same_way(operator: Opera
     assert (await operator.sign_in()).status_code == 429
 
 
+async def test_a_script_that_polls_takes_nothing_from_the_limit(operator: Operator) -> None:
+    async def script(password: str) -> int:
+        return (await operator.http.get("/api/today", auth=("x", password))).status_code
+
+    answers = []
+    for number in range(5):
+        answers += [await script(f"guess-{number}"), await script(PASSWORD)]
+    assert answers == 4 * [401, 503] + [429, 429], "the right ones are told that PostgreSQL is away"
+
+
+async def test_a_browser_that_has_signed_in_before_is_not_locked_out_by_others(
+    operator: Operator, page: Any
+) -> None:
+    for _ in range(2):  # the second time it keeps its name
+        given = cookie(await operator.sign_in(), KNOWN_COOKIE)
+        assert (given["httponly"], given["samesite"], int(given["max-age"])) == (True, "strict", 366 * 86_400)
+        await operator.send("/sign-out")
+    stranger = Operator(page)
+    for number in range(5):
+        await stranger.sign_in(f"guess-{number}")
+    assert (await stranger.sign_in()).status_code == 429
+    header = {"authorization": "Basic " + base64.b64encode(f"x:{PASSWORD}".encode()).decode()}
+    assert (await operator.http.get("/api/today", headers=header)).status_code == 429
+    assert (await operator.sign_in("wrong-once")).status_code == 403
+    assert (await operator.sign_in()).status_code == 303
+    await operator.send("/sign-out")
+    for number in range(5):
+        await operator.sign_in(f"guess-{number}")
+    assert (await operator.sign_in()).status_code == 429, "it has five, too"
+    other = Sessions("another password", system_clock).known("stolen")
+    forger = Operator(page)
+    forger.http.cookies[KNOWN_COOKIE] = other
+    assert (await forger.sign_in()).status_code == 429
+
+
 @pytest.mark.parametrize(
     "header", ["", "Basic", "Basic ???", "Basic " + base64.b64encode(b"\xff:\xff").decode(), "Bearer x"]
 )
@@ -223,6 +258,18 @@ async def test_a_page_that_is_opened_prolongs_the_session_and_one_that_keeps_its
         assert not await is_in(operator)
 
 
+async def test_a_session_ends_after_a_week_however_often_it_was_renewed() -> None:
+    now = system_clock()
+    async with open_admin(settings_of(*NOWHERE), clock=lambda: now) as (page, _):
+        operator = Operator(page)
+        await operator.sign_in()
+        for _ in range(15):
+            now += timedelta(hours=11)
+            assert await is_in(operator)
+        now += timedelta(hours=3, seconds=1)
+        assert not await is_in(operator)
+
+
 # Forms
 
 
@@ -274,9 +321,36 @@ async def test_a_form_that_is_too_large_or_none_is_refused(operator: Operator) -
     many = {f"x{number}": "y" for number in range(50)} | {"form_token": token, "password": PASSWORD}
     assert (await operator.http.post("/sign-in", data=many)).status_code == 400
     files = {"password": ("a", b"b")}
-    assert (await operator.http.post("/sign-in", data={"form_token": token}, files=files)).status_code == 400
+    assert (await operator.http.post("/sign-in", data={"form_token": token}, files=files)).status_code == 415
     json = await operator.http.post("/sign-in", json={"form_token": token, "password": PASSWORD})
-    assert json.status_code == 403
+    assert json.status_code == 415
+    with capture_logs() as logs:
+        for kind in (
+            "multipart/form-data",
+            "multipart/form-data; boundary=x; charset=no-such",
+            "text/plain",
+            "",
+        ):
+            odd = await operator.http.post("/sign-in", content=b"--y", headers={"content-type": kind})
+            assert odd.status_code == 415
+    assert not logs
+
+
+async def test_a_form_that_breaks_off_is_no_bug(page: Any) -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def nobody(_: Any) -> None:
+        pass
+
+    headers = [(b"host", b"page.test"), (b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/sign-in", "query_string": b"", "headers": headers,
+        "scheme": "http", "client": ("192.0.2.1", 50000), "server": ("page.test", 80), "root_path": "",
+    }  # fmt: skip
+    with capture_logs() as logs:
+        await page(scope, gone, nobody)
+    assert not logs
 
 
 # Browsers

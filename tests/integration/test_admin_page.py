@@ -1,5 +1,6 @@
 """The operators' page does in a real browser what it promises, on a phone and on a desk."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Literal
 import asyncpg
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Error, Page, async_playwright, expect
+from playwright.async_api import Browser, Error, Page, Route, async_playwright, expect
 
 from actors import topology
 from ops.stack.ports import free_port
@@ -82,7 +83,7 @@ async def address(
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
         open_page(settings, queues, database, Bus(publisher, database)) as app,
-        listening(app, settings.admin_listen),
+        listening(app, settings.admin_listen, ()),
     ):
         await publisher.wait_ready(20)
         yield f"http://{settings.admin_listen}"
@@ -215,9 +216,20 @@ async def test_it_can_be_used_by_keyboard_alone_and_a_pause_holds_it_still(
     await expect(page.locator("#main")).to_be_focused()
     await page.keyboard.press("Tab")
     await expect(page.locator("#refresh-pause")).to_be_focused()
+    under_way, paused = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await db.execute("UPDATE horoscope_views SET view_count = 15002 WHERE view_count = 13884")
+        answer = await route.fetch()
+        under_way.set()
+        await paused.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**", hold, times=1)
+    await asyncio.wait_for(under_way.wait(), 10)
     await page.keyboard.press("Space")
     await expect(page.locator("#refresh-said")).to_contain_text("Paused since")
-    await db.execute("UPDATE horoscope_views SET view_count = 15002 WHERE view_count = 13884")
+    paused.set()  # what was asked for before comes now
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as if the tab came back

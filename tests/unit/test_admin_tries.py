@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.admin.tries import TRIES, TRIES_OF_ALL, WITHIN_S, Tries, neighbourhood
+from services.admin.tries import REMEMBERED, TRIES, TRIES_OF_ALL, WITHIN_S, Tries, neighbourhood
 
 
 class Watch:
@@ -46,6 +46,29 @@ def test_whoever_knows_the_password_begins_anew(tries: Tries) -> None:
     assert not tries.locked_for("192.0.2.1")
 
 
+def test_who_knows_the_password_takes_nothing_from_the_number_of_all(tries: Tries) -> None:
+    for guess in range(TRIES_OF_ALL):
+        tries.failed(f"10.0.0.{guess}")
+        tries.succeeded(f"10.0.0.{guess}")
+    assert tries.locked_for("192.0.2.1")
+
+
+def test_a_browser_that_has_signed_in_before_has_tries_of_its_own(tries: Tries, watch: Watch) -> None:
+    for guess in range(TRIES_OF_ALL):
+        tries.failed(f"10.0.0.{guess // TRIES}")
+    assert tries.locked_for("10.0.0.1")
+    for _ in range(TRIES):
+        assert not tries.locked_for("10.0.0.1", "known")
+        tries.failed("10.0.0.1", "known")
+    assert tries.locked_for("10.0.0.1", "known") == WITHIN_S
+    assert not tries.locked_for("10.0.0.1", "another")
+    for guess in range(REMEMBERED):
+        tries.failed("10.0.0.1", f"browser-{guess}")
+    assert len(tries._known) == REMEMBERED
+    watch.now += WITHIN_S
+    assert not tries.locked_for("10.0.0.1", "known")
+
+
 def test_many_addresses_together_are_locked_out_too_and_take_no_more_memory(
     tries: Tries, watch: Watch
 ) -> None:
@@ -53,11 +76,11 @@ def test_many_addresses_together_are_locked_out_too_and_take_no_more_memory(
         address = f"10.0.{guesser // 250}.{guesser % 250}"
         if not tries.locked_for(address):
             tries.failed(address)
-    assert len(tries._failed) == TRIES_OF_ALL
+    assert len(tries._strangers) == TRIES_OF_ALL
     assert tries.locked_for("192.0.2.1") == WITHIN_S
     watch.now += WITHIN_S
     assert not tries.locked_for("192.0.2.1")
-    assert not tries._failed
+    assert not tries._strangers
 
 
 @pytest.mark.parametrize(

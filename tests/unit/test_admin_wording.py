@@ -47,10 +47,27 @@ def test_a_share_that_is_not_all_is_not_shown_as_all(value: float, expected: str
 
 @pytest.mark.parametrize(
     ("value", "direction", "share"),
-    [(0.12, "up", "12%"), (-0.084, "down", "8%"), (0.004, "same", "0%"), (-0.004, "same", "0%"), (-1, "down", "100%")],
+    [(0.12, "up", "12%"), (-0.084, "down", "8%"), (0.004, "same", "0%"), (-0.004, "same", "0%"), (-1, "down", "100%"),
+     (0.005, "up", "1%"), (0.99, "up", "99%"), (-0.9996, "down", "99%"), (0.9996, "up", "100%"), (12.5, "up", "1,250%")],
 )  # fmt: skip
 def test_a_change_has_a_direction_and_no_sign(value: float, direction: str, share: str) -> None:
     assert EN.change(value) == {"direction": direction, "share": share}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0004, "0.4 ms"), (0.00996, "10 ms"), (0.0123, "12 ms"), (0.9994, "999 ms"), (0.9996, "1.0 s"), (9.94, "9.9 s"), (9.96, "10 s")],
+)  # fmt: skip
+def test_a_short_duration_has_two_figures(value: float, expected: str) -> None:
+    assert said(EN.seconds(value)) == expected
+
+
+def test_thousands_have_one_digit_until_they_are_a_hundred_and_little_is_not_nothing() -> None:
+    values = (0, 49, 50, 1234, 99_949, 99_951, 123_456)
+    assert [said(EN.scaled(value, 123_456)) for value in values] == [
+        "0.0", "< 0.1", "0.1", "1.2", "99.9", "100", "123",
+    ]  # fmt: skip
+    assert EN.scaled(1234, 9999) == "1,234"
 
 
 def test_a_rate_that_is_not_nothing_is_not_shown_as_nothing() -> None:

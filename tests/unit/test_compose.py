@@ -19,6 +19,7 @@ from actors.worker import GRACE_MS
 from ops.cli import main
 from schema.messages import DEAD_LETTERS, HoroscopeRequested
 from schema.signs import Sign
+from services.processes import ProcessStatus
 from services.settings import Settings
 from services.status import DayStatus, QueueStatus, Records, judge
 
@@ -115,6 +116,13 @@ def test_nothing_listens_beyond_this_machine(services: dict[str, Any]) -> None:
     for service in services.values():
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
+
+
+def test_the_page_believes_the_gateway_that_published_ports_are_reached_from_and_nobody_else(
+    processes: dict[str, Any],
+) -> None:
+    (network,) = YAML(typ="safe").load(COMPOSE)["networks"]["default"]["ipam"]["config"]
+    assert processes["admin"]["environment"]["ADMIN_PROXIES"] == network["gateway"]
 
 
 def test_a_stopping_worker_is_given_its_grace(processes: dict[str, Any]) -> None:
@@ -261,16 +269,29 @@ def test_the_runbook_answers_every_alarm() -> None:
     refusing = SimpleNamespace(refused=True, failures=3, since=down.since, reason="401")
     queues = [QueueStatus(DEAD_LETTERS, 2, 0), QueueStatus("views", 0, 0)]
     alarms = {
-        *judge(Records([today], [], None, down, "the daily limit is reached", counts), queues).alarms,
-        *judge(Records([today], [], 10, refusing, None, counts), []).alarms,
+        *judge(Records([today], [], None, down, "the daily limit is reached", counts, []), queues).alarms,
+        *judge(Records([today], [], 10, refusing, None, counts, []), []).alarms,
     }
-    assert len(alarms) == 11
+    assert len(alarms) == 14
     headings = re.findall(r"^\*\*`(.+)`\*\*$", RUNBOOK, re.MULTILINE)
     patterns = [re.sub(r"…|DAY|SIGNS", ".+", re.escape(heading)) for heading in headings]
     for alarm in alarms:
         assert any(re.fullmatch(pattern, alarm) for pattern in patterns), alarm
     for pattern in patterns:
         assert any(re.fullmatch(pattern, alarm) for alarm in alarms), pattern
+
+
+@pytest.mark.parametrize("lost", ["bot", "worker", "scheduler"])
+def test_all_is_not_well_while_a_kind_of_process_does_not_live(lost: str) -> None:
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    living = [
+        ProcessStatus(kind, "host", 7, "0.1.0", now, now, lost=kind == lost)
+        for kind in ("bot", "worker", "worker", "scheduler")
+    ]
+    counts = SimpleNamespace(views=0, waiters=0, overdue=0, parked=0, readers=0, tokens=0, cost_usd=None)
+    told = judge(Records([], [], 10, None, None, counts, living), None)
+    assert told.alarms == [f"no {lost} runs"]
+    assert told.running == {"bot": 1, "worker": 2, "scheduler": 1, "admin": 0} | {lost: 0}
 
 
 def _logged() -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Settings: each wrong one is named, with what is expected."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,10 @@ def right(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("DAILY_TOKEN_LIMIT", "a lot", "0 for no limit"),
         ("ADMIN_LISTEN", "8081", "host:port"),
         ("ADMIN_PASSWORD", "short", "at least 8 characters"),
+        ("ADMIN_PASSWORD", "password-\udcff", "in UTF-8"),
+        ("ADMIN_PROXIES", "127.0.0.1,proxy.example", "'proxy.example' does not appear"),
+        ("ADMIN_PROXIES", "*", "addresses or networks"),
+        ("ADMIN_PROXIES", "10.0.0.1/8", "has host bits set"),
         ("METRICS_LISTEN", "localhost", "host:port"),
         ("RABBITMQ_MANAGEMENT_URL", "rabbitmq:15672", "https://"),
         ("LOG_FORMAT", "xml", "console or json"),
@@ -124,3 +129,10 @@ def test_a_wrong_secret_is_not_repeated_in_the_complaint(right: pytest.MonkeyPat
     with pytest.raises(WrongSettings) as refused:
         Settings.read()
     assert "a-secret-with-a-typo" not in str(refused.value)
+
+
+def test_a_file_that_is_no_text_is_named(right: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"ADMIN_PASSWORD=password-\xff")
+    right.chdir(tmp_path)
+    with pytest.raises(WrongSettings, match=r"^\.env is wrong: expected UTF-8$"):
+        Settings.read()
