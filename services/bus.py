@@ -21,7 +21,13 @@ from services.publisher import Publisher
 
 log = structlog.get_logger(__name__)
 
-_PARK = text("INSERT INTO parked_messages (queue, body, reason) VALUES (:queue, :body, :reason)")
+_PARK = text("""
+    INSERT INTO parked_messages (queue, body, reason)
+    SELECT queue, body, reason
+    FROM unnest(CAST(:queues AS text[]), CAST(:bodies AS bytea[]), CAST(:reasons AS text[]))
+         WITH ORDINALITY AS row (queue, body, reason, place)
+    ORDER BY place
+""")
 
 # One process at a time sends what is parked: two would mix up the order.
 _MY_TURN = text("SELECT pg_try_advisory_xact_lock(hashtext('parked_messages'))")
@@ -36,8 +42,6 @@ _PARK_AT_ONCE = 1000
 #: copy does no harm.
 PATIENCE_S = 0.2
 PARKING_PATIENCE_S = 0.08
-#: Seconds for which messages are held at once after PostgreSQL did not take one.
-BREAK_S = 1.0
 #: Seconds that PostgreSQL is given to take what is parked.
 PARKING_S = 2.0
 
@@ -67,7 +71,8 @@ class Bus:
         self._parking = Gathering(self._park)
         self._held: dict[int, _Row] = {}
         self._places = itertools.count()
-        self._hold_until = -1.0
+        self._emptying: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
         #: While RabbitMQ is silent, one message at a time finds out whether it still is.
         self._probing = False
         self._parked = _Tally(lambda **about: log.warning("message.parked", **about))
@@ -93,17 +98,23 @@ class Bus:
 
     async def _keep(self, row: _Row) -> None:
         """Park a message, or hold it."""
-        if time.monotonic() < self._hold_until:
-            self._hold(row)
-            return
         try:
             async with asyncio.timeout(PARKING_PATIENCE_S):
                 await self._parking.ask(row)
         except Exception as error:
-            self._hold_until = time.monotonic() + BREAK_S
             self._hold(row)
+            if isinstance(error, TimeoutError) and self._emptying is None:
+                # PostgreSQL may be slow and not away: that is soon over.
+                self._emptying = asyncio.create_task(self._empty(), name="parking")
             if not isinstance(error, DatabaseUnavailable | TimeoutError):
                 log.exception("message.not_parked")
+
+    async def _empty(self) -> None:
+        try:
+            with suppress(Exception):  # the next round of the chores will say it
+                await self._park_held()
+        finally:
+            self._emptying = None
 
     async def _send(self, queue: str, body: bytes) -> None:
         if not self._publisher.silent:
@@ -148,6 +159,8 @@ class Bus:
 
     async def __aexit__(self, *_: object) -> None:
         """Park what is held; say what cannot be kept."""
+        if self._emptying:
+            self._emptying.cancel()
         with suppress(Exception):  # whatever it is, what is lost for it is said
             async with asyncio.timeout(CLOSING_S):
                 await self._park_held()
@@ -182,7 +195,14 @@ class Bus:
     async def _park(self, rows: Sequence[_Row]) -> list[None]:
         try:
             async with asyncio.timeout(PARKING_S), self._database.transaction() as connection:
-                await connection.execute(_PARK, [*rows])
+                await connection.execute(
+                    _PARK,
+                    {
+                        "queues": [row["queue"] for row in rows],
+                        "bodies": [row["body"] for row in rows],
+                        "reasons": [row["reason"] for row in rows],
+                    },
+                )
         except TimeoutError as error:
             raise DatabaseUnavailable("PostgreSQL did not park messages in time") from error
         for row in rows:
@@ -205,11 +225,12 @@ class Bus:
 
     async def _park_held(self) -> None:
         """Until they are parked they are held: what is stopped half-way must find all of them."""
-        while held := dict(itertools.islice(self._held.items(), _PARK_AT_ONCE)):
-            await self._park([*held.values()])
-            for place in held:
-                self._held.pop(place, None)  # the oldest may have been lost meanwhile
-            metrics.HELD.set(len(self._held))
+        async with self._one_at_a_time:
+            while held := dict(itertools.islice(self._held.items(), _PARK_AT_ONCE)):
+                await self._park([*held.values()])
+                for place in held:
+                    self._held.pop(place, None)  # the oldest may have been lost meanwhile
+                metrics.HELD.set(len(self._held))
 
 
 class _Tally:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pika
+from pika.exceptions import ChannelClosedByBroker
 
 from schema.messages import DEAD_LETTERS, Message
 from services.bus import encode
@@ -78,7 +79,12 @@ class Queues:
     async def filled(self, queue: str, within: float = 20.0) -> None:
         """Wait until something waits in a queue."""
         async with asyncio.timeout(within):
-            while not self.count(queue):
+            while True:
+                try:
+                    if self.count(queue):
+                        return
+                except ChannelClosedByBroker:  # it is not there yet
+                    self.connect()
                 await asyncio.sleep(0.03)
 
     async def drained(self, *queues: str, within: float = 20.0) -> None:

@@ -15,7 +15,7 @@ from schema.errors import DatabaseUnavailable
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
 from services.app import open_servers
-from services.bus import Bus
+from services.bus import HELD_AT_MOST, Bus
 from services.settings import Settings
 
 _TOGETHER = 200
@@ -38,6 +38,10 @@ async def _publish(first: int, count: int) -> None:
                 for number in numbers[start : start + _TOGETHER]
             ]
             await asyncio.gather(*(bus.publish(view) for view in views))
+            while len(bus._held) > HELD_AT_MOST // 2:  # readers do not ask so fast
+                await asyncio.sleep(0.1)
+                with suppress(DatabaseUnavailable):
+                    await bus.send_parked()
         while bus._held:  # while both servers were away
             with suppress(DatabaseUnavailable):
                 await bus.send_parked()
