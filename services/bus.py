@@ -13,11 +13,11 @@ import structlog
 from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable, NotPublished
-from schema.messages import Message
+from schema.messages import HoroscopeRequested, Message
 from services import metrics
 from services.database import Database
 from services.gathering import Gathering
-from services.publisher import Publisher
+from services.publisher import CONFIRM_TIMEOUT_S, Publisher
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +90,9 @@ class Bus:
         """
         body = encode(message)
         try:
-            await self._send(message.queue, body)
+            # Nobody waits for the others, and a second copy of an order costs more than of a reader's request.
+            hurried = isinstance(message, HoroscopeRequested)
+            await self._send(message.queue, body, PATIENCE_S if hurried else CONFIRM_TIMEOUT_S)
         except NotPublished as error:
             await self._keep({"queue": message.queue, "body": body, "reason": str(error)})
             return False
@@ -116,15 +118,15 @@ class Bus:
         finally:
             self._emptying = None
 
-    async def _send(self, queue: str, body: bytes) -> None:
+    async def _send(self, queue: str, body: bytes, patience: float) -> None:
         if not self._publisher.silent:
-            await self._publisher.send(queue, body, patience=PATIENCE_S)
+            await self._publisher.send(queue, body, patience=patience)
             return
         if self._probing:
             raise NotPublished("RabbitMQ does not confirm in time")
         self._probing = True
         try:
-            await self._publisher.send(queue, body, patience=PATIENCE_S)
+            await self._publisher.send(queue, body, patience=patience)
         finally:
             self._probing = False
 
