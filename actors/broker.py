@@ -182,6 +182,9 @@ class QueueConsumer(Consumer):
         self.closed = False
         try:
             self._connection = pika.BlockingConnection(broker.parameters)
+        except (AMQPError, OSError) as error:
+            raise ConnectionClosed(error) from None
+        try:
             self._channel = self._connection.channel()
             for queue in broker.topology:
                 self._channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
@@ -189,6 +192,7 @@ class QueueConsumer(Consumer):
             self._channel.add_on_cancel_callback(self._on_cancel)
             self._channel.basic_consume(queue_name, self._on_message)
         except (AMQPError, OSError) as error:
+            self.close()
             raise ConnectionClosed(error) from None
 
     def _on_message(self, _: Any, method: Any, __: Any, body: bytes) -> None:

@@ -216,10 +216,8 @@ def _print_status(seen: statuses.Status) -> None:
     console.print(table)
     table = Table("queue", "messages", "consumers", box=None)
     for queue in seen.queues:
-        if ".retry." not in queue.name or queue.messages:
-            consumers = (
-                "" if ".retry." in queue.name or queue.name == "dead_letters" else str(queue.consumers)
-            )
+        if queue.kind != "waiting" or queue.messages:
+            consumers = str(queue.consumers) if queue.kind == "work" else ""
             table.add_row(queue.name, str(queue.messages), consumers)
     console.print(table)
     console.print(

@@ -8,7 +8,6 @@ from collections import Counter
 from datetime import date
 from zoneinfo import ZoneInfo
 
-import structlog
 from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable
@@ -16,8 +15,6 @@ from services import metrics
 from services.database import Database
 from services.days import Clock, day_in
 from services.latencies import step
-
-log = structlog.get_logger(__name__)
 
 #: Where an answer came from. Of the last kind, the reader had to wait for it to be written.
 CACHE, MEMORY, MISSING = "cache", "memory", "missing"

@@ -1,9 +1,8 @@
 """What readers did: the figures that people decide by, and what to hold them against."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,7 +11,7 @@ from sqlalchemy import text
 from schema.signs import Sign
 from services.activity import CACHE, MEMORY
 from services.database import Database
-from services.days import ONE_DAY, Clock, day_in
+from services.days import ONE_DAY, Clock, begins, day_in
 from services.latencies import percentile
 from services.views import BUCKET
 
@@ -185,7 +184,7 @@ async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> An
             for row in await rows(
                 _BY_HOUR,
                 home=home.key,
-                **{"from": _begins(yesterday, home), "to": _begins(today + ONE_DAY, home)},
+                **{"from": begins(yesterday, home), "to": begins(today + ONE_DAY, home)},
             )
         }
         answers = await rows(_ANSWERS, today=today)
@@ -217,7 +216,8 @@ async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> An
         readers_today=week[-1].readers,
         answered=at_once.total(),
         waited=sum(row.answers for row in answers) - at_once.total(),
-        **_percentiles(at_once),
+        p50_s=percentile(at_once, 0.5),
+        p99_s=percentile(at_once, 0.99),
     )
 
 
@@ -229,11 +229,3 @@ def cut(now: datetime) -> datetime:
 def day_before(instant: datetime, home: ZoneInfo) -> datetime:
     """The same time of the day at home, a day earlier; where clocks were changed, not 24 hours earlier."""
     return (instant.astimezone(home) - ONE_DAY).astimezone(instant.tzinfo)
-
-
-def _begins(day: date, home: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), home)
-
-
-def _percentiles(counts: Mapping[int, int]) -> dict[str, float | None]:
-    return {"p50_s": percentile(counts, 0.5), "p99_s": percentile(counts, 0.99)}

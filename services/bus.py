@@ -89,19 +89,20 @@ class Bus:
             Whether RabbitMQ has confirmed it; otherwise it is kept until RabbitMQ is back.
         """
         body = encode(message)
+        # Nobody waits for the others, and a second copy of an order costs more than of a reader's request.
+        hurried = isinstance(message, HoroscopeRequested)
         try:
-            # Nobody waits for the others, and a second copy of an order costs more than of a reader's request.
-            hurried = isinstance(message, HoroscopeRequested)
             await self._send(message.queue, body, PATIENCE_S if hurried else CONFIRM_TIMEOUT_S)
         except NotPublished as error:
-            await self._keep({"queue": message.queue, "body": body, "reason": str(error)})
+            row = {"queue": message.queue, "body": body, "reason": str(error)}
+            await self._keep(row, PARKING_PATIENCE_S if hurried else None)
             return False
         return True
 
-    async def _keep(self, row: _Row) -> None:
-        """Park a message, or hold it."""
+    async def _keep(self, row: _Row, patience: float | None) -> None:
+        """Park a message; or hold it, if that fails or takes longer than so many seconds."""
         try:
-            async with asyncio.timeout(PARKING_PATIENCE_S):
+            async with asyncio.timeout(patience):
                 await self._parking.ask(row)
         except Exception as error:
             self._hold(row)

@@ -9,8 +9,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, date, datetime
-from datetime import time as time_of_day
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -21,7 +19,7 @@ from sqlalchemy import text
 
 from schema.messages import DEAD_LETTERS
 from services.database import Database
-from services.days import EASTERNMOST, Clock
+from services.days import Clock, begins_first
 from services.processes import ProcessStatus
 from services.publisher import Queue
 from services.status import QueueStatus, Records, read_queues, read_records
@@ -164,7 +162,7 @@ class ClusterMetrics:
         )
         for day in records.days:
             written.add_metric([str(day.day)], day.written)
-            begins.add_metric([str(day.day)], (_begins(day.day) - now).total_seconds())
+            begins.add_metric([str(day.day)], (begins_first(day.day) - now).total_seconds())
         ticks = _gauge(
             "horoscope_tick_age_seconds", "Seconds since a tick last came; +Inf: it never did.", "tick"
         )
@@ -215,8 +213,3 @@ def _gauge(name: str, documentation: str, label: str) -> GaugeMetricFamily:
 
 def _single(name: str, documentation: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, documentation, value=value)
-
-
-def _begins(day: date) -> datetime:
-    """The instant at which a day begins in the easternmost zone."""
-    return datetime.combine(day, time_of_day(), UTC) - EASTERNMOST

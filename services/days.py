@@ -31,13 +31,27 @@ def first_day_alive(now: datetime) -> date:
     return (now.astimezone(UTC) + WESTERNMOST).date()
 
 
-def next_night(now: datetime, home: ZoneInfo) -> datetime:
-    """The instant after ``now`` at which the next day begins at home.
+def last_day_alive(now: datetime) -> date:
+    """The latest day that has begun in some zone: nobody lives in a later one yet."""
+    return (now.astimezone(UTC) + EASTERNMOST).date()
+
+
+def begins(day: date, zone: ZoneInfo) -> datetime:
+    """The instant at which a day begins in a zone.
 
     Where clocks skip midnight, the day begins at the instant of the change.
     """
-    tomorrow = day_in(home, now) + ONE_DAY
-    return datetime.combine(tomorrow, time(), home).astimezone(UTC)
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def begins_first(day: date) -> datetime:
+    """The instant at which a day begins in the easternmost zone."""
+    return datetime.combine(day, time(), UTC) - EASTERNMOST
+
+
+def next_night(now: datetime, home: ZoneInfo) -> datetime:
+    """The instant after ``now`` at which the next day begins at home."""
+    return begins(day_in(home, now) + ONE_DAY, home)
 
 
 def days_to_write(now: datetime, home: ZoneInfo) -> list[date]:
@@ -48,6 +62,5 @@ def days_to_write(now: datetime, home: ZoneInfo) -> list[date]:
     Days that have begun everywhere and still last in the west were written by earlier nights.
     """
     today = day_in(home, now)
-    last_begun = (next_night(now, home) + EASTERNMOST).date()
-    last = max(today + ONE_DAY, last_begun)
+    last = max(today + ONE_DAY, last_day_alive(next_night(now, home)))
     return [today + ONE_DAY * ahead for ahead in range((last - today).days + 1)]

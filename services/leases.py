@@ -11,7 +11,6 @@ machines' clocks need not agree. The row outlives its lease and tells what becam
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schema.errors import DatabaseUnavailable, LeaseLost, PassingError
 from schema.signs import Sign
 from services.database import Database
+from services.processes import HOST
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ RENEW_EVERY_S = 5
 PATIENCE_S = 60
 
 #: Who writes, as people find it in `generations`.
-WRITER = f"{socket.gethostname()} {os.getpid()}"
+WRITER = f"{HOST} {os.getpid()}"
 
 Ladder = Literal["night", "request"]
 

@@ -1,7 +1,7 @@
 """What should exist, held against what does: the night's orders, and those of every five minutes."""
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -11,7 +11,7 @@ from schema.messages import DeliverHoroscope, GenerateDay, GenerateHoroscope, Ho
 from schema.signs import Sign
 from services.bus import Bus
 from services.database import Database
-from services.days import Clock, day_in, days_to_write, first_day_alive
+from services.days import Clock, begins, day_in, days_to_write, first_day_alive
 from services.outages import Outages
 from services.usage import Usage
 from services.waiters import Waiters
@@ -178,7 +178,7 @@ class Night:
             "signs": [sign.value for sign in Sign],
             "anew": anew,
             "pending": 0 if again else _PENDING_S,
-            "this_night": datetime.combine(day_in(self._home, now), time(), self._home),
+            "this_night": begins(day_in(self._home, now), self._home),
             "endpoint": self._outages.endpoint,
         }
         orders = []

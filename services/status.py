@@ -1,9 +1,10 @@
 """Is today ready, is anything stuck: what an operator asks first."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pika
@@ -133,6 +134,19 @@ class TickStatus:
     due: datetime
 
 
+#: A queue holds ``work``; messages that are ``waiting`` for their time, on a rung or in a pause; or what is ``dead``.
+QueueKind = Literal["work", "waiting", "dead"]
+
+_WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
+
+
+def queue_kind(name: str) -> QueueKind:
+    """What a queue is for, as ``actors.topology`` names it."""
+    if name == DEAD_LETTERS:
+        return "dead"
+    return "waiting" if _WAITING.search(name) else "work"
+
+
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
     """A queue's messages that wait, and who consumes it."""
@@ -140,6 +154,11 @@ class QueueStatus:
     name: str
     messages: int
     consumers: int
+
+    @property
+    def kind(self) -> QueueKind:
+        """What it is for."""
+        return queue_kind(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,9 +316,9 @@ def _queue_alarms(queues: list[QueueStatus]) -> list[str]:
         return ["RabbitMQ has no queues: no process has been started"]
     alarms = []
     for queue in queues:
-        if queue.name == DEAD_LETTERS:
+        if queue.kind == "dead":
             if queue.messages:
                 alarms.append(f"dead letters: {queue.messages}")
-        elif ".retry." not in queue.name and not queue.consumers:
+        elif queue.kind == "work" and not queue.consumers:
             alarms.append(f"nobody consumes the queue {queue.name}: is a worker running?")
     return alarms

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from schema.errors import InvalidMessage
 from schema.messages import HoroscopeRequested
 from services.database import STATEMENT_TIMEOUT_S, Database
-from services.days import EASTERNMOST, Clock, first_day_alive
+from services.days import Clock, first_day_alive, last_day_alive
 
 #: Views of the last days are told apart by time, to so many minutes.
 BUCKET = timedelta(minutes=5)
@@ -89,7 +89,7 @@ class Views:
             DatabaseUnavailable: PostgreSQL is away; whether they were counted is not known.
         """
         now = self._clock()
-        first, last = first_day_alive(now) - OLDEST, (now.astimezone(UTC) + EASTERNMOST).date()
+        first, last = first_day_alive(now) - OLDEST, last_day_alive(now)
         places: dict[tuple[str, date, datetime], int] = {}
         views: dict[int, tuple[UUID, int]] = {}
         for event in events:

@@ -39,10 +39,12 @@ class Queues:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._connection: pika.BlockingConnection | None = None
         self.connect()
 
     def connect(self) -> None:
         """Connect, also anew."""
+        self.close()
         self._connection = pika.BlockingConnection(pika.URLParameters(self._url))
         self._channel = self._connection.channel()
         self._channel.confirm_delivery()
@@ -99,7 +101,7 @@ class Queues:
 
     def close(self) -> None:
         """Close the connection, if it is open."""
-        if self._connection.is_open:
+        if self._connection is not None and self._connection.is_open:
             self._connection.close()
 
 

@@ -2,9 +2,17 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
+
+
+def alternated(names: Iterable[str], rounds: int) -> Iterator[tuple[int, str]]:
+    """The numbers of the rounds and whose turn it is in them; nobody is always the first."""
+    order = [*names]
+    for number in range(rounds):
+        for place in range(len(order)):
+            yield number, order[(number + place) % len(order)]
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from ops.bench import load, machine, steady
-from ops.bench.figures import Spread
+from ops.bench.figures import Spread, alternated
 from ops.bench.load import Burst
 from ops.bench.report import Line, Result
 from ops.bench.stage import HOROSCOPE, BenchError, Running, Stage, until
@@ -96,16 +96,14 @@ async def measure(rounds: int, seconds: int) -> Result:
     load.ensure_wrk()
     turns: dict[str, list[Turn]] = {name: [] for name in SYSTEMS}
     async with Stage() as stage:
-        for number in range(rounds):
-            for place in range(len(SYSTEMS)):  # nobody is always the first
-                name = list(SYSTEMS)[(number + place) % len(SYSTEMS)]
-                turn = await _turn(stage, name, seconds)
-                turns[name].append(turn)
-                print(
-                    f"round {number + 1} of {rounds}: {name:<5}  {turn.burst.rate:5.0f}/s"
-                    f"   p99 at {RATE}/s {turn.steady.p99_ms:.1f} ms",
-                    file=sys.stderr,
-                )
+        for number, name in alternated(SYSTEMS, rounds):
+            turn = await _turn(stage, name, seconds)
+            turns[name].append(turn)
+            print(
+                f"round {number + 1} of {rounds}: {name:<5}  {turn.burst.rate:5.0f}/s"
+                f"   p99 at {RATE}/s {turn.steady.p99_ms:.1f} ms",
+                file=sys.stderr,
+            )
     return _judge(turns, rounds, seconds)
 
 

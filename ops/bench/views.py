@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 
 from ops.bench import backlog, celery_counter, counters, machine
 from ops.bench.backlog import TWICE, Backlog, Wire
-from ops.bench.figures import Spread
+from ops.bench.figures import Spread, alternated
 from ops.bench.report import Line, Result
 from ops.bench.stage import HOROSCOPE, BenchError, Running, Stage, until
 from schema.messages import VIEWS, HoroscopeRequested
@@ -142,16 +142,14 @@ async def measure(rounds: int, seconds: int) -> Result:
     del seconds
     turns: dict[str, list[Turn]] = {name: [] for name in SYSTEMS}
     async with Stage() as stage:
-        for number in range(rounds):
-            for place in range(len(SYSTEMS)):  # nobody is always the first
-                name = list(SYSTEMS)[(number + place) % len(SYSTEMS)]
-                turn = await _turn(stage, name, number)
-                turns[name].append(turn)
-                print(
-                    f"round {number + 1} of {rounds}: {name:<14}  {turn.rate:6.0f}/s"
-                    f"   {turn.cpu_us['consumer']:.0f} µs a message",
-                    file=sys.stderr,
-                )
+        for number, name in alternated(SYSTEMS, rounds):
+            turn = await _turn(stage, name, number)
+            turns[name].append(turn)
+            print(
+                f"round {number + 1} of {rounds}: {name:<14}  {turn.rate:6.0f}/s"
+                f"   {turn.cpu_us['consumer']:.0f} µs a message",
+                file=sys.stderr,
+            )
         endurance = await _endure(stage)
     return _judge(turns, endurance)
 

@@ -1,18 +1,16 @@
 """What the pages show: read once for all who look at about the same time."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Literal, TypeVar
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from schema.errors import ManagementUnavailable, PassingError
-from schema.messages import DEAD_LETTERS
 from services.analytics import Analytics, read_analytics
 from services.database import Database
 from services.days import ONE_DAY, Clock, day_in, first_day_alive
@@ -22,10 +20,12 @@ from services.publisher import Queue
 from services.rabbitmq_api import ManagementApi, QueueFlow
 from services.status import (
     DayStatus,
+    QueueKind,
     QueueStatus,
     Records,
     Status,
     judge,
+    queue_kind,
     read_day,
     read_queues,
     read_records,
@@ -45,8 +45,6 @@ NOT_ASKED_S = 15.0
 
 POSTGRESQL, RABBITMQ = "PostgreSQL", "RabbitMQ"
 
-#: A rung or a pause: messages wait there until their time has come.
-_WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
 
 _Found = TypeVar("_Found")
 
@@ -74,14 +72,14 @@ class QueueFigures:
 
     Args:
         name: As RabbitMQ has it.
-        kind: ``work``; ``waiting``, a rung or a pause; or ``dead``, the dead letters.
+        kind: What it is for.
         messages: How many wait.
         consumers: How many there are.
         flow: How it moves; None where the management API does not tell.
     """
 
     name: str
-    kind: Literal["work", "waiting", "dead"]
+    kind: QueueKind
     messages: int
     consumers: int
     flow: QueueFlow | None
@@ -291,18 +289,12 @@ def _joined(queues: Sequence[QueueStatus], flows: Sequence[QueueFlow]) -> list[Q
     by_name = {flow.name: flow for flow in flows}
     own = {queue.name for queue in queues}
     found = [
-        QueueFigures(queue.name, _kind(queue.name), queue.messages, queue.consumers, by_name.get(queue.name))
+        QueueFigures(queue.name, queue.kind, queue.messages, queue.consumers, by_name.get(queue.name))
         for queue in queues
     ]
     found += [
-        QueueFigures(flow.name, _kind(flow.name), flow.messages, flow.consumers, flow)
+        QueueFigures(flow.name, queue_kind(flow.name), flow.messages, flow.consumers, flow)
         for flow in flows
         if flow.name not in own
     ]
     return found
-
-
-def _kind(name: str) -> Literal["work", "waiting", "dead"]:
-    if name == DEAD_LETTERS:
-        return "dead"
-    return "waiting" if _WAITING.search(name) else "work"

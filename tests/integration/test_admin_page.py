@@ -10,7 +10,7 @@ from typing import Literal
 import asyncpg
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Error, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from actors import topology
 from ops.stack.ports import free_port
@@ -19,20 +19,13 @@ from services.admin.process import listening, open_page
 from services.app import open_servers
 from services.bus import Bus
 from services.days import ONE_DAY, day_in
+from tests.browser import chromium
 from tests.operators import PASSWORD, put_generation, put_process, put_text, settings_of
 
 # One browser for all tests here, so one event loop too.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Scheme = Literal["light", "dark"]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
 ERROR = "the model's server answered 503: upstream connect error <b>reset</b> " + "x" * 120
 SIZES = pytest.mark.parametrize(
     "screen",
@@ -43,13 +36,8 @@ SIZES = pytest.mark.parametrize(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        try:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        except Error as error:
-            pytest.fail(f"Chromium does not start; install it with: ops/stack/apt.sh chromium ({error})")
+    async with chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

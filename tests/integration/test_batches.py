@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import dramatiq
+import pika
 import pytest
+from dramatiq.errors import ConnectionClosed
 from prometheus_client import REGISTRY
 
 from actors import batches
@@ -380,3 +382,22 @@ async def test_a_worker_that_stops_handles_what_it_has_begun_to_gather(bench: Be
     await bench.stop()
     assert bench.calls == [("gather", [1, 2, 3])]
     assert queues.count(WORK) == 0
+
+
+async def test_a_consumer_that_is_refused_leaves_no_connection_behind(
+    bench: Bench, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+
+    class Connection(pika.BlockingConnection):  # type: ignore[misc]
+        def __init__(self, parameters: Any) -> None:
+            opened.append(self)
+            super().__init__(parameters)
+
+    monkeypatch.setattr(pika, "BlockingConnection", Connection)
+    bench.broker.topology = [Queue(WORK, {"x-max-length": 1})]  # it is there already, with other arguments
+
+    with pytest.raises(ConnectionClosed, match="inequivalent arg"):
+        await asyncio.to_thread(bench.broker.consume, WORK, 1, 100)
+
+    assert [connection.is_closed for connection in opened] == [True]

@@ -17,8 +17,9 @@ from actors import topology
 from schema.errors import DatabaseUnavailable, NotPublished
 from schema.messages import REQUESTS, GenerateDay, HoroscopeRequested
 from schema.signs import Sign
+from services import horoscopes
 from services.app import App
-from services.bus import Bus
+from services.bus import PARKING_PATIENCE_S, PATIENCE_S, Bus
 from services.database import Database
 from services.logs import Mask, configure
 from services.publisher import Publisher, Queue
@@ -236,9 +237,14 @@ async def test_what_a_database_refuses_is_held_and_parked_when_it_can_be(
     assert [UUID(json.loads(row[0])["kwargs"]["request_id"]).int for row in kept] == [0, 1, 2, 3]
 
 
+def test_a_reply_of_which_every_server_is_silent_is_given_within_half_a_second() -> None:
+    assert horoscopes.PATIENCE_S + PATIENCE_S + PARKING_PATIENCE_S < 0.5
+
+
 async def test_a_reply_does_not_wait_for_a_database_that_hangs(
-    database: Database, sql: asyncpg.Connection, free_port: int
+    database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("services.bus.PARKING_S", 60)
     async with (
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Bus(publisher, database) as bus,

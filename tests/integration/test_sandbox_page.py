@@ -9,23 +9,15 @@ from typing import Any, Literal
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Error, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from ops.sandbox import Sandbox
+from tests.browser import chromium
 
 # One browser for all tests here, so one event loop too.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Scheme = Literal["light", "dark"]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TOKEN = "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQr"
 SIGNS = ["♈ Овен", "♉ Телец", "♊ Близнецы", "♋ Рак", "♌ Лев", "♍ Дева"]
 KEYS = [[{"text": name, "callback_data": name} for name in SIGNS[at : at + 3]] for at in (0, 3)]
@@ -119,13 +111,8 @@ async def bot(sandbox: Sandbox) -> AsyncIterator[Bot]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        try:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        except Error as error:
-            pytest.fail(f"Chromium does not start; install it with: ops/stack/apt.sh chromium ({error})")
+    async with chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
