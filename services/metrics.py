@@ -1,7 +1,7 @@
 """Every metric that a process counts, defined once; ``/metrics`` tells them, see :mod:`services.health`.
 
 What concerns the whole service rather than one process is read when it is asked for: see
-:mod:`services.cluster_metrics`. A label holds one of a few known words, never a reader, a text or a name that
+:mod:`services.admin.cluster_metrics`. A label holds one of a few known words, never a reader, a text or a name that
 came from outside. Where those words are known their series begin with 0: otherwise the first time that
 something happens would not look like an increase.
 """

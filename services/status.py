@@ -54,6 +54,8 @@ _COUNTS = text("""
            (SELECT count(*) FROM waiters
             WHERE answered_at IS NULL AND created_at < now() - interval '2 minutes') AS overdue,
            (SELECT count(*) FROM parked_messages) AS parked,
+           (SELECT COALESCE(extract(epoch FROM now() - min(parked_at)), 0)::float FROM parked_messages)
+               AS oldest_parked_s,
            (SELECT COALESCE(sum(prompt_tokens + completion_tokens), 0) FROM model_usage
             WHERE spent_on = :today) AS tokens,
            (SELECT sum(cost_usd) FROM model_usage WHERE spent_on = :today) AS cost_usd,

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from actors import topology
-from services.admin.process import open_page
+from services.admin.process import make_page, open_figures
 from services.app import open_servers
 from services.bus import Bus
 from services.days import Clock, system_clock
@@ -41,9 +41,9 @@ async def open_admin(
     queues = topology.queues(settings)
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
-        open_page(settings, queues, database, Bus(publisher, database), clock=clock) as page,
+        open_figures(settings, queues, database, clock=clock) as figures,
     ):
-        yield page, publisher
+        yield make_page(settings, figures, database, Bus(publisher, database), clock=clock), publisher
 
 
 class Operator:

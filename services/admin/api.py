@@ -111,7 +111,7 @@ def queues(picture: Picture) -> dict[str, Any] | str:
 
 def processes(picture: Picture) -> dict[str, Any] | str:
     """``GET /api/processes``."""
-    return {"processes": picture.service.processes} if picture.service else POSTGRESQL
+    return {"processes": picture.service.records.processes} if picture.service else POSTGRESQL
 
 
 def failure(

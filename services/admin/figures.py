@@ -1,6 +1,7 @@
 """What the pages show: read once for all who look at about the same time."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,6 @@ from services.analytics import Analytics, read_analytics
 from services.database import Database
 from services.days import ONE_DAY, Clock, day_in, first_day_alive
 from services.logs import Mask
-from services.processes import ProcessStatus
 from services.publisher import Queue
 from services.rabbitmq_api import ManagementApi, QueueFlow
 from services.status import (
@@ -94,14 +94,14 @@ class Service:
         days: The twelve texts of yesterday and of every day that must exist.
         first_alive: The earliest day that somebody still lives in; nothing is written for one before it.
         status: The rest of ``horoscope status``, its alarms included.
-        processes: Which run.
+        records: The rows that the status was judged by.
     """
 
     analytics: Analytics
     days: list[DayStatus]
     first_alive: date
     status: Status
-    processes: list[ProcessStatus]
+    records: Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,15 @@ class Figures:
         """Where RabbitMQ's management API is looked for."""
         return self._api.addresses
 
+    def answers(self, server: str) -> bool:
+        """The server told something for the last picture."""
+        return server in self._last and server not in self._away
+
+    def told(self, server: str) -> tuple[float, Picture | None]:
+        """How many seconds ago a server last told something, and the picture of then; infinite: it never did."""
+        at, picture = self._last.get(server, (-math.inf, None))
+        return time.monotonic() - at, picture
+
     async def now(self) -> Picture:
         """A picture that is no older than :data:`FRESH_S`; several who ask meanwhile are shown the same."""
         if self._taken and time.monotonic() - self._taken[0] < FRESH_S:
@@ -252,9 +261,7 @@ class Figures:
         queues: list[QueueStatus] | None,
     ) -> Service:
         analytics, days, records = read
-        return Service(
-            analytics, days, first_day_alive(self._clock()), judge(records, queues), records.processes
-        )
+        return Service(analytics, days, first_day_alive(self._clock()), judge(records, queues), records)
 
     async def _depths(self) -> list[QueueStatus]:
         """What :func:`read_queues` tells. A look that takes too long is left to end; there is never a second one."""

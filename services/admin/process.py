@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.admin.api import Api
 from services.admin.application import application
+from services.admin.cluster_metrics import ClusterMetrics
 from services.admin.figures import Figures
 from services.admin.gate import Gate
 from services.admin.pages import Pages
@@ -22,7 +23,6 @@ from services.admin.tries import Tries
 from services.app import open_servers
 from services.bus import UNPARK_S, Bus
 from services.chores import chores
-from services.cluster_metrics import ClusterMetrics
 from services.database import Database
 from services.days import Clock, system_clock
 from services.health import told
@@ -57,52 +57,61 @@ async def run(
     Raises:
         WrongSettings: The address cannot be listened on.
     """
-    async with open_servers(settings, queues, process="admin") as (database, publisher):
-        assert settings.rabbitmq_url
-        urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
-        async with (
-            Bus(publisher, database) as bus,
-            told(settings, "admin", database, publisher, stop) as health,
-            present(database, "admin"),
-            chores({bus.send_parked: UNPARK_S}),
-            open_page(settings, queues, database, bus, clock=clock) as page,
-            listening(page, settings.admin_listen, settings.admin_proxies),
-        ):
-            health.tell(
-                ClusterMetrics(database, _usage(settings, database, clock), urls, queues, clock, home)
-            )
-            health.ready = {}
-            log.info("admin.ready", listen=settings.admin_listen)
-            await stop.wait()
+    async with (
+        open_servers(settings, queues, process="admin") as (database, publisher),
+        Bus(publisher, database) as bus,
+        told(settings, "admin", database, publisher, stop) as health,
+        present(database, "admin"),
+        chores({bus.send_parked: UNPARK_S}),
+        open_figures(settings, queues, database, clock=clock) as figures,
+        listening(
+            make_page(settings, figures, database, bus, clock=clock),
+            settings.admin_listen,
+            settings.admin_proxies,
+        ),
+    ):
+        health.tell(ClusterMetrics(figures, clock))
+        health.ready = {}
+        log.info("admin.ready", listen=settings.admin_listen)
+        await stop.wait()
     log.info("admin.stopped")
 
 
 @asynccontextmanager
-async def open_page(
-    settings: Settings, queues: Sequence[Queue], database: Database, bus: Bus, *, clock: Clock = system_clock
-) -> AsyncIterator[ASGIApp]:
+async def open_figures(
+    settings: Settings, queues: Sequence[Queue], database: Database, *, clock: Clock = system_clock
+) -> AsyncIterator[Figures]:
+    """What there is to show.
+
+    Args:
+        settings: As for :func:`run`.
+        queues: The queues that are shown.
+        database: Where most of it is.
+        clock: The time.
+    """
+    assert settings.rabbitmq_url
+    urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
+    usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
+    async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
+        yield Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
+
+
+def make_page(
+    settings: Settings, figures: Figures, database: Database, bus: Bus, *, clock: Clock = system_clock
+) -> ASGIApp:
     """The page as an application.
 
     Args:
         settings: As for :func:`run`.
-        queues: The queues that it shows.
-        database: Where most of it is.
+        figures: What it shows.
+        database: Where the texts are.
         bus: How its orders go out.
         clock: The time.
     """
     assert settings.admin_password
-    assert settings.rabbitmq_url
-    urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
-    usage = _usage(settings, database, clock)
     gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
-    async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
-        figures = Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
-        pages = Pages(gate, figures, database, bus, clock, home, settings.text_language)
-        yield application(pages, Api(gate, figures))
-
-
-def _usage(settings: Settings, database: Database, clock: Clock) -> Usage:
-    return Usage(database, settings.home_timezone, clock, settings.token_prices, settings.daily_token_limit)
+    pages = Pages(gate, figures, database, bus, clock, settings.home_timezone, settings.text_language)
+    return application(pages, Api(gate, figures))
 
 
 @asynccontextmanager

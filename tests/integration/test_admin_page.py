@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from actors import topology
 from ops.stack.ports import free_port
 from services.admin import figures, pages, sessions
-from services.admin.process import listening, open_page
+from services.admin.process import listening, make_page, open_figures
 from services.app import open_servers
 from services.bus import Bus
 from services.days import ONE_DAY, day_in
@@ -70,8 +70,8 @@ async def address(
     queues = topology.queues(settings)
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
-        open_page(settings, queues, database, Bus(publisher, database)) as app,
-        listening(app, settings.admin_listen, ()),
+        open_figures(settings, queues, database) as shown,
+        listening(make_page(settings, shown, database, Bus(publisher, database)), settings.admin_listen, ()),
     ):
         await publisher.wait_ready(20)
         yield f"http://{settings.admin_listen}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
@@ -11,17 +10,16 @@ from prometheus_client import Metric
 from actors import topology
 from schema.messages import VIEWS, ReconcileTick
 from schema.signs import Sign
-from services import cluster_metrics
+from services.admin import cluster_metrics, figures
+from services.admin.cluster_metrics import ClusterMetrics
+from services.admin.process import open_figures
 from services.app import open_servers
-from services.cluster_metrics import ClusterMetrics
 from services.days import EASTERNMOST
 from services.settings import Settings
-from services.usage import Usage
 from tests.proxy import Cable
 from tests.queues import Queues
 from tests.telling import series
 
-HOME = ZoneInfo("Europe/Moscow")
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)  # noon at home
 TODAY, TOMORROW = date(2026, 11, 22), date(2026, 11, 23)
 
@@ -35,7 +33,7 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
 ) -> None:
     assert settings.database_url
     assert settings.rabbitmq_url
-    monkeypatch.setattr(cluster_metrics, "FRESH_S", 0.0)
+    monkeypatch.setattr(figures, "FRESH_S", 0.0)
     for sign in list(Sign)[:5]:
         await sql.execute(
             "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ($1, $2, 'text')",
@@ -69,11 +67,13 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
     ):
         settings = Settings(database_url=database_cable.url, rabbitmq_url=broker_cable.url)  # type: ignore[arg-type]
         declared = topology.queues(settings)
-        async with open_servers(settings, declared, process="test") as (database, publisher):
+        async with (
+            open_servers(settings, declared, process="test") as (database, publisher),
+            open_figures(settings, declared, database, clock=lambda: NOW) as shown,
+        ):
             await publisher.wait_ready(10)
             await publisher.send(ReconcileTick().queue, b"a tick that nobody takes")
-            usage = Usage(database, HOME, lambda: NOW, (), 0)
-            whole = ClusterMetrics(database, usage, broker_cable.url, declared, lambda: NOW, HOME)
+            whole = ClusterMetrics(shown, lambda: NOW)
 
             before = told(whole.collect())
             assert before['horoscope_cluster_read_success{server="postgresql"}'] == 0
@@ -125,3 +125,11 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
             now = told(whole.collect())
             assert now['horoscope_cluster_read_success{server="rabbitmq"}'] == 1
             assert now['horoscope_cluster_read_success{server="postgresql"}'] == 0
+
+            async def broken() -> None:
+                raise KeyError("a bug")
+
+            monkeypatch.setattr(shown, "now", broken)
+            await whole.refresh()
+            now = told(whole.collect())
+            assert now['horoscope_cluster_read_success{server="rabbitmq"}'] == 0, "nor does it raise"
