@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -21,9 +22,10 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 #: The newest migration: what this release needs at the least.
-REVISION = "0003"
+REVISION = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -222,4 +224,137 @@ parked_messages = Table(
     Column("reason", Text, nullable=False),
     Column("parked_at", _instant, nullable=False, server_default=func.now()),
     comment="Messages that RabbitMQ did not take; sent when it is back.",
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, primary_key=True, comment="What people call it by."),
+    Column("death", Uuid, nullable=False, unique=True, comment="The same for every copy of one death."),
+    Column(
+        "digest", LargeBinary, nullable=False, comment="The same for copies of one message that died alike."
+    ),
+    Column("state", String(10), nullable=False, comment="dead, waiting, succeeded, died_again or dropped."),
+    Column("state_since", _instant, nullable=False, server_default=func.now()),
+    Column("message_id", Text, comment="NULL: the bytes are no message."),
+    Column("actor", Text, comment="The actor that it names; NULL: the bytes are no message."),
+    Column("queue", Text, nullable=False, comment="Where it died."),
+    Column("arguments", JSONB, comment="NULL: the bytes are no message."),
+    Column("zodiac_sign", String(20), comment="Of its arguments, where they name one."),
+    Column("day", Date, comment="Of its arguments, where they name one."),
+    Column(
+        "body", LargeBinary, nullable=False, comment="As it would be published again; garbage as it came."
+    ),
+    Column("masked", Boolean, nullable=False, comment="It held a secret, which is not kept."),
+    Column("cause", String(30), nullable=False),
+    Column("error_type", Text, nullable=False, comment="The exception's class; empty: RabbitMQ gave it up."),
+    Column("error", Text, nullable=False, comment="In one line."),
+    Column("traceback", Text, comment="The end of the last one; NULL: nothing was raised."),
+    Column("fingerprint", String(16), nullable=False, comment="The same for failures of one kind."),
+    Column("attempts", JSONB, nullable=False, comment="When, where, how long and why each failed."),
+    Column("release", Text, nullable=False, comment="Of the code that gave it up."),
+    Column("host", Text, nullable=False),
+    Column("published_at", _instant, comment="NULL: not told."),
+    Column("died_at", _instant, nullable=False),
+    Column("archived_at", _instant, nullable=False, server_default=func.now()),
+    Column("replays", Integer, nullable=False, server_default=text("0"), comment="Before this death."),
+    Column("parent", BigInteger, comment="The dead letter whose replay this is the death of."),
+    Column("said_by", Text, comment="Who dropped it."),
+    Column("said", Text, comment="Why it was dropped."),
+    Column("imported_at", _instant, comment="It died elsewhere and was brought here."),
+    Index("ix_dead_letters_fingerprint", "fingerprint", "state", "release", "died_at", "actor"),
+    Index("ix_dead_letters_state", "state", "id"),
+    Index("ix_dead_letters_digest", "digest", postgresql_using="hash"),
+    comment="Messages that finally failed, each with the whole truth about its death.",
+)
+
+dead_letter_edits = Table(
+    "dead_letter_edits",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column(
+        "letter", BigInteger, ForeignKey("dead_letters.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("actor", Text, nullable=False),
+    Column("arguments", JSONB, nullable=False),
+    Column("edited_by", Text, nullable=False),
+    Column("edited_at", _instant, nullable=False, server_default=func.now()),
+    comment="What is replayed in the place of a message as it died: of each letter, the last edit.",
+)
+
+dead_letter_notes = Table(
+    "dead_letter_notes",
+    metadata,
+    Column("fingerprint", String(16), primary_key=True),
+    Column("note", Text, nullable=False),
+    Column("noted_by", Text, nullable=False),
+    Column("noted_at", _instant, nullable=False, server_default=func.now()),
+    comment="What people noted of a group of dead letters.",
+)
+
+replay_runs = Table(
+    "replay_runs",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("state", String(10), nullable=False, comment="running, cancelling, cancelled or finished."),
+    Column("queues", ARRAY(Text), nullable=False, comment="One run at a time in each."),
+    Column("rate", Integer, nullable=False, comment="Messages a second at the most."),
+    Column("what", Text, nullable=False, comment="Which letters were asked for, in words."),
+    Column("why", Text, nullable=False),
+    Column("started_by", Text, nullable=False),
+    Column("started_at", _instant, nullable=False, server_default=func.now()),
+    Column("cancelled_by", Text),
+    Column("ended_at", _instant, comment="When the last message was published."),
+    Column("token", BigInteger, nullable=False, comment="Fencing: grows with everyone who takes it over."),
+    Column("holder", Text, nullable=False, comment="Who carries it out: host and pid."),
+    Column("expires_at", _instant, nullable=False, comment="After this, anybody may take it over."),
+    comment="Orders to publish dead letters again.",
+)
+
+replays = Table(
+    "replays",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="Travels with the message."),
+    Column("run", BigInteger, ForeignKey("replay_runs.id", ondelete="CASCADE"), nullable=False),
+    Column("letter", BigInteger, ForeignKey("dead_letters.id", ondelete="CASCADE"), nullable=False),
+    Column("edit", BigInteger, comment="What was published in its place; NULL: the message as it died."),
+    Column(
+        "state",
+        String(10),
+        nullable=False,
+        comment="planned, publishing, published, succeeded, died_again, cancelled or superseded.",
+    ),
+    Column("published_at", _instant),
+    Column("ended_at", _instant),
+    Column("died_as", BigInteger, comment="The dead letter that came of it."),
+    Index("ix_replays_run_state", "run", "state", "letter"),
+    Index(
+        "uq_replays_open",
+        "letter",
+        unique=True,
+        postgresql_where=text("state IN ('planned', 'publishing', 'published')"),
+    ),
+    Index("ix_replays_letter", "letter"),
+    comment="Each time that a dead letter was published again, and what became of it.",
+)
+
+suspects = Table(
+    "suspects",
+    metadata,
+    Column("queue", Text),
+    Column("message_id", Text),
+    Column("begun", JSONB, nullable=False, comment="When and where each try began that did not end."),
+    Column("seen_at", _instant, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("queue", "message_id"),
+    comment="Messages that were delivered again because their worker was lost, while they are handled.",
+)
+
+paused_queues = Table(
+    "paused_queues",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("paused_by", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("paused_at", _instant, nullable=False, server_default=func.now()),
+    comment="Queues that no worker consumes until a person says so.",
 )
