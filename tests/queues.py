@@ -11,7 +11,7 @@ import pika
 from pika.exceptions import ChannelClosedByBroker
 
 from schema.messages import DEAD_LETTERS, Message
-from services.bus import encode
+from services.envelope import encode
 
 
 @dataclass(frozen=True, slots=True)
