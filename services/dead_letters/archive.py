@@ -77,16 +77,16 @@ _KEEP = text("""
 """)
 _PRUNE = text("""
     DELETE FROM dead_letters
-    WHERE state = 'dropped' AND state_since < now() - :dropped
-       OR state IN ('succeeded', 'died_again') AND state_since < now() - :resolved
+    WHERE state = 'dropped' AND state_since < now() - CAST(:dropped AS interval)
+       OR state IN ('succeeded', 'died_again') AND state_since < now() - CAST(:resolved AS interval)
 """)
 _PRUNE_RUNS = text("""
     DELETE FROM replay_runs AS run
-    WHERE ended_at < now() - :resolved AND NOT EXISTS (SELECT FROM replays WHERE run = run.id)
+    WHERE ended_at < now() - CAST(:resolved AS interval) AND NOT EXISTS (SELECT FROM replays WHERE run = run.id)
 """)
 _PRUNE_NOTES = text("""
     DELETE FROM dead_letter_notes AS note
-    WHERE noted_at < now() - :resolved
+    WHERE noted_at < now() - CAST(:resolved AS interval)
       AND NOT EXISTS (SELECT FROM dead_letters WHERE fingerprint = note.fingerprint)
 """)
 
