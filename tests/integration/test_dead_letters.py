@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import orjson
@@ -12,53 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors import TABLE
 from schema.errors import (
     InvalidEnvelope,
     InvalidMessage,
-    ModelUnavailable,
     Refused,
     TooOld,
     UnknownActor,
 )
-from schema.messages import DeadLetter, GenerateHoroscope, HoroscopeRequested, Message
+from schema.messages import DeadLetter, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.database import Database
-from services.days import ONE_DAY, system_clock
+from services.days import ONE_DAY
 from services.dead_letters.archive import Archive
-from services.dead_letters.death import Death
-from services.dead_letters.desk import Desk, make_desk
+from services.dead_letters.desk import Desk
 from services.dead_letters.records import Filter
 from services.envelope import decode, encode
-from services.logs import Mask
-
-SECRET = 'sk-a-"secret"-ключ'
-MASK = Mask([SECRET])
-TODAY = datetime.now(UTC).date()
-
-
-def letter_of(
-    message: Message | bytes,
-    error: BaseException | None = None,
-    *,
-    replay: UUID | None = None,
-    attempts: int = 1,
-    **about: Any,
-) -> DeadLetter:
-    """A message as a worker buries it."""
-    error = error or ModelUnavailable("the model is away")
-    if isinstance(message, bytes):
-        return DeadLetter(
-            message, Death.of(InvalidEnvelope("no JSON"), "views", MASK, replay=None).headers(), **about
-        )
-    parts = decode(encode(message))
-    tries = [{"at": datetime.now(UTC).isoformat(), "error": str(error)}] * attempts
-    parts["options"] = {"attempts": tries, "traceback": "the last one"} | (
-        {"replay": str(replay)} if replay else {}
-    )
-    return DeadLetter(
-        orjson.dumps(parts), Death.of(error, message.queue, MASK, replay=replay).headers(), **about
-    )
+from tests.dead_letters import MASK, SECRET, TODAY, desk_on, letter_of
 
 
 @pytest.fixture
@@ -68,7 +37,7 @@ def archive(database: Database) -> Archive:
 
 @pytest.fixture
 def desk(database: Database) -> Desk:
-    return make_desk(database, {actor.name: actor.message for actor in TABLE}, system_clock)
+    return desk_on(database)
 
 
 async def test_a_letter_is_kept_with_the_whole_truth(archive: Archive, desk: Desk) -> None:
@@ -246,7 +215,7 @@ async def test_whatever_lies_among_the_dead_is_kept(
 ) -> None:
     await sql.execute("TRUNCATE dead_letters CASCADE")
     await Archive(database, MASK).keep([DeadLetter(*each) for each in letters])
-    desk = make_desk(database, {actor.name: actor.message for actor in TABLE}, system_clock)
+    desk = desk_on(database)
     kept = await desk.records.listed(Filter())
     assert 1 <= len(kept) <= len(letters)
     await desk.replays.verdicts([each.id for each in kept])
