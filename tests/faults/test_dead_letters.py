@@ -260,7 +260,7 @@ async def test_a_message_that_kills_its_worker_three_times_is_isolated_and_its_r
     assert "3 workers were killed" in whole.error
     assert [each["error"] for each in whole.tries[:2]] == ["its worker was killed"] * 2
     assert all(each["at"] and each["pid"] for each in whole.tries)
-    assert scene.sandbox.model.calls == []
+    assert not scene.sandbox.model.calls
     assert await scene.sql.fetchval("SELECT state FROM generations WHERE zodiac_sign = 'leo'") == "given_up"
     assert await scene.sql.fetchval("SELECT count(*) FROM suspects") == 0
 
