@@ -21,7 +21,7 @@ from dramatiq import MessageProxy
 
 from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
 from actors.retries import Retries
-from actors.suspects import Suspects, check
+from actors.suspects import Suspects
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
 from services import metrics
@@ -236,8 +236,10 @@ def handle(
             if message.args:
                 raise InvalidMessage(f"it takes named arguments only, not {message.args!r}")  # noqa: TRY301
             tries = lost.get(message.message_id, ())
-            check(message, tries)
+            suspects.check(message, tries)
             (alone if tries else together).append((message, parse(message.kwargs)))
+        except DatabaseUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001  one message's fault must not become its neighbours'
             _to_blame(broker, retries, message, error)
     with suspects.watching([message for message, _ in together]):
