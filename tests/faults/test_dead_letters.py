@@ -167,6 +167,24 @@ async def test_the_copies_of_a_replay_have_one_effect_and_die_once(
     await until_views(sql, 1)
 
 
+async def test_the_message_of_a_replay_that_another_has_taken_the_place_of_is_passed_over(
+    processes: Processes, sql: asyncpg.Connection, database: Database, desk: Desk, queues: Queues
+) -> None:
+    (number,) = await dead_views(database, desk, 1)
+    await order(desk, [number])
+    (worker,) = await processes.workers(1, queues=(GENERATION,))  # carries runs out, and answers no views
+    await queues.filled(VIEWS)
+    await until_sql(sql, "SELECT state FROM replay_runs", "finished")
+    await worker.stop()
+    verdicts = await desk.replays.verdicts([number])
+    await desk.replays.start(verdicts, what="once more", by="Anna", why="it does not come", force=True)
+    await sql.execute("UPDATE replay_runs SET state = 'cancelled'")  # it is never published
+    (worker,) = await processes.workers(1)
+    await worker.said("replay.passed_over")
+    await queues.drained(VIEWS)
+    await until_views(sql, 0)
+
+
 async def test_a_text_that_failed_to_the_end_is_written_by_a_replay_when_the_model_is_back(
     scene: Scene, desk: Desk
 ) -> None:

@@ -1,5 +1,6 @@
 """The archive of dead letters, on PostgreSQL alone."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -79,6 +80,14 @@ async def test_copies_of_a_message_that_died_alike_are_one_letter_until_it_is_de
     await desk.mending.drop([kept.id], by="me", why="a test")
     await archive.keep([replace(letter, headers=letter_of(GenerateHoroscope(Sign.LEO, TODAY)).headers)])
     assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["dead", "dropped"]
+
+
+async def test_of_copies_that_come_at_once_one_is_kept(archive: Archive, desk: Desk) -> None:
+    message = GenerateHoroscope(Sign.LEO, TODAY)
+    first = letter_of(message)
+    copies = [replace(first, headers=letter_of(message).headers) for _ in range(8)]
+    await asyncio.gather(*(archive.keep([copy]) for copy in copies))
+    assert await desk.records.count(Filter()) == 1
 
 
 async def test_each_of_many_that_look_alike_but_are_no_copies_is_kept(archive: Archive, desk: Desk) -> None:
