@@ -12,6 +12,7 @@ from ops.sandbox import Sandbox
 from ops.stack.postgres import Postgres
 from schema.messages import (
     DEAD_LETTERS,
+    DELIVERY,
     GENERATION,
     REQUESTS,
     VIEWS,
@@ -167,22 +168,25 @@ async def test_the_copies_of_a_replay_have_one_effect_and_die_once(
     await until_views(sql, 1)
 
 
+@pytest.mark.parametrize("message", [view(), GenerateHoroscope(Sign.LEO, TODAY)], ids=["of many", "alone"])
 async def test_the_message_of_a_replay_that_another_has_taken_the_place_of_is_passed_over(
-    processes: Processes, sql: asyncpg.Connection, database: Database, desk: Desk, queues: Queues
+    scene: Scene, database: Database, desk: Desk, message: HoroscopeRequested | GenerateHoroscope
 ) -> None:
-    (number,) = await dead_views(database, desk, 1)
-    await order(desk, [number])
-    (worker,) = await processes.workers(1, queues=(GENERATION,))  # carries runs out, and answers no views
-    await queues.filled(VIEWS)
-    await until_sql(sql, "SELECT state FROM replay_runs", "finished")
+    await Archive(database, MASK).keep([letter_of(message)])
+    (letter,) = await desk.records.listed(Filter())
+    await order(desk, [letter.id])
+    (worker,) = await scene.processes.workers(1, queues=(DELIVERY,))  # it carries runs out
+    await scene.queues.filled(message.queue)
+    await until_sql(scene.sql, "SELECT state FROM replay_runs", "finished")
     await worker.stop()
-    verdicts = await desk.replays.verdicts([number])
+    verdicts = await desk.replays.verdicts([letter.id])
     await desk.replays.start(verdicts, what="once more", by="Anna", why="it does not come", force=True)
-    await sql.execute("UPDATE replay_runs SET state = 'cancelled'")  # it is never published
-    (worker,) = await processes.workers(1)
+    await scene.sql.execute("UPDATE replay_runs SET state = 'cancelled'")  # it is never published
+    (worker,) = await scene.processes.workers(1, queues=(message.queue,))
     await worker.said("replay.passed_over")
-    await queues.drained(VIEWS)
-    await until_views(sql, 0)
+    await scene.queues.drained(message.queue)
+    await until_views(scene.sql, 0)
+    assert not scene.sandbox.model.calls
 
 
 async def test_a_text_that_failed_to_the_end_is_written_by_a_replay_when_the_model_is_back(

@@ -134,6 +134,9 @@ async def test_what_became_of_a_replay_is_told(
     ]
     again = await desk.records.whole(letters[second].history[0].died_as or 0)
     assert (again.state, again.parent, again.replays) == ("dead", second, 1)
+    await desk.mending.drop([again.id], by="me", why="dealt with")
+    await archive.keep([letter_of(message, replay=died)])
+    assert await desk.records.count(Filter()) == 0, "one replay dies once, however late its copies come"
     assert await Outcomes(database).over(list(by_id)) == {letters[first].history[0].id, died}
 
 
@@ -152,14 +155,16 @@ async def test_a_copy_that_dies_after_another_has_succeeded_is_no_dead_letter(
 async def test_one_run_at_a_time_in_a_queue(
     archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    views = await dead(archive, desk, *(view() for _ in range(4)))
+    views = await dead(archive, desk, *(view() for _ in range(8)))
     texts = await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY))
-    orders = [ordered(desk, [number]) for number in views]
-    outcomes = await asyncio.gather(*orders, return_exceptions=True)
+    verdicts = await desk.replays.verdicts(views)
+    outcomes = await asyncio.gather(
+        *(desk.replays.start([each], **ORDERED) for each in verdicts), return_exceptions=True
+    )
     runs = [each for each in outcomes if isinstance(each, Run)]
     refused = [str(each) for each in outcomes if isinstance(each, Refused)]
     assert len(runs) == 1
-    assert len(refused) == 3
+    assert len(refused) == 7
     assert f"run {runs[0].id} of Anna is under way in views" in refused[0]
     assert (await ordered(desk, texts)).queues == [GENERATION], "another queue is free"
     async with replaying(database, publisher):
@@ -258,19 +263,16 @@ async def test_ten_thousand_at_a_rate_cancelled_and_resumed(
     for _ in range(10):
         await archive.keep([letter_of(view()) for _ in range(1000)])
     ids = [row["id"] for row in await sql.fetch("SELECT id FROM dead_letters")]
-    rate = 5000
-    run = await ordered(desk, ids, rate=rate)
+    run = await ordered(desk, ids, rate=5000)
     async with replaying(database, publisher):
-        began = asyncio.get_running_loop().time()
         await until_sql(sql, "SELECT least(count(*), 1500) FROM replays WHERE state = 'published'", 1500)
-        took = asyncio.get_running_loop().time() - began
         run = await desk.replays.cancel(run.id, by="Boris")
         with pytest.raises(Refused, match="cannot be cancelled"):
             await desk.replays.cancel(run.id, by="Boris")
         run = await until_over(desk, run)
         assert run.state == "cancelled"
         assert run.cancelled_by == "Boris"
-        assert 1500 <= run.waiting <= rate * (took + 3), "no faster than it may"
+        assert 1500 <= run.waiting < 10_000
         assert run.waiting + run.cancelled == 10_000
         assert queues.count(VIEWS) == run.waiting
         states = await sql.fetch("SELECT state, count(*) FROM dead_letters GROUP BY state ORDER BY state")
@@ -288,6 +290,17 @@ async def test_ten_thousand_at_a_rate_cancelled_and_resumed(
         await desk.replays.resume(run.id, by="Boris")
     messages = taken(queues, VIEWS)
     assert len(messages) == len({message["kwargs"]["request_id"] for message in messages}) == 9999
+
+
+async def test_a_run_is_no_faster_than_its_rate(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+) -> None:
+    ids = await dead(archive, desk, *(view() for _ in range(40)))
+    run = await ordered(desk, ids, rate=20)
+    async with replaying(database, publisher):
+        run = await until_over(desk, run)
+    assert run.ended_at
+    assert (run.ended_at - run.started_at).total_seconds() > 1.5
 
 
 async def test_a_run_goes_on_when_rabbitmq_is_back(
