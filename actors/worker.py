@@ -28,6 +28,7 @@ from services.bus import UNPARK_S
 from services.chores import chores
 from services.days import Clock, system_clock
 from services.health import told
+from services.pauses import Pauses, followed
 from services.processes import present
 from services.settings import Settings
 from services.views import PRUNE_S
@@ -75,11 +76,12 @@ async def run(
         open_workshop(app) as workshop,
         told(settings, "worker", app.database, app.publisher, stop) as health,
         present(app.database, "worker"),
+        followed(app.database) as pauses,
         chores({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
         chores({app.views.prune: PRUNE_S}, at_once=True),
     ):
         meter = Meter(TABLE)
-        broker = make_broker(app, workshop, meter)
+        broker = make_broker(app, workshop, meter, pauses)
         worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)
         worker.start()
         threads = Threads(broker, worker, meter)
@@ -93,7 +95,7 @@ async def run(
         log.info("worker.stopped")
 
 
-def make_broker(app: App, workshop: Workshop, meter: Meter) -> Broker:
+def make_broker(app: App, workshop: Workshop, meter: Meter, pauses: Pauses) -> Broker:
     """The broker of a worker, with an actor for every row of the table."""
     loop = asyncio.get_running_loop()
     assert app.settings.rabbitmq_url
@@ -103,6 +105,7 @@ def make_broker(app: App, workshop: Workshop, meter: Meter) -> Broker:
         blocking_publish(app.publisher, loop),
         prefetch=PREFETCH,
         consumers={actor.queue: BatchConsumer for actor in TABLE if actor.batch},
+        paused=pauses,
     )
     dead_letters = DeadLetters(broker, app.mask)
     broker.cemetery = dead_letters
