@@ -27,6 +27,7 @@ from services.days import day_in, first_day_alive, system_clock
 from services.logs import Mask, configure
 from services.night import generated
 from services.publisher import Publisher
+from services.queues import read_queues
 from services.settings import Settings
 from services.usage import Usage
 
@@ -179,7 +180,7 @@ def status(as_json: bool) -> None:
             return await statuses.read_records(database, usage, system_clock, home)
 
         records = asyncio.run(with_database(settings, read))
-        queues = statuses.read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
+        queues = read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
         seen = statuses.judge(records, queues)
     if as_json:
         click.echo(json.dumps(asdict(seen), default=str, ensure_ascii=False, indent=2))
@@ -214,6 +215,8 @@ def _print_status(seen: statuses.Status) -> None:
             consumers = str(queue.consumers) if queue.kind == "work" else ""
             table.add_row(queue.name, str(queue.messages), consumers)
     console.print(table)
+    for pause in seen.pauses:
+        console.print(f"  {pause.queue} is {pause}", markup=False, soft_wrap=True)
     console.print(
         f"horoscopes today {seen.horoscopes_today}   readers {seen.readers}   "
         f"waiting {seen.waiters}   parked {seen.parked}   tokens today {seen.tokens_today}"

@@ -15,7 +15,9 @@ HoroscopeError
 └── PermanentError          another try would fail the same way: straight to the dead letters
     ├── ModelRefused        with `everything` when no other request would fare better
     ├── ReaderGone
-    └── InvalidMessage
+    ├── InvalidMessage
+    ├── UnknownQueue
+    └── OrderRefused
 """
 
 import math
@@ -125,6 +127,14 @@ class ReaderGone(PermanentError):
 
 class InvalidMessage(PermanentError):
     """A message's arguments do not fit its actor."""
+
+
+class UnknownQueue(PermanentError):
+    """There is no queue of this name, or none with which that can be done."""
+
+
+class OrderRefused(PermanentError):
+    """What somebody asked for cannot be done, or not as things are now; nothing was done."""
 
 
 def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:
