@@ -18,6 +18,7 @@ from rich.table import Table
 
 from actors import TABLE, topology
 from ops.commands import EXIT_NEEDS_A_PERSON, clock_time, told, with_database
+from ops.queues_cli import queues
 from schema.messages import GenerateDay, GenerateHoroscope, Message
 from schema.signs import Sign
 from services import status as statuses
@@ -55,6 +56,9 @@ def main() -> None:
     A deployment runs `migrate` once, then any number of `bot` (one with polling) and `worker`, one or
     two `scheduler`, and an `admin` for those who look after it.
     """
+
+
+main.add_command(queues)
 
 
 @main.command()
