@@ -260,11 +260,10 @@ def _print_seen(seen: list[Seen], waiting: int) -> None:
         if each.garbage is not None:
             click.echo(f"{place}  no message{again}\n   {each.garbage}")
             continue
-        said = json.dumps(each.arguments, ensure_ascii=False)
         click.echo(
             _plain(f"{place}  {each.actor}  {each.message_id}")
             + f"\n   published {clock_time(each.published_at)}, failed attempts {each.attempts}{again}\n   "
-            + _plain(said[:_SHOWN] + ("…" if len(said) > _SHOWN else ""))
+            + _plain(each.shown(_SHOWN))
         )
     click.echo(f"{len(seen)} of {waiting} messages, which are all where they were.")
 

@@ -1,6 +1,7 @@
 """RabbitMQ's queues as operators see them, and what they may do with one."""
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ _WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
 
 #: Messages that are shown at once, at the most.
 MOST_SHOWN = 100
+_FAR_FUTURE_MS = 1 << 43  # since the epoch: the year 2248
 #: Bytes of what is no message that are shown.
 _GARBAGE_SHOWN = 200
 
@@ -118,6 +120,11 @@ class Seen:
     redelivered: bool
     garbage: str | None = None
 
+    def shown(self, most: int) -> str:
+        """The arguments as a person is shown them, cut where they are longer."""
+        said = json.dumps(self.arguments, ensure_ascii=False)
+        return said if len(said) <= most else f"{said[:most]}…"
+
 
 class Queues:
     """The queues of one RabbitMQ.
@@ -155,6 +162,11 @@ class Queues:
             NotPublished: RabbitMQ cannot be reached.
         """
         return await asyncio.to_thread(self._find, name)
+
+    def is_ours(self, name: str) -> bool:
+        """Every process declares it, or it was made for one pause, or is a rung of an older ladder."""
+        names = {queue.name for queue in self._declared}
+        return name in names or _WAITING.sub("", name) in names
 
     def check_pausable(self, name: str) -> None:
         """See that somebody could consume a queue of this name.
@@ -213,10 +225,7 @@ class Queues:
         return await asyncio.to_thread(self._peek, name, limit)
 
     def _find(self, name: str) -> QueueStatus:
-        own = [queue for queue in self._declared if queue.name == name]
-        if not own and _WAITING.sub("", name) in {queue.name for queue in self._declared}:
-            own = [Queue(name)]  # made for one pause, or a rung of an older ladder
-        found = read_queues(self._urls, own)
+        found = read_queues(self._urls, [Queue(name)] if self.is_ours(name) else [])
         if not found:
             names = ", ".join(queue.name for queue in read_queues(self._urls, self._declared))
             raise UnknownQueue(f"no queue {name!r}; there are {names or 'none: no process has been started'}")
@@ -252,6 +261,8 @@ class Queues:
         try:
             message = orjson.loads(body)
             attempts = message["options"].get("attempts", ())
+            if not 0 <= message["message_timestamp"] < _FAR_FUTURE_MS:
+                raise ValueError("no time that anybody could have published it")  # noqa: TRY301
             return Seen(
                 message_id=self._masked(str(message["message_id"])),
                 actor=self._masked(str(message["actor_name"])),

@@ -19,6 +19,7 @@ from services.logs import Mask
 from services.pauses import Pause
 from services.publisher import Queue
 from services.queues import QueueFigures, QueueStatus, joined, read_queues
+from services.queues import Queues as QueueService
 from services.rabbitmq_api import ManagementApi, QueueFlow
 from services.status import DayStatus, Records, Status, judge, read_day, read_records
 from services.usage import Usage
@@ -121,6 +122,9 @@ class Figures:
         clock: The time.
         home: The zone whose day is today.
         mask: Applied to what the servers' errors say.
+
+    Attributes:
+        queues: What can be done with one queue.
     """
 
     def __init__(
@@ -142,6 +146,7 @@ class Figures:
         self._clock = clock
         self._home = home
         self._mask = mask
+        self.queues = QueueService(urls, queues, api, mask)
         self._checked = False
         self._seen: set[str] = set()
         self._away: dict[str, Away] = {}

@@ -70,7 +70,7 @@ async def test_what_is_shown_holds_no_secret_and_no_bytes_make_it_stumble(
         *(
             json.dumps(sound | odd).encode()
             for odd in (
-                {"message_timestamp": 1e300}, {"message_timestamp": "x"}, {"kwargs": 5}, {"kwargs": [[1, 2]]},
+                {"message_timestamp": 1e300}, {"message_timestamp": 253402300799999}, {"message_timestamp": "x"}, {"kwargs": 5}, {"kwargs": [[1, 2]]},
                 {"options": None}, {"options": {"attempts": 7}},
             )
         ),
