@@ -176,8 +176,12 @@ class Queues:
         """
         names = [queue.name for queue in self._declared if queue_kind(queue.name) != "waiting"]
         if name not in names:
-            hint = "; its messages go back by themselves" if queue_kind(name) == "waiting" else ""
-            raise UnknownQueue(f"no queue {name!r} has consumers{hint}; there are {', '.join(names)}")
+            why = (
+                "has no consumers, its messages go back by themselves"
+                if self.is_ours(name)
+                else "is none of ours"
+            )
+            raise UnknownQueue(f"{name!r} {why}; there are {', '.join(names)}")
 
     async def purge(self, name: str, *, at_most: int | None, by: str) -> int:
         """Delete all messages that wait in a queue; those at work are not touched.
