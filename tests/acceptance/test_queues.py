@@ -83,6 +83,7 @@ async def test_a_pause_holds_in_every_worker_and_loses_and_repeats_nothing(
         assert (code, "views is consumed again" in said) == (0, True), said
         for worker in (*workers, late):
             await worker.said("consumer.resumed")
+        assert "consumer.paused" not in late.output, "it never began"
     await queues.drained(VIEWS)
     await until_views(sql, published[0])
     assert queues.count(DEAD_LETTERS) == 0

@@ -238,6 +238,7 @@ async def test_workers_follow_the_pauses_and_keep_what_they_knew_while_postgresq
             await resume(database, "views", by="ann")
             with pytest.raises(DatabaseUnavailable):
                 await pauses.look(1.0)
+            await pauses.follow()
             assert "views" in pauses
             cable.plug()
             await until(lambda: "views" not in pauses)
