@@ -3,11 +3,13 @@
 from actors import handlers
 from actors.table import Actor, Batch, Ladder
 from schema.messages import (
+    DEAD_LETTERS,
     DELIVERY,
     GENERATION,
     REQUESTS,
     TICKS,
     VIEWS,
+    DeadLetter,
     DeliverHoroscope,
     GenerateDay,
     GenerateHoroscope,
@@ -18,6 +20,8 @@ from schema.messages import (
 
 #: A burst of views is counted in few transactions, a single one within a moment.
 VIEWS_AT_ONCE = Batch(size=1000, linger_ms=50, prefetch=2000)
+#: Some of them are large.
+LETTERS_AT_ONCE = Batch(size=100, linger_ms=50, prefetch=200)
 
 # fmt: off
 TABLE = (
@@ -29,5 +33,6 @@ TABLE = (
     Actor(DeliverHoroscope,   DELIVERY,   handlers.answer_waiters,   Ladder.REQUEST),
     Actor(MidnightTick,       TICKS,      handlers.begin_night,      Ladder.NONE),
     Actor(ReconcileTick,      TICKS,      handlers.reconcile,        Ladder.NONE),
+    Actor(DeadLetter,         DEAD_LETTERS, handlers.archive,        Ladder.FOREVER, batch=LETTERS_AT_ONCE),
 )
 # fmt: on

@@ -21,6 +21,7 @@ from dramatiq import MessageProxy
 
 from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
 from actors.retries import Retries
+from actors.suspects import Suspects
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
 from services import metrics
@@ -208,36 +209,52 @@ class BatchConsumer(QueueConsumer):
                 self._channel.basic_ack(tag)
 
 
+#: A message as it was delivered, and what its handler is given.
+Parsed = tuple[Delivered, Any]
+
+
 def handle(
     broker: Broker,
     retries: Retries,
+    suspects: Suspects,
     messages: Sequence[Delivered],
     parse: Callable[[dict[str, Any]], Any],
-    call: Callable[[Sequence[Any]], None],
+    call: Callable[[Sequence[Parsed]], None],
 ) -> None:
     """Run one batch through its handler.
 
     Args:
         broker: The broker that it came from.
         retries: What becomes of a message that is to blame.
+        suspects: Watches those whose worker was lost.
         messages: The messages; each is marked as ``done`` or to be put back.
         parse: Makes the handler's message from a message's arguments; raises for wrong ones.
-        call: The handler.
+        call: Runs the handler.
 
     Raises:
         DatabaseUnavailable, NotPublished, DeliveryLost: Nobody is to blame; what is not done goes back to its queue.
     """
-    good: list[tuple[Delivered, Any]] = []
+    together: list[Parsed] = []
+    alone: list[Parsed] = []
+    lost = suspects.lost(messages)
     started = time.time()
     for message in messages:
         message.started = started
         try:
             if message.args:
                 raise InvalidMessage(f"it takes named arguments only, not {message.args!r}")  # noqa: TRY301
-            good.append((message, parse(message.kwargs)))
+            tries = lost.get(message.message_id, ())
+            suspects.check(message, tries)
+            (alone if tries else together).append((message, parse(message.kwargs)))
+        except DatabaseUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001  one message's fault must not become its neighbours'
             _to_blame(broker, retries, message, error)
-    _halve(broker, retries, good, call)
+    with suspects.watching([message for message, _ in together]):
+        _halve(broker, retries, together, call)
+    for each in alone:
+        with suspects.alone, suspects.watching([each[0]]):
+            _halve(broker, retries, [each], call)
     if any(message.requeue for message in messages):
         time.sleep(PAUSE_S)  # in a thread of Dramatiq's, once for all
 
@@ -245,13 +262,13 @@ def handle(
 def _halve(
     broker: Broker,
     retries: Retries,
-    messages: list[tuple[Delivered, Any]],
-    call: Callable[[Sequence[Any]], None],
+    messages: list[Parsed],
+    call: Callable[[Sequence[Parsed]], None],
 ) -> None:
     if not messages:
         return
     try:
-        call([parsed for _, parsed in messages])
+        call(messages)
     except (DatabaseUnavailable, NotPublished, DeliveryLost):
         raise
     except Exception as error:  # noqa: BLE001  the message to blame is found below

@@ -19,16 +19,16 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import dramatiq
-import orjson
 import pika
 import structlog
 from dramatiq import MessageProxy
 from dramatiq.broker import Consumer
-from dramatiq.errors import ConnectionClosed, DecodeError
+from dramatiq.errors import ConnectionClosed
 from pika.exceptions import AMQPError
 
 from actors.table import Actor
-from schema.errors import DeliveryLost, NotPublished
+from schema.errors import DeliveryLost, InvalidEnvelope, NotPublished, UnknownActor
+from services.envelope import decode
 from services.publisher import Publisher, Queue, connection_parameters
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ ConsumerFactory = Callable[["Broker", str, int, int], "QueueConsumer"]
 class Cemetery(Protocol):
     """Where what cannot be answered is kept; see :class:`actors.dead_letters.DeadLetters`."""
 
-    def bury(self, message: "Delivered", cause: str, error: BaseException) -> None:
+    def bury(self, message: "Delivered", error: BaseException) -> None:
         """Keep a message."""
 
     def bury_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
@@ -178,7 +178,7 @@ class QueueConsumer(Consumer):
         self.broker = broker
         self.queue_name = queue_name
         self._timeout_s = timeout / 1000
-        self._arrived: deque[tuple[int, bool, bytes]] = deque()
+        self._arrived: deque[tuple[Any, Any, bytes]] = deque()
         self._unsettled: set[int] = set()
         self._one_at_a_time = prefetch == 1
         #: What RabbitMQ calls our consuming; None while the queue is paused.
@@ -203,9 +203,9 @@ class QueueConsumer(Consumer):
             self.close()
             raise ConnectionClosed(error) from None
 
-    def _on_message(self, _: Any, method: Any, __: Any, body: bytes) -> None:
+    def _on_message(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
         self._unsettled.add(method.delivery_tag)
-        self._arrived.append((method.delivery_tag, method.redelivered, body))
+        self._arrived.append((method, properties, body))
 
     def _on_cancel(self, _: Any) -> None:
         self._cancelled = True
@@ -244,7 +244,7 @@ class QueueConsumer(Consumer):
         Returns:
             The tags, which are to be put back.
         """
-        tags = [tag for tag, _, _ in self._arrived]
+        tags = [method.delivery_tag for method, _, _ in self._arrived]
         self._arrived.clear()
         return tags
 
@@ -266,27 +266,34 @@ class QueueConsumer(Consumer):
     def _take(self) -> Delivered | None:
         """The oldest message that has arrived; what nobody here can answer is settled at once."""
         self.broker.turned[self.queue_name] = time.monotonic()
-        tag, redelivered, body = self._arrived.popleft()
+        method, properties, body = self._arrived.popleft()
         bury = self.broker.cemetery
-        message = _decode(body)
-        if isinstance(message, Exception):
-            self._settle_dead(tag, partial(bury.bury_bytes, self.queue_name, body, message))
+        try:
+            message = self._read(method, properties, body)
+        except InvalidEnvelope as fault:
+            self._settle_dead(method.delivery_tag, partial(bury.bury_bytes, self.queue_name, body, fault))
             return None
-        # Nothing waits in memory here, so a delay that somebody put in means nothing; and Dramatiq's threads would
-        # stumble over errors to expect that are none.
-        message.options.pop("eta", None)
-        message.options.pop("throws", None)
-        if (
-            message.queue_name != self.queue_name
-        ):  # the queue that it came from counts, not the one that it names
-            message = message.copy(queue_name=self.queue_name)
-        delivered = Delivered(message, self, tag, redelivered=redelivered)
+        delivered = Delivered(message, self, method.delivery_tag, redelivered=method.redelivered)
         actor = self.broker.actors.get(message.actor_name)
         if actor is None or actor.queue_name != self.queue_name:
-            unknown = LookupError(f"the queue {self.queue_name} has no actor {message.actor_name!r}")
-            self._settle_dead(tag, partial(bury.bury, delivered, "unknown actor", unknown))
+            unknown = UnknownActor(f"the queue {self.queue_name} has no actor {message.actor_name!r}")
+            self._settle_dead(delivered.tag, partial(bury.bury, delivered, unknown))
             return None
         return delivered
+
+    def _read(self, _: Any, __: Any, body: bytes) -> dramatiq.Message[Any]:
+        """The message in a body.
+
+        Raises:
+            InvalidEnvelope: There is none.
+        """
+        parts = decode(body)
+        # Nothing waits in memory here, so a delay that somebody put in means nothing; and Dramatiq's threads would
+        # stumble over errors to expect that are none.
+        parts["options"].pop("eta", None)
+        parts["options"].pop("throws", None)
+        parts["queue_name"] = self.queue_name  # the one that it came from counts, not the one that it names
+        return dramatiq.Message[Any](**parts)
 
     def _settle_dead(self, tag: int, keep: Callable[[], None]) -> None:
         """Acknowledge what is kept as a dead letter; put it back when that cannot be done now."""
@@ -369,25 +376,6 @@ class QueueConsumer(Consumer):
                 self._connection.close()
         except (AMQPError, OSError) as error:
             raise ConnectionClosed(error) from None
-
-
-def _decode(body: bytes) -> dramatiq.Message[Any] | Exception:
-    """The message in a body; or what is wrong with the body, whatever it is."""
-    try:
-        message = dramatiq.Message[Any](**orjson.loads(body))
-    except Exception as fault:  # noqa: BLE001  no bytes may stop the queue
-        return fault
-    attempts = message.options.get("attempts", []) if isinstance(message.options, dict) else None
-    sound = (
-        isinstance(message.kwargs, dict)
-        and isinstance(message.actor_name, str)
-        and isinstance(message.message_id, str)
-        and type(message.message_timestamp) is int
-        and 0 <= message.message_timestamp < 1 << 43
-        and isinstance(attempts, list)
-        and all(isinstance(each, dict) for each in attempts)
-    )
-    return message if sound else DecodeError("a part of the message has a wrong form", body, None)
 
 
 def declare(broker: dramatiq.Broker, actor: Actor, answer: Callable[..., None], **options: Any) -> Any:

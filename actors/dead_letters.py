@@ -1,56 +1,55 @@
-"""What finally failed is kept, with the whole truth about it."""
+"""What finally failed becomes a dead letter, with the whole truth about it."""
 
 import os
-import traceback
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import structlog
 
 from actors.broker import Broker, Delivered
 from schema.messages import DEAD_LETTERS
+from services.dead_letters.death import Death, described, traced
+from services.dead_letters.outcomes import replay_of
 from services.logs import Mask
 from services.processes import HOST, RELEASE
 
 log = structlog.get_logger(__name__)
 
-#: The end of a traceback tells most; this many characters of it are kept.
-TRACEBACK_LIMIT = 8000
-
 
 class DeadLetters:
     """Publishes a dead letter in the place of the message that died.
 
-    A decoded message keeps its form and gains the options ``attempts``, ``traceback`` and ``death``. Bytes
-    that are no message are kept as they came. Either way the headers ``cause``, ``reason`` and ``queue``
-    tell an operator who looks at the queue what happened.
+    A decoded message keeps its form and gains the options ``attempts`` and ``traceback``. Bytes that are no
+    message are kept as they came. The headers tell of the death: see :class:`services.dead_letters.death.Death`.
 
     Args:
         broker: Where the dead letters go.
-        mask: Applied to reasons and tracebacks.
+        mask: Takes secrets out of messages, reasons and tracebacks.
     """
 
     def __init__(self, broker: Broker, mask: Mask) -> None:
         self._broker = broker
         self._mask = mask
 
-    def bury(self, message: Delivered, cause: str, error: BaseException) -> None:
+    def bury(self, message: Delivered, error: BaseException) -> None:
         """Keep a message that will not be tried again.
 
         Raises:
             NotPublished: RabbitMQ did not confirm the dead letter; the message must not be acknowledged.
         """
-        reason = self.describe(error)
-        death = {"at": _now(), "cause": cause, "reason": reason, "release": RELEASE, "host": HOST}
-        letter = message.copy(options={"traceback": self.trace(error), "death": death})
-        headers = {"cause": cause, "reason": reason[:500], "queue": message.queue_name}
-        self._broker.publish(DEAD_LETTERS, letter.encode(), headers)
+        death = Death.of(error, message.queue_name, self._mask, replay=replay_of(message.options))
+        letter = message.copy(options={"traceback": traced(error, self._mask)}).asdict()
+        arguments = [list(letter["args"]), letter["kwargs"]]
+        death = replace(death, masked=self._mask.in_json(arguments) != arguments)
+        self._publish(orjson.dumps(self._mask.in_json(letter)), death)
         log.error(
             "message.dead",
             actor=message.actor_name,
             message_id=message.message_id,
-            cause=cause,
-            reason=reason,
+            cause=death.cause,
+            reason=death.error,
             attempts=len(message.options.get("attempts", ())),
         )
 
@@ -60,17 +59,10 @@ class DeadLetters:
         Raises:
             NotPublished: As :meth:`bury`.
         """
-        headers = {"cause": "undecodable", "reason": self.describe(error)[:500], "queue": queue}
-        self._broker.publish(DEAD_LETTERS, body, headers)
-        log.error("message.undecodable", queue=queue, size=len(body), reason=headers["reason"])
-
-    def describe(self, error: BaseException) -> str:
-        """The error in one line, without secrets."""
-        return self._mask(f"{type(error).__name__}: {error}")[:2000]
-
-    def trace(self, error: BaseException) -> str:
-        """The end of the error's traceback, without secrets."""
-        return self._mask("".join(traceback.format_exception(error)))[-TRACEBACK_LIMIT:]
+        death = Death.of(error, queue, self._mask, replay=None)
+        kept = self._mask.in_bytes(body)
+        self._publish(kept, replace(death, masked=kept != body))
+        log.error("message.undecodable", queue=queue, size=len(body), reason=death.error)
 
     def attempt(self, started: float, ended: float, error: BaseException) -> dict[str, Any]:
         """One failed try as it is kept with the message; times in seconds since the epoch."""
@@ -80,10 +72,8 @@ class DeadLetters:
             "host": HOST,
             "pid": os.getpid(),
             "release": RELEASE,
-            "error": self.describe(error),
+            "error": described(error, self._mask),
         }
 
-
-def _now() -> str:
-    """The time in UTC, as ISO 8601."""
-    return datetime.now(UTC).isoformat()
+    def _publish(self, body: bytes, death: Death) -> None:
+        self._broker.publish(DEAD_LETTERS, body, death.headers())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from actors.table import Attempt
 from schema.errors import LeaseHeld, LeaseLost
 from schema.messages import (
+    DeadLetter,
     DeliverHoroscope,
     GenerateDay,
     GenerateHoroscope,
@@ -62,6 +63,11 @@ async def begin_night(workshop: "Workshop", _: MidnightTick, __: Attempt) -> Non
 async def reconcile(workshop: "Workshop", _: ReconcileTick, attempt: Attempt) -> None:
     """Compare what should exist with what does."""
     await workshop.app.night.reconcile(again=attempt.again)
+
+
+async def archive(workshop: "Workshop", letters: Sequence[DeadLetter]) -> None:
+    """Messages that finally failed are kept."""
+    await workshop.archive.keep(letters)
 
 
 def _order(attempt: Attempt, ladder: Ladder, replaces: datetime | None = None) -> Order:

@@ -16,9 +16,9 @@ from schema.errors import (
     HoroscopeError,
     LeaseHeld,
     NotPublished,
-    PermanentError,
     seconds_before_retry,
 )
+from services.dead_letters.outcomes import replay_of
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,8 @@ class Retries(dramatiq.Middleware):
     - PostgreSQL or RabbitMQ is away: not the message's fault. It goes back to its queue after a short pause,
       and the try does not count.
     - a permanent error, or the end of the ladder: it becomes a dead letter, unless what is left undone is on record
-      elsewhere.
+      elsewhere; a replay always does, so that whoever asked for it learns of it.
+    - a dead letter on its way to the archive is put back until it is there, whatever the error.
     - otherwise it is published to the next rung, confirmed, before the delivery is acknowledged; to a longer
       one where the other side asked for a longer pause.
 
@@ -46,7 +47,7 @@ class Retries(dramatiq.Middleware):
 
     @property
     def actor_options(self) -> set[str]:
-        """``ladder``: seconds before each further try; ``throws``: errors that are foreseen, logged in a line."""
+        """``ladder``: seconds before each further try, None: tried for ever; ``throws``: errors logged in a line."""
         return {"ladder", "throws"}
 
     def before_process_message(self, _: dramatiq.Broker, message: Any) -> None:
@@ -82,10 +83,10 @@ class Retries(dramatiq.Middleware):
 
         Whoever calls makes a pause of :data:`PAUSE_S` before a message that is put back is settled.
         """
-        if isinstance(error, DatabaseUnavailable | NotPublished):
+        ladder: tuple[int, ...] | None = broker.get_actor(message.actor_name).options.get("ladder", ())
+        if ladder is None or isinstance(error, DatabaseUnavailable | NotPublished):
             _put_back(message, error)
             return
-        ladder: tuple[int, ...] = broker.get_actor(message.actor_name).options.get("ladder", ())
         try:
             if isinstance(error, LeaseHeld):
                 self._wait_for_somebody_else(broker, message, ladder, error)
@@ -112,15 +113,13 @@ class Retries(dramatiq.Middleware):
                 actor=message.actor_name,
                 attempt=len(attempts),
                 retry_in=delay,
-                reason=self._dead_letters.describe(error),
+                reason=attempts[-1]["error"],
             )
-        elif isinstance(error, HoroscopeError) and error.on_record:
+        elif isinstance(error, HoroscopeError) and error.on_record and replay_of(message.options) is None:
             message.outcome = "dropped"
-            reason = self._dead_letters.describe(error)
-            log.warning("message.dropped", actor=message.actor_name, reason=reason)
+            log.warning("message.dropped", actor=message.actor_name, reason=attempts[-1]["error"])
         else:
-            cause = "permanent" if isinstance(error, PermanentError) else "ladder exhausted"
-            self._dead_letters.bury(message, cause, error)
+            self._dead_letters.bury(message, error)
             message.outcome = "dead"
 
     def _wait_for_somebody_else(

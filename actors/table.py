@@ -16,14 +16,11 @@ class Ladder(Enum):
     NIGHT = "night"
     REQUEST = "request"
     NONE = "none"
+    FOREVER = "forever"
 
     def delays(self, settings: Settings) -> tuple[int, ...]:
-        """Seconds before each further try."""
-        return {
-            Ladder.NIGHT: settings.night_retries,
-            Ladder.REQUEST: settings.request_retries,
-            Ladder.NONE: (),
-        }[self]
+        """Seconds before each further try; none where there is none, or where nothing but the queue is waited in."""
+        return {Ladder.NIGHT: settings.night_retries, Ladder.REQUEST: settings.request_retries}.get(self, ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def queues(settings: Settings) -> tuple[Queue, ...]:
 
 
 def _work_queues() -> Iterable[Queue]:
-    for name in dict.fromkeys(actor.queue for actor in TABLE):
+    for name in dict.fromkeys(actor.queue for actor in TABLE if actor.queue != DEAD_LETTERS):
         arguments: dict[str, object] = {
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": DEAD_LETTERS,

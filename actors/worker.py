@@ -6,27 +6,30 @@ of each kind, and one publishing connection, however many messages it answers at
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Collection
 
 import dramatiq
 import structlog
 from dramatiq.middleware import CurrentMessage
 
-from actors import TABLE, batches, topology
+from actors import TABLE, topology
+from actors.answers import answering
 from actors.batches import BatchConsumer, Batches
-from actors.broker import Broker, Delivered, blocking_publish, declare
+from actors.broker import Broker, blocking_publish, declare
 from actors.dead_letters import DeadLetters
+from actors.letters import LetterConsumer
 from actors.meter import Meter
-from actors.retries import Retries, attempt
-from actors.table import Actor
+from actors.retries import Retries
+from actors.suspects import Suspects
+from actors.table import Ladder
 from actors.threads import Threads
-from schema.errors import HoroscopeError, InvalidMessage
-from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
+from schema.errors import HoroscopeError
+from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
 from services.app import App, open_app
 from services.bus import UNPARK_S
 from services.chores import chores
 from services.days import Clock, system_clock
+from services.dead_letters.replays import replaying
 from services.health import told
 from services.pauses import Pauses, followed
 from services.processes import present
@@ -78,7 +81,11 @@ async def run(
         present(app.database, "worker"),
         followed(app.database) as pauses,
         chores({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
-        chores({app.views.prune: PRUNE_S}, at_once=True),
+        chores(
+            {app.views.prune: PRUNE_S, workshop.archive.prune: PRUNE_S, workshop.suspects.prune: PRUNE_S},
+            at_once=True,
+        ),
+        replaying(app.database, app.publisher),
     ):
         meter = Meter(TABLE)
         broker = make_broker(app, workshop, meter, pauses)
@@ -104,12 +111,17 @@ def make_broker(app: App, workshop: Workshop, meter: Meter, pauses: Pauses) -> B
         topology.queues(app.settings),
         blocking_publish(app.publisher, loop),
         prefetch=PREFETCH,
-        consumers={actor.queue: BatchConsumer for actor in TABLE if actor.batch},
+        consumers={
+            actor.queue: LetterConsumer if actor.queue == DEAD_LETTERS else BatchConsumer
+            for actor in TABLE
+            if actor.batch
+        },
         paused=pauses,
     )
     dead_letters = DeadLetters(broker, app.mask)
     broker.cemetery = dead_letters
     retries = Retries(dead_letters)
+    suspects = Suspects(workshop.suspects, loop)
     # A handler finds the message that it answers through the first; afterwards, and backwards, the third settles
     # it and the second counts what became of it. The last knows of batches.
     for middleware in (CurrentMessage(), meter, retries, Batches()):
@@ -119,36 +131,9 @@ def make_broker(app: App, workshop: Workshop, meter: Meter, pauses: Pauses) -> B
         declare(
             broker,
             actor,
-            _answer(actor, broker, retries, workshop, loop),
-            ladder=ladder,
+            answering(actor, broker, retries, suspects, workshop, loop),
+            ladder=None if actor.ladder is Ladder.FOREVER else ladder,
             throws=HoroscopeError,
             **({"batch": actor.batch} if actor.batch else {}),
         )
     return broker
-
-
-def _answer(
-    actor: Actor,
-    broker: Broker,
-    retries: Retries,
-    workshop: Workshop,
-    loop: asyncio.AbstractEventLoop,
-) -> Callable[..., None]:
-    """The function that Dramatiq calls for a row of the table, in one of its threads."""
-    ladder = actor.ladder.delays(workshop.app.settings)
-
-    def answer(*args: Any, **kwargs: Any) -> None:
-        delivered = CurrentMessage.get_current_message()
-        assert isinstance(delivered, Delivered)
-        if args:
-            raise InvalidMessage(f"{actor.message.__name__} takes named arguments only, not {args!r}")
-        message = actor.message.parse(kwargs)
-        delivered.consumer.run(actor.handler(workshop, message, attempt(delivered, ladder)), loop)
-
-    def answer_batch(delivered: Sequence[Delivered]) -> None:
-        def call(messages: Sequence[Any]) -> None:
-            delivered[0].consumer.run(actor.handler(workshop, messages), loop)
-
-        batches.handle(broker, retries, delivered, actor.message.parse, call)
-
-    return answer_batch if actor.batch else answer

@@ -22,9 +22,9 @@ from ops.queues_cli import queues
 from schema.messages import GenerateDay, GenerateHoroscope, Message
 from schema.signs import Sign
 from services import status as statuses
-from services.bus import encode
 from services.database import Database
 from services.days import day_in, first_day_alive, system_clock
+from services.envelope import encode
 from services.logs import Mask, configure
 from services.night import generated
 from services.publisher import Publisher

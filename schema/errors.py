@@ -16,8 +16,12 @@ HoroscopeError
     ├── ModelRefused        with `everything` when no other request would fare better
     ├── ReaderGone
     ├── InvalidMessage
+    ├── InvalidEnvelope
+    ├── UnknownActor
+    ├── TooOld
+    ├── WorkerKilled
     ├── UnknownQueue
-    └── OrderRefused
+    └── Refused             a person asked for what cannot be done
 """
 
 import math
@@ -48,6 +52,9 @@ class PassingError(HoroscopeError):
 
 class PermanentError(HoroscopeError):
     """It would fail the same way however often it is tried."""
+
+    #: What a dead letter names as the cause of its death.
+    cause = "permanent"
 
 
 class ModelUnavailable(PassingError):
@@ -128,13 +135,39 @@ class ReaderGone(PermanentError):
 class InvalidMessage(PermanentError):
     """A message's arguments do not fit its actor."""
 
+    cause = "wrong arguments"
+
+
+class InvalidEnvelope(PermanentError):
+    """Bytes that are no message."""
+
+    cause = "undecodable"
+
+
+class UnknownActor(PermanentError):
+    """A message names an actor that its queue does not have."""
+
+    cause = "unknown actor"
+
+
+class TooOld(PermanentError):
+    """A message came too late for what it asks for."""
+
+    cause = "too old"
+
+
+class WorkerKilled(PermanentError):
+    """Every worker that began to answer a message was killed."""
+
+    cause = "killed its worker"
+
+
+class Refused(PermanentError):
+    """What a person asked for cannot be done; the message says why, and what can."""
+
 
 class UnknownQueue(PermanentError):
     """There is no queue of this name, or none with which that can be done."""
-
-
-class OrderRefused(PermanentError):
-    """What somebody asked for cannot be done, or not as things are now; nothing was done."""
 
 
 def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:

@@ -177,3 +177,32 @@ class ReconcileTick(Message):
     def queue(self) -> str:
         """Published by periodiq, and by every worker as it starts."""
         return TICKS
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter(Message):
+    """A message that finally failed, as it lies in its queue: bytes of any kind, and what stands beside them.
+
+    It is never published as such: a worker makes one of whatever it finds among the dead letters.
+
+    Args:
+        body: The bytes.
+        headers: What stood beside them.
+        redelivered: Somebody had received it before.
+        published_at: When it came into the queue; None: nobody says.
+    """
+
+    body: bytes
+    headers: dict[str, Any]
+    redelivered: bool = False
+    published_at: datetime | None = None
+
+    @classmethod
+    def parse(cls, arguments: dict[str, Any]) -> Self:
+        """The letter itself: there is nothing about it that could be wrong."""
+        return cls(**arguments)
+
+    @property
+    def queue(self) -> str:
+        """Where the dead are."""
+        return DEAD_LETTERS

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Self
-from uuid import uuid4
 
-import orjson
 import structlog
 from sqlalchemy import text
 
@@ -16,6 +14,7 @@ from schema.errors import DatabaseUnavailable, NotPublished
 from schema.messages import HoroscopeRequested, Message
 from services import metrics
 from services.database import Database
+from services.envelope import as_a_copy, encode
 from services.gathering import Gathering
 from services.publisher import CONFIRM_TIMEOUT_S, Publisher
 
@@ -183,7 +182,7 @@ class Bus:
                 return 0, 0
             parked = (await connection.execute(_NEXT, {"after": after, "limit": limit})).all()
             confirmed = await asyncio.gather(
-                *(self._publisher.send(row.queue, _as_a_copy(row.body)) for row in parked),
+                *(self._publisher.send(row.queue, as_a_copy(row.body)) for row in parked),
                 return_exceptions=True,
             )
             sent = [row for row, failed in zip(parked, confirmed, strict=True) if failed is None]
@@ -258,33 +257,3 @@ class _Tally:
             self._say(count=self._count, **self._about)
             self._count = 0
             self._said_at = time.monotonic()
-
-
-def _as_a_copy(body: bytes) -> bytes:
-    """The same message under an id of its own.
-
-    The first one may have arrived after all, and whoever has both must not take one for the other.
-    """
-    try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body
-    return orjson.dumps(message | {"message_id": str(uuid4())}) if isinstance(message, dict) else body
-
-
-def encode(message: Message) -> bytes:
-    """The Dramatiq message that carries ``message`` to its actor, as it goes over the wire.
-
-    Written out here because this stands on the serving path; a test decodes it with Dramatiq's own class.
-    """
-    return orjson.dumps(
-        {
-            "queue_name": message.queue,
-            "actor_name": message.actor,
-            "args": (),
-            "kwargs": message.arguments(),
-            "options": {},
-            "message_id": str(uuid4()),
-            "message_timestamp": int(time.time() * 1000),
-        }
-    )

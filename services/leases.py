@@ -146,6 +146,12 @@ _FAIL = text("""
     RETURNING since
 """)
 
+_GIVE_UP = text("""
+    UPDATE generations SET state = 'given_up', since = now(), expires_at = NULL, error = :error
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND holder = :holder AND state = 'writing'
+    RETURNING since
+""")
+
 _FINISH = text("""
     UPDATE generations SET state = 'written', since = now(), expires_at = NULL, error = NULL
     WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
@@ -262,6 +268,22 @@ class Leases:
             )
             since: datetime | None = failed.scalar()
         return since
+
+    async def give_up(self, sign: Sign, day: date, holder: str, error: str) -> datetime | None:
+        """Take the lease from a message that nobody will answer any more.
+
+        Args:
+            sign: Whose text.
+            day: Of which day.
+            holder: The message's id.
+            error: Why.
+
+        Returns:
+            When the text was given up; None when the message held no lease.
+        """
+        given = {"sign": sign, "day": day, "holder": holder, "error": error[:2000]}
+        async with self._database.transaction() as connection:
+            return (await connection.execute(_GIVE_UP, given)).scalar()
 
 
 def _key(lease: Lease) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Logs: structured, for eyes or for machines, and without secrets."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterable, MutableMapping
@@ -25,6 +26,26 @@ class Mask:
             if secret in text:
                 text = text.replace(secret, "***")
         return text
+
+    def in_bytes(self, body: bytes) -> bytes:
+        """The bytes with every secret as ``***``, also where it stands as in JSON."""
+        for secret in self._secrets:
+            for form in {
+                secret,
+                *(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)),
+            }:
+                body = body.replace(form.encode(errors="surrogateescape"), b"***")
+        return body
+
+    def in_json(self, value: Any) -> Any:
+        """A value as JSON has them, with every secret in its strings as ``***``."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, dict):
+            return {self(name): self.in_json(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.in_json(inner) for inner in value]
+        return value
 
 
 def configure(log_format: str, mask: Mask, *, process: str) -> None:

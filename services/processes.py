@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 #: The release of this code.
 RELEASE = version("horoscope")
 HOST = socket.gethostname()
+PID = os.getpid()
 
 #: Seconds between two signs of life.
 BEAT_S = 10
@@ -78,7 +79,7 @@ class Presence:
 
     def __init__(self, database: Database, kind: str) -> None:
         self._database = database
-        self._row = (uuid4(), kind, HOST, os.getpid(), RELEASE, datetime.now(UTC))
+        self._row = (uuid4(), kind, HOST, PID, RELEASE, datetime.now(UTC))
 
     async def beat(self) -> None:
         """Say that this process lives.

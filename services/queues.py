@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import orjson
 import pika
 import structlog
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from schema.errors import ManagementUnavailable, NotPublished, OrderRefused, UnknownQueue
+from schema.errors import InvalidEnvelope, ManagementUnavailable, NotPublished, Refused, UnknownQueue
 from schema.messages import DEAD_LETTERS
+from services.envelope import decode
 from services.logs import Mask
 from services.pauses import Pause
 from services.publisher import Queue, connection_parameters
@@ -30,7 +30,6 @@ _WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
 
 #: Messages that are shown at once, at the most.
 MOST_SHOWN = 100
-_FAR_FUTURE_MS = 1 << 43  # since the epoch: the year 2248
 #: Bytes of what is no message that are shown.
 _GARBAGE_SHOWN = 200
 
@@ -196,7 +195,7 @@ class Queues:
 
         Raises:
             UnknownQueue: There is none of this name.
-            OrderRefused: There are more by now.
+            Refused: There are more by now.
             NotPublished: RabbitMQ cannot be reached.
         """
         return await asyncio.to_thread(self._purge, name, at_most, by)
@@ -213,7 +212,7 @@ class Queues:
 
         Raises:
             UnknownQueue: There is none of this name.
-            OrderRefused: It has consumers, or is a quorum queue.
+            Refused: It has consumers, or is a quorum queue.
             NotPublished: RabbitMQ cannot be reached.
         """
         try:
@@ -222,7 +221,7 @@ class Queues:
             types = {}
         declared = {queue.name: queue.arguments.get("x-queue-type") for queue in self._declared}
         if (kind := types.get(name) or declared.get(name) or "classic") != "classic":
-            raise OrderRefused(
+            raise Refused(
                 f"{name} is a {kind} queue: before RabbitMQ 4.3 each look would count towards its delivery limit, "
                 "after which messages are dropped; look at its figures instead"
             )
@@ -238,7 +237,7 @@ class Queues:
     def _purge(self, name: str, at_most: int | None, by: str) -> int:
         waiting = self._find(name).messages
         if at_most is not None and waiting > at_most:
-            raise OrderRefused(f"{name} holds {waiting} messages by now, not {at_most}; nothing was deleted")
+            raise Refused(f"{name} holds {waiting} messages by now, not {at_most}; nothing was deleted")
         with _connected(self._urls) as connection:
             count: int = connection.channel().queue_purge(name).method.message_count
         log.warning("queue.purged", queue=name, count=count, by=by)
@@ -246,7 +245,7 @@ class Queues:
 
     def _peek(self, name: str, limit: int) -> list[Seen]:
         if consumers := self._find(name).consumers:
-            raise OrderRefused(
+            raise Refused(
                 f"{name} is consumed by {consumers}, who would get its messages out of order meanwhile; first: "
                 f"horoscope queues pause {name}, and wait until they have let go of it"
             )
@@ -263,23 +262,20 @@ class Queues:
 
     def _seen(self, body: bytes, *, redelivered: bool) -> Seen:
         try:
-            message = orjson.loads(body)
-            attempts = message["options"].get("attempts", ())
-            if not 0 <= message["message_timestamp"] < _FAR_FUTURE_MS:
-                raise ValueError("no time that anybody could have published it")  # noqa: TRY301
-            return Seen(
-                message_id=self._masked(str(message["message_id"])),
-                actor=self._masked(str(message["actor_name"])),
-                published_at=datetime.fromtimestamp(message["message_timestamp"] / 1000, UTC),
-                arguments=self._masked(dict(message["kwargs"])),
-                attempts=len(attempts),
-                redelivered=redelivered,
-            )
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
+            message = decode(body)
+        except InvalidEnvelope:
             # Masked before it is cut: half a secret is one, too.
             said = self._mask(body.decode("latin-1")).encode("latin-1", errors="replace")
             beginning = repr(said[:_GARBAGE_SHOWN]) + ("…" if len(said) > _GARBAGE_SHOWN else "")
             return Seen(None, None, None, None, 0, redelivered, beginning)
+        return Seen(
+            message_id=self._masked(message["message_id"]),
+            actor=self._masked(message["actor_name"]),
+            published_at=datetime.fromtimestamp(message["message_timestamp"] / 1000, UTC),
+            arguments=self._masked(message["kwargs"]),
+            attempts=len(message["options"].get("attempts", ())),
+            redelivered=redelivered,
+        )
 
     def _masked(self, value: Any) -> Any:
         match value:

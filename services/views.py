@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from schema.errors import InvalidMessage
+from schema.errors import InvalidMessage, TooOld
 from schema.messages import HoroscopeRequested
 from services.database import STATEMENT_TIMEOUT_S, Database
 from services.days import Clock, first_day_alive, last_day_alive
@@ -85,7 +85,8 @@ class Views:
         A view that was counted before, in this batch or in any other, is not counted again.
 
         Raises:
-            InvalidMessage: One of them is of a day whose receipts are not kept any more, or that nobody lives in yet.
+            TooOld: One of them is of a day whose receipts are not kept any more.
+            InvalidMessage: One of them is of a day that nobody lives in yet.
             DatabaseUnavailable: PostgreSQL is away; whether they were counted is not known.
         """
         now = self._clock()
@@ -94,7 +95,8 @@ class Views:
         views: dict[int, tuple[UUID, int]] = {}
         for event in events:
             if not first <= event.day <= last:
-                raise InvalidMessage(
+                kind = TooOld if event.day < first else InvalidMessage
+                raise kind(
                     f"a view of {event.day} cannot be counted once for sure; expected a day from {first} to {last}"
                 )
             sort = (event.sign.value, event.day, _bucket(event.at, now))

@@ -1,4 +1,4 @@
-"""What only workers need: the model, the writer, the delivery."""
+"""What only workers need: the model, the writer, the delivery, the archive of dead letters."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,20 +6,34 @@ from dataclasses import dataclass
 
 import openai
 
+from schema.messages import GenerateHoroscope, HoroscopeRequested, Message
 from services.app import App
 from services.author import Author
+from services.dead_letters.archive import Archive
+from services.dead_letters.outcomes import Outcomes
 from services.delivery import Delivery
 from services.leases import Leases
+from services.suspects import Suspects
 from services.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where texts are written and handed out."""
+    """Where texts are written and handed out, and dead letters kept."""
 
     app: App
     writer: Writer
     delivery: Delivery
+    archive: Archive
+    outcomes: Outcomes
+    suspects: Suspects
+
+    async def give_up(self, message: Message, message_id: str, error: Exception) -> None:
+        """A message is given up without having been answered: whoever waits for what it asks for is told so."""
+        if isinstance(message, GenerateHoroscope) or (
+            isinstance(message, HoroscopeRequested) and not message.answered
+        ):
+            await self.writer.give_up(message.sign, message.day, message_id, error)
 
 
 @asynccontextmanager
@@ -45,4 +59,7 @@ async def open_workshop(app: App) -> AsyncIterator[Workshop]:
                 app.mask,
             ),
             delivery=Delivery(app.bot, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
+            archive=Archive(app.database, app.mask),
+            outcomes=Outcomes(app.database),
+            suspects=Suspects(app.database),
         )

@@ -133,6 +133,13 @@ class Writer:
         await self._bus.publish(DeliverHoroscope(sign, day))
         return None
 
+    async def give_up(self, sign: Sign, day: date, holder: str, error: Exception) -> None:
+        """The message that held a lease will not be tried again; tell those who wait."""
+        since = await self._leases.give_up(sign, day, holder, self._mask(str(error)))
+        if since is not None:
+            log.warning("horoscope.given_up", sign=sign, day=day, reason=str(error))
+            await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=since))
+
     async def _write(self, lease: Lease) -> Draft:
         """One call to the model, and one more with the reason told if its text breaks a rule."""
         try:

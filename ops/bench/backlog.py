@@ -14,7 +14,7 @@ from pika import frame, spec
 from ops.bench.stage import HOME
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
-from services import bus
+from services import envelope
 from services.days import ONE_DAY, day_in, system_clock
 
 PERSISTENT = 2
@@ -68,7 +68,7 @@ class Backlog:
 
 def wire(event: HoroscopeRequested) -> Wire:
     """A view as the bot publishes it."""
-    return Wire(bus.encode(event), pika.BasicProperties(delivery_mode=PERSISTENT))
+    return Wire(envelope.encode(event), pika.BasicProperties(delivery_mode=PERSISTENT))
 
 
 def fill(url: str, queue: str, messages: Sequence[Wire]) -> None:

@@ -34,7 +34,7 @@ from ops.stack.processes import start_time
 from ops.stack.rabbitmq import RabbitMQ
 from schema.messages import Message
 from schema.signs import Sign
-from services import bus
+from services import envelope
 from services.database import Database
 from services.days import ONE_DAY, day_in, system_clock
 from services.migrations import migrate
@@ -241,7 +241,7 @@ class Stage:
 
     async def publish(self, message: Message) -> None:
         """Publish a message as a process of ours does."""
-        await asyncio.to_thread(self._publish, message.queue, bus.encode(message))
+        await asyncio.to_thread(self._publish, message.queue, envelope.encode(message))
 
     def _publish(self, queue: str, body: bytes) -> None:
         with pika.BlockingConnection(pika.URLParameters(self._rabbitmq.url)) as connection:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from schema.errors import DatabaseUnavailable, NotPublished, OrderRefused, UnknownQueue
+from schema.errors import DatabaseUnavailable, NotPublished, Refused, UnknownQueue
 from services import pauses
 from services.admin.figures import PATIENCE_S, Figures
 from services.admin.gate import NOTE_COOKIE, Gate, remote
@@ -80,7 +80,7 @@ class QueuePages:
         await self._gate.form(request, session)
         try:
             seen = await _answered(self._queues.peek(request.path_params["name"], PEEKED))
-        except OrderRefused as refusal:
+        except Refused as refusal:
             return await self._queue(request, session, refusal=str(refusal))
         return await self._queue(request, session, seen=seen)
 
@@ -98,7 +98,7 @@ class QueuePages:
             raise HTTPException(400) from None
         try:
             deleted = await _answered(self._queues.purge(queue.name, at_most=told, by=_who(request)))
-        except OrderRefused:
+        except Refused:
             response = self._ask(request, session, await self._find(request), changed=True)
             response.status_code = 409
             return response

@@ -18,7 +18,7 @@ from schema.messages import (
 from schema.signs import Sign
 from services.bot import handlers
 from services.bot.updates import Updates
-from services.bus import encode
+from services.envelope import encode
 from tests.acceptance.conftest import AGAIN, FAILED, GENERATING, heading
 from tests.faults.conftest import SOON, WORK, Scene
 from tests.waiting import until_sql

@@ -13,14 +13,17 @@ from dramatiq.errors import ConnectionClosed
 from prometheus_client import REGISTRY
 
 from actors import batches
-from actors.batches import BatchConsumer, Batches
+from actors.batches import BatchConsumer, Batches, Parsed
 from actors.broker import Broker, Delivered, blocking_publish
 from actors.dead_letters import DeadLetters
 from actors.retries import Retries
+from actors.suspects import Suspects
 from actors.table import Batch
 from actors.topology import rung_of
 from schema.errors import DatabaseUnavailable, HoroscopeError
 from schema.messages import DEAD_LETTERS
+from services import suspects
+from services.database import Database
 from services.logs import Mask
 from services.publisher import Publisher, Queue
 from tests.proxy import Cable
@@ -33,7 +36,7 @@ RUNG = rung_of(WORK, 1, static=True)
 class Bench:
     """A broker with actors that note what they are called with; its worker is started and stopped by the test."""
 
-    def __init__(self, url: str, publisher: Publisher) -> None:
+    def __init__(self, url: str, publisher: Publisher, database: Database) -> None:
         self.publisher = publisher
         self.broker = Broker(
             url,
@@ -43,6 +46,7 @@ class Bench:
         )
         self.broker.cemetery = DeadLetters(self.broker, Mask([]))
         self.retries = Retries(self.broker.cemetery)
+        self.suspects = Suspects(suspects.Suspects(database), asyncio.get_running_loop())
         for middleware in (self.retries, Batches()):
             self.broker.add_middleware(middleware)
         self.calls: list[tuple[str, list[int]]] = []
@@ -55,12 +59,13 @@ class Bench:
     def batch_actor(self, name: str, batch: Batch) -> None:
         """Declare a batch actor."""
 
-        def called(numbers: Sequence[int]) -> None:
+        def called(parsed: Sequence[Parsed]) -> None:
+            numbers = [number for _, number in parsed]
             self.work(numbers)
-            self._note(name, [*numbers])
+            self._note(name, numbers)
 
         def answer(messages: Sequence[Delivered]) -> None:
-            batches.handle(self.broker, self.retries, messages, _number, called)
+            batches.handle(self.broker, self.retries, self.suspects, messages, _number, called)
 
         options: dict[str, Any] = {"batch": batch, "ladder": (1,), "throws": HoroscopeError}
         dramatiq.actor(broker=self.broker, actor_name=name, queue_name=WORK, **options)(answer)
@@ -125,10 +130,10 @@ def _number(arguments: dict[str, Any]) -> int:
 
 
 @pytest.fixture
-async def bench(rabbitmq_url: str) -> AsyncIterator[Bench]:
+async def bench(rabbitmq_url: str, database: Database) -> AsyncIterator[Bench]:
     async with Publisher(rabbitmq_url, [Queue(WORK), RUNG, Queue(DEAD_LETTERS)]) as publisher:
         await publisher.wait_ready(10)
-        bench = Bench(rabbitmq_url, publisher)
+        bench = Bench(rabbitmq_url, publisher, database)
         yield bench
         await bench.stop()
 
@@ -281,7 +286,7 @@ async def test_what_is_done_of_a_batch_stays_done_when_a_server_goes_away_in_the
 
 
 async def test_a_batch_is_settled_by_the_consumer_that_it_came_from(
-    rabbitmq_url: str, queues: Queues
+    rabbitmq_url: str, queues: Queues, database: Database
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -291,7 +296,7 @@ async def test_a_batch_is_settled_by_the_consumer_that_it_came_from(
 
     async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
         await publisher.wait_ready(10)
-        bench = Bench(cable.url, publisher)
+        bench = Bench(cable.url, publisher, database)
         bench.work = work
         bench.batch_actor("gather", Batch(size=2, linger_ms=100))
         await bench.put("gather", 1, 2)
@@ -316,11 +321,11 @@ async def test_a_batch_is_settled_by_the_consumer_that_it_came_from(
 
 
 async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(
-    rabbitmq_url: str, queues: Queues
+    rabbitmq_url: str, queues: Queues, database: Database
 ) -> None:
     async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
         await publisher.wait_ready(10)
-        bench = Bench(cable.url, publisher)
+        bench = Bench(cable.url, publisher, database)
         begun, go_on = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
@@ -330,11 +335,11 @@ async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(
                 await asyncio.sleep(0.01)
 
         def answer(messages: Sequence[Delivered]) -> None:
-            def call(numbers: Sequence[int]) -> None:
+            def call(parsed: Sequence[Parsed]) -> None:
                 messages[0].consumer.run(work(), loop)
-                bench._note("gather", [*numbers])
+                bench._note("gather", [number for _, number in parsed])
 
-            batches.handle(bench.broker, bench.retries, messages, _number, call)
+            batches.handle(bench.broker, bench.retries, bench.suspects, messages, _number, call)
 
         options: dict[str, Any] = {"batch": Batch(size=3), "ladder": (1,), "throws": HoroscopeError}
         dramatiq.actor(broker=bench.broker, actor_name="gather", queue_name=WORK, **options)(answer)

@@ -26,8 +26,8 @@ BATCH = Batch(size=1000, linger_ms=60_000)
 class PausedBench(Bench):
     """The same, with a pause that the test makes."""
 
-    def __init__(self, url: str, publisher: Publisher) -> None:
-        super().__init__(url, publisher)
+    def __init__(self, url: str, publisher: Publisher, database: Database) -> None:
+        super().__init__(url, publisher, database)
         self.paused: set[str] = set()
         self.broker.paused = self.paused
 
@@ -48,10 +48,10 @@ class PausedBench(Bench):
 
 
 @pytest.fixture
-async def bench(rabbitmq_url: str) -> AsyncIterator[PausedBench]:
+async def bench(rabbitmq_url: str, database: Database) -> AsyncIterator[PausedBench]:
     async with Publisher(rabbitmq_url, [Queue(WORK), RUNG, Queue(DEAD_LETTERS)]) as publisher:
         await publisher.wait_ready(10)
-        bench = PausedBench(rabbitmq_url, publisher)
+        bench = PausedBench(rabbitmq_url, publisher, database)
         yield bench
         await bench.stop()
 
@@ -137,12 +137,12 @@ async def test_a_paused_consumer_is_no_trouble_and_stops_at_once(bench: PausedBe
 
 
 async def test_a_consumer_that_connects_anew_heeds_the_pause(
-    rabbitmq_url: str, queues: Queues, monkeypatch: pytest.MonkeyPatch
+    rabbitmq_url: str, database: Database, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
     async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
         await publisher.wait_ready(10)
-        bench = PausedBench(cable.url, publisher)
+        bench = PausedBench(cable.url, publisher, database)
         bench.batch_actor("gather", Batch(size=1, linger_ms=10))
         bench.start()
         await until(lambda: bench.consumes)

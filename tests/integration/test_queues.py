@@ -10,7 +10,7 @@ import dramatiq
 import pytest
 import structlog
 
-from schema.errors import OrderRefused, UnknownQueue
+from schema.errors import Refused, UnknownQueue
 from schema.messages import DEAD_LETTERS
 from services import queues as services
 from services.logs import Mask
@@ -96,12 +96,12 @@ async def test_what_is_shown_holds_no_secret_and_no_bytes_make_it_stumble(
 
 async def test_peeking_is_refused_where_it_would_disturb(service: QueueService, queues: Queues) -> None:
     queues.put(QUORUM, b"{}")
-    with pytest.raises(OrderRefused, match="quorum is a quorum queue: before RabbitMQ"):
+    with pytest.raises(Refused, match="quorum is a quorum queue: before RabbitMQ"):
         await service.peek(QUORUM, 1)
     method, properties, _ = queues._channel.basic_get(QUORUM)
     assert (method.redelivered, properties.headers["x-delivery-count"]) == (False, 0)
     tag = queues._channel.basic_consume(WORK, lambda *_: None)
-    with pytest.raises(OrderRefused, match="work is consumed by 1"):
+    with pytest.raises(Refused, match="work is consumed by 1"):
         await service.peek(WORK, 1)
     queues._channel.basic_cancel(tag)
     assert await service.peek(WORK, 1) == []
@@ -112,7 +112,7 @@ async def test_a_queue_that_is_quorum_against_its_declaration_is_known_by_the_ma
 ) -> None:
     queues._channel.queue_declare(WORK, durable=True, arguments={"x-queue-type": "quorum"})
     async with ManagementApi(rabbitmq_url, os.environ["TEST_RABBITMQ_API"]) as api:
-        with pytest.raises(OrderRefused, match="work is a quorum queue"):
+        with pytest.raises(Refused, match="work is a quorum queue"):
             await QueueService(rabbitmq_url, [Queue(WORK)], api, Mask([])).peek(WORK, 1)
 
 
@@ -122,7 +122,7 @@ async def test_a_purge_deletes_no_more_than_somebody_was_told_of_and_says_who(
     for number in range(3):
         queues.put(WORK, message(number))
     queues.put(DEAD_LETTERS, b"stays")
-    with pytest.raises(OrderRefused, match="work holds 3 messages by now, not 2; nothing was deleted"):
+    with pytest.raises(Refused, match="work holds 3 messages by now, not 2; nothing was deleted"):
         await service.purge(WORK, at_most=2, by="ann")
     assert queues.count(WORK) == 3
     with structlog.testing.capture_logs() as logged:

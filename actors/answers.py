@@ -1,0 +1,93 @@
+"""What is done for every message around its handler, in one of Dramatiq's threads."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from dramatiq.middleware import CurrentMessage
+
+from actors import batches
+from actors.batches import Parsed
+from actors.broker import Broker, Delivered
+from actors.retries import Retries, attempt
+from actors.suspects import Suspects
+from actors.table import Actor
+from schema.errors import InvalidMessage, WorkerKilled
+from schema.messages import Message
+from services.dead_letters.outcomes import replay_of
+from services.workshop import Workshop
+
+log = structlog.get_logger(__name__)
+
+
+def answering(
+    actor: Actor,
+    broker: Broker,
+    retries: Retries,
+    suspects: Suspects,
+    workshop: Workshop,
+    loop: asyncio.AbstractEventLoop,
+) -> Callable[..., None]:
+    """The function that Dramatiq calls for a row of the table."""
+    answers = _Answers(actor, broker, retries, suspects, workshop, loop)
+    return answers.batch if actor.batch else answers.one
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The messages of one actor: watched when their worker was lost, and passed over when their replay is over."""
+
+    actor: Actor
+    broker: Broker
+    retries: Retries
+    suspects: Suspects
+    workshop: Workshop
+    loop: asyncio.AbstractEventLoop
+
+    def one(self, *args: Any, **kwargs: Any) -> None:
+        delivered = CurrentMessage.get_current_message()
+        assert isinstance(delivered, Delivered)
+        if args:
+            raise InvalidMessage(f"{self.actor.message.__name__} takes named arguments only, not {args!r}")
+        message = self.actor.message.parse(kwargs)
+        lost = self.suspects.lost([delivered]).get(delivered.message_id, ())
+        try:
+            self.suspects.check(delivered, lost)
+        except WorkerKilled as error:
+            giving_up = self.workshop.give_up(message, delivered.message_id, error)
+            delivered.consumer.run(giving_up, self.loop)
+            raise
+        with self.suspects.alone if lost else nullcontext(), self.suspects.watching([delivered]):
+            delivered.consumer.run(self._handled(delivered, message), self.loop)
+
+    def batch(self, delivered: Sequence[Delivered]) -> None:
+        def call(messages: Sequence[Parsed]) -> None:
+            delivered[0].consumer.run(self._handled_together(messages), self.loop)
+
+        batches.handle(self.broker, self.retries, self.suspects, delivered, self.actor.message.parse, call)
+
+    async def _handled(self, delivered: Delivered, message: Message) -> None:
+        outcomes = self.workshop.outcomes
+        replay = replay_of(delivered.options)
+        if replay and await outcomes.over([replay]):
+            log.info("replay.passed_over", actor=self.actor.name, count=1)
+            return
+        ladder = self.actor.ladder.delays(self.workshop.app.settings)
+        await self.actor.handler(self.workshop, message, attempt(delivered, ladder))
+        if replay:
+            await outcomes.succeeded([replay])
+
+    async def _handled_together(self, messages: Sequence[Parsed]) -> None:
+        outcomes = self.workshop.outcomes
+        replays = {replay for message, _ in messages if (replay := replay_of(message.options))}
+        over = await outcomes.over([*replays]) if replays else set()
+        due = [parsed for message, parsed in messages if not over or replay_of(message.options) not in over]
+        if len(due) < len(messages):
+            log.info("replay.passed_over", actor=self.actor.name, count=len(messages) - len(due))
+        if due:
+            await self.actor.handler(self.workshop, due)
+        if replays - over:
+            await outcomes.succeeded([*replays - over])

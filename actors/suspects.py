@@ -1,0 +1,94 @@
+"""A message that kills every worker that answers it is taken out of its queue.
+
+RabbitMQ hands a message whose worker was lost to the next one, for ever. It marks it as delivered again, so only such
+messages are watched: what is delivered for the first time costs nothing. The first loss is not on record, the
+later ones are; a message that was lost once more is answered alone, so that it takes no others along.
+"""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from actors.broker import Delivered, run_on
+from schema.errors import DatabaseUnavailable, WorkerKilled
+from services import suspects
+from services.suspects import Try
+
+log = structlog.get_logger(__name__)
+
+#: Workers that a message may kill.
+KILLS_AT_MOST = 3
+
+
+class Suspects:
+    """Watches the messages that one process answers.
+
+    Args:
+        records: Where tries are on record.
+        loop: Where those are reached.
+
+    Attributes:
+        alone: Held while a message is answered that has killed a worker before.
+    """
+
+    def __init__(self, records: suspects.Suspects, loop: asyncio.AbstractEventLoop) -> None:
+        self._records = records
+        self._loop = loop
+        self._not_ended: list[tuple[str, list[str]]] = []
+        self.alone = threading.Lock()
+
+    def lost(self, messages: Sequence[Delivered]) -> Mapping[str, list[Try]]:
+        """The tries of messages of one queue that ended with their workers, by the messages' ids.
+
+        Raises:
+            DatabaseUnavailable: Nobody knows now.
+        """
+        ids = [message.message_id for message in messages if message.redelivered]
+        if not ids:
+            return {}
+        while self._not_ended:
+            run_on(self._loop, self._records.end(*self._not_ended[-1]))
+            self._not_ended.pop()
+        return run_on(self._loop, self._records.lost(messages[0].queue_name, ids))
+
+    @contextmanager
+    def watching(self, messages: Sequence[Delivered]) -> Iterator[None]:
+        """Have it on record while messages of one queue are answered.
+
+        Raises:
+            DatabaseUnavailable: That cannot be done now; nothing was begun.
+        """
+        ids = [message.message_id for message in messages if message.redelivered]
+        if not ids:
+            yield
+            return
+        tried = (messages[0].queue_name, ids)
+        run_on(self._loop, self._records.begin(*tried))
+        try:
+            yield
+        finally:
+            try:
+                run_on(self._loop, self._records.end(*tried))
+            except DatabaseUnavailable:
+                self._not_ended.append(tried)  # or it would look as if this process had been killed
+
+    def check(self, message: Delivered, lost: Sequence[Try]) -> None:
+        """Let a message pass; or put its lost tries among its attempts and give it up.
+
+        Raises:
+            WorkerKilled: It has killed as many workers as a message may.
+            DatabaseUnavailable: That cannot be put on record now.
+        """
+        if len(lost) < KILLS_AT_MOST - 1:
+            return
+        attempts = [each | {"error": "its worker was killed"} for each in lost]
+        message.options["attempts"] = [*message.options.get("attempts", ()), *attempts]
+        # Should somebody replay it, it begins anew.
+        run_on(self._loop, self._records.end(message.queue_name, [message.message_id]))
+        raise WorkerKilled(
+            f"{len(lost) + 1} workers were killed while they answered it, "
+            f"the last one {lost[-1]['host']} {lost[-1]['pid']}"
+        )

@@ -1,0 +1,411 @@
+"""Looking dead letters up: filtered, grouped by the kind of their failure, one in full."""
+
+from dataclasses import dataclass, field, fields
+from datetime import date, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schema.errors import Refused
+from schema.signs import Sign
+from services.database import Database
+
+#: What a dead letter is in.
+State = Literal["dead", "waiting", "succeeded", "died_again", "dropped"]
+STATES: tuple[State, ...] = ("dead", "waiting", "succeeded", "died_again", "dropped")
+
+#: Letters in one list at the most.
+PAGE = 1000
+
+_CONDITIONS = {
+    "ids": "letter.id = ANY(:ids)",
+    "state": "letter.state = :state",
+    "actor": "letter.actor = :actor",
+    "queue": "letter.queue = :queue",
+    "cause": "letter.cause = :cause",
+    "error": "(letter.error_type = :error OR strpos(lower(letter.error), lower(:error)) > 0)",
+    "group": "letter.fingerprint = :group",
+    "sign": "letter.zodiac_sign = :sign",
+    "day": "letter.day = :day",
+    "since": "letter.died_at >= :since",
+    "until": "letter.died_at < :until",
+    "text": (
+        "(strpos(lower(letter.error), lower(:text)) > 0 OR strpos(lower(letter.arguments::text), lower(:text)) > 0"
+        " OR letter.message_id = :text)"
+    ),
+    "run": "letter.id IN (SELECT letter FROM replays WHERE run = :run)",
+}
+
+_LISTED = """
+    SELECT letter.id, letter.state, letter.state_since, letter.message_id, letter.actor, letter.queue,
+           letter.arguments, letter.masked, letter.cause, letter.error_type, letter.error, letter.fingerprint,
+           letter.release, letter.host, letter.published_at, letter.died_at, letter.replays, letter.parent,
+           jsonb_array_length(letter.attempts) AS attempts
+    FROM dead_letters AS letter
+"""
+_COUNT = "SELECT count(*) FROM dead_letters AS letter"
+_GROUPS = """
+    WITH narrow AS (
+        SELECT fingerprint, release, state, count(*) AS letters, min(died_at) AS first_seen,
+               max(died_at) AS last_seen, max(id) AS latest
+        FROM dead_letters AS letter {where} GROUP BY fingerprint, release, state
+    ), kinds AS (
+        SELECT fingerprint, sum(letters) AS letters,
+               COALESCE(sum(letters) FILTER (WHERE state = 'dead'), 0) AS dead,
+               min(first_seen) AS first_seen, max(last_seen) AS last_seen, max(latest) AS latest,
+               array_agg(DISTINCT release ORDER BY release) AS releases
+        FROM narrow GROUP BY fingerprint
+    )
+    SELECT kinds.fingerprint, kinds.letters, kinds.dead, kinds.first_seen, kinds.last_seen, kinds.releases,
+           letter.cause, letter.error_type, letter.error, letter.actor, letter.queue, kinds.latest,
+           note.note, note.noted_by, note.noted_at
+    FROM kinds JOIN dead_letters AS letter ON letter.id = kinds.latest
+    LEFT JOIN dead_letter_notes AS note ON note.fingerprint = kinds.fingerprint
+    ORDER BY kinds.dead DESC, kinds.last_seen DESC
+"""
+_WHOLE = text("""
+    SELECT letter.*, note.note
+    FROM dead_letters AS letter LEFT JOIN dead_letter_notes AS note USING (fingerprint)
+    WHERE letter.id = :id
+""")
+_EDITS = text("""
+    SELECT id, actor, arguments, edited_by, edited_at FROM dead_letter_edits WHERE letter = :id ORDER BY id
+""")
+_REPLAYS = text("""
+    SELECT replays.id, replays.run, replays.state, replays.edit, replays.published_at, replays.ended_at,
+           replays.died_as, run.started_by, run.started_at, run.why
+    FROM replays JOIN replay_runs AS run ON run.id = replays.run
+    WHERE replays.letter = :id ORDER BY run.id
+""")
+_COUNTS = text("""
+    SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'waiting') AS waiting
+    FROM dead_letters WHERE state IN ('dead', 'waiting')
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which dead letters: those that all of it is true of.
+
+    Args:
+        ids: One of these; none: any.
+        state: What they are in; None: any.
+        actor: Which they named.
+        queue: Where they died.
+        cause: Of their death.
+        error: The exception's class, or words of the error.
+        group: The fingerprint of their failure.
+        sign: Of their arguments.
+        day: Of their arguments.
+        since: They died then or later.
+        until: They died before.
+        text: Words of the error or the arguments, or the message's id.
+        run: They are part of this run of replays.
+    """
+
+    ids: tuple[int, ...] = ()
+    state: State | None = "dead"
+    actor: str | None = None
+    queue: str | None = None
+    cause: str | None = None
+    error: str | None = None
+    group: str | None = None
+    sign: Sign | None = None
+    day: date | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    run: int | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked for, by name."""
+        values = ((name, getattr(self, name)) for name in _CONDITIONS)
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values
+            if value not in {None, ()}
+        }
+
+    @property
+    def words(self) -> str:
+        """What is asked for, as people read it."""
+        told = {name: value for name, value in self.asked.items() if name != "ids"}
+        if self.ids:
+            told = {"ids": ", ".join(map(str, self.ids))}
+        return ", ".join(f"{name} {value}" for name, value in told.items()) or "all"
+
+    def where(self) -> str:
+        """The condition in SQL; its values are :attr:`asked`."""
+        conditions = [_CONDITIONS[name] for name in self.asked]
+        return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A dead letter in a list.
+
+    Args:
+        id: What people call it by.
+        state: What it is in.
+        state_since: Since when.
+        message_id: The message's; None: the bytes are no message.
+        actor: Which it names; None: as before.
+        queue: Where it died.
+        arguments: As they were published; None: as before.
+        masked: It held a secret, which is not kept: it cannot be replayed as it is.
+        cause: Of its death.
+        error_type: The exception's class; empty: RabbitMQ gave it up.
+        error: In one line.
+        group: The fingerprint of its failure.
+        release: Of the code that gave it up.
+        host: Where that ran.
+        published_at: When it was published first.
+        died_at: When it died.
+        replays: How often it had been replayed before it died.
+        parent: The dead letter whose replay it is the death of.
+        attempts: How many failed.
+    """
+
+    id: int
+    state: State
+    state_since: datetime
+    message_id: str | None
+    actor: str | None
+    queue: str
+    arguments: dict[str, Any] | None
+    masked: bool
+    cause: str
+    error_type: str
+    error: str
+    group: str
+    release: str
+    host: str
+    published_at: datetime | None
+    died_at: datetime
+    replays: int
+    parent: int | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What is to be published in the place of the message as it died."""
+
+    id: int
+    actor: str
+    arguments: dict[str, Any]
+    edited_by: str
+    edited_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One time that a letter was published again.
+
+    Args:
+        id: Travels with the message.
+        run: Which it was part of.
+        state: planned, publishing, published, succeeded, died_again, cancelled or superseded.
+        edit: What was published in the message's place; None: the message as it died.
+        published_at: When RabbitMQ had confirmed it.
+        ended_at: When it was known what became of it.
+        died_as: The dead letter that came of it.
+        asked_by: Who asked for it.
+        asked_at: When.
+        why: Why.
+    """
+
+    id: UUID
+    run: int
+    state: str
+    edit: int | None
+    published_at: datetime | None
+    ended_at: datetime | None
+    died_as: int | None
+    asked_by: str
+    asked_at: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letter(Listed):
+    """A dead letter in full.
+
+    Args:
+        body: What would be published again; of bytes that are no message, these.
+        trace: The end of the last traceback; None: nothing was raised.
+        tries: Every attempt: ``at``, ``seconds``, ``host``, ``pid``, ``release``, ``error``.
+        death: The same for every copy of this death, wherever it is kept.
+        archived_at: When it came here.
+        imported_at: When it was brought here from elsewhere.
+        dropped_by: Who dropped it.
+        dropped_why: Why.
+        note: What people noted of its group.
+        edits: What people made of it, oldest first.
+        history: Its replays, oldest first.
+    """
+
+    body: bytes
+    trace: str | None
+    tries: list[dict[str, Any]]
+    death: UUID
+    archived_at: datetime
+    imported_at: datetime | None
+    dropped_by: str | None
+    dropped_why: str | None
+    note: str | None
+    edits: list[Edit] = field(default_factory=list)
+    history: list[Replayed] = field(default_factory=list)
+
+    @property
+    def edit(self) -> Edit | None:
+        """What would be replayed in its place."""
+        return self.edits[-1] if self.edits else None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead letters whose failures are of one kind.
+
+    Args:
+        fingerprint: Of the failure.
+        letters: How many, in any state that was asked for.
+        dead: How many of them wait for a person.
+        first_seen: When the first died.
+        last_seen: When the last died.
+        releases: Of the code that gave them up.
+        cause: Of the latest one, as what follows.
+        error_type: The exception's class.
+        error: In one line.
+        actor: Which it names.
+        queue: Where it died.
+        latest: Its id.
+        note: What people noted.
+        noted_by: Who did last.
+        noted_at: When.
+    """
+
+    fingerprint: str
+    letters: int
+    dead: int
+    first_seen: datetime
+    last_seen: datetime
+    releases: list[str]
+    cause: str
+    error_type: str
+    error: str
+    actor: str | None
+    queue: str
+    latest: int
+    note: str | None
+    noted_by: str | None
+    noted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many wait for a person, and how many for what their replay comes to."""
+
+    dead: int
+    waiting: int
+
+
+class Records:
+    """What is known of dead letters.
+
+    Args:
+        database: Where they are kept.
+
+    Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def listed(
+        self, wanted: Filter, *, limit: int | None = 50, before: int | None = None
+    ) -> list[Listed]:
+        """The letters that a filter asks for, latest first.
+
+        Args:
+            wanted: Which.
+            limit: How many at the most; None: all.
+            before: Only those with a smaller id: the next page.
+        """
+        async with self._database.transaction() as connection:
+            return await listed(connection, wanted, limit=limit, before=before)
+
+    async def count(self, wanted: Filter) -> int:
+        """How many letters a filter asks for."""
+        async with self._database.transaction() as connection:
+            found: int = (
+                await connection.execute(text(f"{_COUNT} {wanted.where()}"), wanted.asked)
+            ).scalar_one()
+        return found
+
+    async def groups(self, wanted: Filter) -> list[Group]:
+        """The letters that a filter asks for, by the kind of their failure; most dead first."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(text(_GROUPS.format(where=wanted.where())), wanted.asked)
+            return [Group(row.fingerprint, int(row.letters), int(row.dead), *row[3:]) for row in rows]
+
+    async def whole(self, number: int) -> Letter:
+        """One letter in full.
+
+        Raises:
+            Refused: There is none of this number.
+        """
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(_WHOLE, {"id": number})).one_or_none()
+            if row is None:
+                raise Refused(f"there is no dead letter {number}")
+            edits = [Edit(*edit) for edit in await connection.execute(_EDITS, {"id": number})]
+            history = [Replayed(*replay) for replay in await connection.execute(_REPLAYS, {"id": number})]
+        return _whole(row, edits, history)
+
+    async def counts(self) -> Counts:
+        """What an operator has to see to."""
+        async with self._database.transaction() as connection:
+            return Counts(*(await connection.execute(_COUNTS)).one())
+
+
+async def listed(
+    connection: AsyncConnection, wanted: Filter, *, limit: int | None, before: int | None = None
+) -> list[Listed]:
+    """As :meth:`Records.listed`, in a transaction of the caller's."""
+    where = wanted.where()
+    if before is not None:
+        where += f" {'AND' if where else 'WHERE'} letter.id < :before"
+    rows = await connection.execute(
+        text(f"{_LISTED} {where} ORDER BY letter.id DESC LIMIT :limit"),
+        wanted.asked | {"limit": limit} | ({} if before is None else {"before": before}),
+    )
+    return [Listed(**_listed(row), attempts=row.attempts) for row in rows]
+
+
+_LISTED_FIELDS = tuple(each.name for each in fields(Listed) if each.name not in {"group", "attempts"})
+
+
+def _listed(row: Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _LISTED_FIELDS} | {"group": row.fingerprint}
+
+
+def _whole(row: Row[Any], edits: list[Edit], history: list[Replayed]) -> Letter:
+    return Letter(
+        **_listed(row),
+        attempts=len(row.attempts),
+        body=row.body,
+        trace=row.traceback,
+        tries=row.attempts,
+        death=row.death,
+        archived_at=row.archived_at,
+        imported_at=row.imported_at,
+        dropped_by=row.said_by,
+        dropped_why=row.said,
+        note=row.note,
+        edits=edits,
+        history=history,
+    )
