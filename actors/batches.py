@@ -121,6 +121,7 @@ class BatchConsumer(QueueConsumer):
 
     def __next__(self) -> MessageProxy | None:
         """The next batch, or the next message of a plain actor; None when there was none for a while."""
+        self._heed_pause()
         idle_at = time.monotonic() + self._timeout_s
         while True:
             if self._arrived and self._taking:
@@ -145,6 +146,13 @@ class BatchConsumer(QueueConsumer):
             if now >= idle_at:
                 return None
             self._wait(min([idle_at, *(gathered.due for gathered in self._gathered.values())]) - now)
+
+    def _let_go(self) -> list[int]:
+        """What is gathered has not begun either."""
+        tags = [message.tag for gathered in self._gathered.values() for message in gathered.messages]
+        self._gathered.clear()
+        self._look_whether_flushed()
+        return [*tags, *super()._let_go()]
 
     def _hand_over(self, actor_name: str) -> DeliveredBatch:
         with self._lock:
