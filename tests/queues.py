@@ -10,7 +10,7 @@ from typing import Any
 import pika
 from pika.exceptions import ChannelClosedByBroker
 
-from schema.messages import DEAD_LETTERS, Message
+from schema.messages import Message
 from services.envelope import encode
 
 
@@ -73,10 +73,6 @@ class Queues:
             while (letter := self.take(queue)) is None:
                 await asyncio.sleep(0.03)
         return letter
-
-    async def dead_letter(self, within: float = 20.0) -> Letter:
-        """Wait for a dead letter and take it."""
-        return await self.next(DEAD_LETTERS, within)
 
     async def filled(self, queue: str, within: float = 20.0) -> None:
         """Wait until something waits in a queue."""

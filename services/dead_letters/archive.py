@@ -26,6 +26,9 @@ DROPPED_KEPT = timedelta(days=30)
 #: What a replay dealt with is history for so long. What is dead is kept until somebody has dealt with it.
 RESOLVED_KEPT = timedelta(days=90)
 
+#: An index holds the names of actors and releases, and PostgreSQL refuses a row whose part of it is long.
+_NAME_LIMIT = 200
+
 #: Options of a message that are about the life that it has had, not about what it asks for.
 _OF_ITS_LIFE = ("attempts", "traceback", "death", "held", "replay")
 
@@ -77,16 +80,16 @@ _KEEP = text("""
 """)
 _PRUNE = text("""
     DELETE FROM dead_letters
-    WHERE state = 'dropped' AND state_since < now() - :dropped
-       OR state IN ('succeeded', 'died_again') AND state_since < now() - :resolved
+    WHERE state = 'dropped' AND state_since < now() - CAST(:dropped AS interval)
+       OR state IN ('succeeded', 'died_again') AND state_since < now() - CAST(:resolved AS interval)
 """)
 _PRUNE_RUNS = text("""
     DELETE FROM replay_runs AS run
-    WHERE ended_at < now() - :resolved AND NOT EXISTS (SELECT FROM replays WHERE run = run.id)
+    WHERE ended_at < now() - CAST(:resolved AS interval) AND NOT EXISTS (SELECT FROM replays WHERE run = run.id)
 """)
 _PRUNE_NOTES = text("""
     DELETE FROM dead_letter_notes AS note
-    WHERE noted_at < now() - :resolved
+    WHERE noted_at < now() - CAST(:resolved AS interval)
       AND NOT EXISTS (SELECT FROM dead_letters WHERE fingerprint = note.fingerprint)
 """)
 
@@ -151,7 +154,7 @@ def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
         # Where nobody named the death, only this tells that the letter may have been kept before.
         "again": letter.redelivered and told is None,
         "message_id": parts["message_id"] if parts else None,
-        "actor": actor,
+        "actor": actor[:_NAME_LIMIT] if actor is not None else None,
         "queue": death.queue,
         "arguments": arguments,
         "zodiac_sign": _sign(arguments),
@@ -163,7 +166,7 @@ def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
         "traceback": trace[-TRACEBACK_LIMIT:] if isinstance(trace, str) else None,
         "fingerprint": fingerprint(death, actor),
         "attempts": options.get("attempts", []),
-        "release": death.release,
+        "release": death.release[:_NAME_LIMIT],
         "host": death.host,
         "published_at": datetime.fromtimestamp(parts["message_timestamp"] / 1000, UTC) if parts else None,
         "died_at": death.at,
