@@ -7,6 +7,7 @@ later ones are; a message that was lost once more is answered alone, so that it 
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -37,7 +38,8 @@ class Suspects:
     def __init__(self, records: suspects.Suspects, loop: asyncio.AbstractEventLoop) -> None:
         self._records = records
         self._loop = loop
-        self._not_ended: list[tuple[str, list[str]]] = []
+        self._not_ended: deque[tuple[str, list[str]]] = deque()
+        self._ending = threading.Lock()
         self.alone = threading.Lock()
 
     def lost(self, messages: Sequence[Delivered]) -> Mapping[str, list[Try]]:
@@ -49,9 +51,10 @@ class Suspects:
         ids = [message.message_id for message in messages if message.redelivered]
         if not ids:
             return {}
-        while self._not_ended:
-            run_on(self._loop, self._records.end(*self._not_ended[-1]))
-            self._not_ended.pop()
+        with self._ending:
+            while self._not_ended:
+                run_on(self._loop, self._records.end(*self._not_ended[0]))
+                self._not_ended.popleft()
         return run_on(self._loop, self._records.lost(messages[0].queue_name, ids))
 
     @contextmanager

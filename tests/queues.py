@@ -62,6 +62,11 @@ class Queues:
         method, properties, body = self._channel.basic_get(queue, auto_ack=True)
         return Letter(body, properties.headers or {}) if method else None
 
+    def lose(self, queue: str, count: int) -> None:
+        """Receive messages and put them back, as if whoever had received them had been lost."""
+        tags = [self._channel.basic_get(queue)[0].delivery_tag for _ in range(count)]
+        self._channel.basic_nack(tags[-1], multiple=True, requeue=True)
+
     def count(self, queue: str) -> int:
         """Messages that wait in a queue."""
         count: int = self._channel.queue_declare(queue, passive=True).method.message_count

@@ -36,7 +36,7 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('dead_letters'))")
 
 # A copy of a letter that is here already is left out: one that has the same death; one of the same message, with as
 # many attempts behind it, that waits for a person or for what its replay comes to; one whose replay has succeeded
-# by another copy.
+# by another copy. Whose workers were lost begins anew when it is replayed, under the same id.
 _KEEP = text("""
     WITH arrived AS (
         SELECT * FROM jsonb_to_recordset(CAST(:letters AS jsonb)) AS letter (
@@ -54,6 +54,9 @@ _KEEP = text("""
           AND NOT EXISTS (
               SELECT FROM dead_letters AS known WHERE known.digest = decode(arrived.digest, 'hex')
                  AND (arrived.again OR arrived.message_id IS NOT NULL AND known.state IN ('dead', 'waiting')))
+    ), forgotten AS (
+        DELETE FROM suspects USING arrived
+        WHERE suspects.queue = arrived.queue AND suspects.message_id = arrived.message_id
     ), kept AS (
         INSERT INTO dead_letters (
             death, digest, state, message_id, actor, queue, arguments, zodiac_sign, day, body, masked, cause,

@@ -13,7 +13,7 @@ import pytest
 from ops.sandbox import Sandbox
 from ops.sandbox.readers import Reader
 from ops.stack.ports import free_port
-from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, VIEWS
+from schema.messages import DELIVERY, GENERATION, REQUESTS, VIEWS
 from schema.signs import Sign
 from services.app import App
 from services.bot import answers
@@ -26,7 +26,7 @@ from tests.queues import Queues
 from tests.waiting import until_sql, until_views
 
 #: The queues of a worker that is asked for what the test wants, and not for what is missing as it starts.
-WORK = (VIEWS, REQUESTS, GENERATION, DELIVERY, DEAD_LETTERS)
+WORK = (VIEWS, REQUESTS, GENERATION, DELIVERY)
 #: Seconds instead of a minute until others take over what somebody had claimed.
 SOON = {
     "services.waiters:CLAIM_S": 4,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.messages import GENERATION, GenerateDay
+from schema.messages import DEAD_LETTERS, GENERATION, GenerateDay
 from tests.acceptance.conftest import AGAIN, FAILED, GENERATING, heading
 from tests.faults.conftest import WORK, Scene
 from tests.waiting import until_sql, until_views
@@ -24,7 +24,7 @@ async def test_after_the_ladder_the_reader_is_told_and_the_operator_is_told_why(
     scene: Scene, kind: str, reason: str
 ) -> None:
     trouble = scene.sandbox.model.faults.add(kind)
-    await scene.processes.workers(queues=WORK, constants=IMPATIENT)
+    await scene.processes.workers(queues=(*WORK, DEAD_LETTERS), constants=IMPATIENT)
     reader = await scene.ask()
     await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=30)
     letter = await scene.dead.next()

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 import pika
@@ -233,6 +233,45 @@ async def test_what_is_no_message_and_wrong_arguments_cost_their_neighbours_noth
     }  # fmt: skip
     await bench.stop()
     assert queues.count(WORK) == 0
+
+
+async def test_a_message_whose_id_cannot_be_put_on_record_costs_its_neighbours_nothing(
+    bench: Bench, queues: Queues
+) -> None:
+    bench.batch_actor("gather", Batch(size=100, linger_ms=300))
+    long = "".join(chr(0x4E00 + place) for place in range(5000))
+    for number, identity in enumerate(("1", "a\0b", long)):
+        message = dramatiq.Message[Any](WORK, "gather", (), {"number": number}, {}, message_id=identity)
+        await bench.publisher.send(WORK, message.encode())
+    queues.lose(WORK, 3)
+    bench.start()
+    await bench.called_with(0)
+    dead = [await queues.next(DEAD_LETTERS) for _ in range(2)]
+    assert [letter.headers["cause"] for letter in dead] == ["undecodable"] * 2
+    await bench.stop()
+    assert queues.count(WORK) == 0
+
+
+async def test_threads_that_have_the_same_tries_to_end_do_not_stumble_over_each_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise DatabaseUnavailable("away")
+
+    records = bench.suspects._records
+    first = dramatiq.Message[Any](WORK, "gather", (), {}, {}, message_id="first")
+    watched = Delivered(first, cast("Any", None), 1, redelivered=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "end", away)
+        await asyncio.to_thread(_watch, bench.suspects, watched)
+    assert await records.lost(WORK, ["first"])
+    found = await asyncio.gather(*(asyncio.to_thread(bench.suspects.lost, [watched]) for _ in range(16)))
+    assert found == [{}] * 16, "the try had ended, though that could not be put on record at once"
+
+
+def _watch(watching: Suspects, message: Delivered) -> None:
+    with watching.watching([message]):
+        pass
 
 
 async def test_nobody_is_to_blame_when_a_server_is_away(

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from actors import TABLE
-from schema.errors import InvalidEnvelope, ModelUnavailable
+from schema.errors import InvalidEnvelope, ModelUnavailable, WorkerKilled
 from schema.messages import DeadLetter, GenerateHoroscope, Message
 from schema.signs import Sign
 from services.database import Database
@@ -22,6 +22,7 @@ from services.dead_letters.desk import Desk, make_desk
 from services.dead_letters.records import Filter
 from services.envelope import decode, encode
 from services.logs import Mask
+from services.suspects import Suspects
 
 SECRET = 'sk-a-"secret"-ключ'
 MASK = Mask([SECRET])
@@ -109,7 +110,7 @@ async def test_whatever_somebody_publishes_is_kept(archive: Archive, desk: Desk)
     parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY)))
     told = Death.of(ModelUnavailable("away"), "generation", MASK, replay=None)
     odd = [
-        DeadLetter(orjson.dumps(parts | {"actor_name": long, "message_id": long, "queue_name": long}), {}),
+        DeadLetter(orjson.dumps(parts | {"actor_name": long, "queue_name": long}), {}),
         DeadLetter(orjson.dumps(parts | {"kwargs": {long: long, "sign": long, "day": long}}), {}),
         DeadLetter(orjson.dumps(parts | {"kwargs": {"nul": "\0", "\0": 1e300}}), {}),
         DeadLetter(
@@ -123,3 +124,16 @@ async def test_whatever_somebody_publishes_is_kept(archive: Archive, desk: Desk)
     ]
     await archive.keep(odd)
     assert await desk.records.count(Filter()) == len(odd)
+
+
+async def test_a_message_that_killed_its_workers_begins_anew_when_it_is_replayed(
+    archive: Archive, database: Database
+) -> None:
+    """It keeps its id: what is on record of its workers must not count against the worker that it meets then."""
+    letter = letter_of(GenerateHoroscope(Sign.LEO, TODAY), WorkerKilled("three workers"))
+    identity = decode(letter.body)["message_id"]
+    suspects = Suspects(database)
+    for _ in range(2):
+        await suspects.begin("generation", [identity, "another"])
+    await archive.keep([letter])
+    assert (await suspects.lost("generation", [identity, "another"])).keys() == {"another"}
