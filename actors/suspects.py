@@ -20,7 +20,7 @@ from services.suspects import Try
 
 log = structlog.get_logger(__name__)
 
-#: Workers that a message may kill.
+#: Workers that a message may kill, the first of which is not on record.
 KILLS_AT_MOST = 3
 
 
@@ -69,7 +69,7 @@ class Suspects:
             yield
             return
         tried = (messages[0].queue_name, ids)
-        run_on(self._loop, self._records.begin(*tried))
+        run_on(self._loop, self._records.begin(*tried, alone=len(messages) == 1))
         try:
             yield
         finally:
@@ -85,9 +85,13 @@ def check(message: Delivered, lost: Sequence[Try]) -> None:
     Raises:
         WorkerKilled: It has killed as many workers as a message may.
     """
-    if len(lost) < KILLS_AT_MOST - 1:
+    # Of a batch one message has killed the worker at the most; and it may have been a person.
+    if sum(each["alone"] for each in lost) < KILLS_AT_MOST - 1:
         return
-    attempts = [each | {"error": "its worker was killed"} for each in lost]
+    attempts = [
+        {name: value for name, value in each.items() if name != "alone"} | {"error": "its worker was killed"}
+        for each in lost
+    ]
     message.options["attempts"] = [*message.options.get("attempts", ()), *attempts]
     last = lost[-1]
     raise WorkerKilled(

@@ -252,6 +252,30 @@ async def test_a_message_whose_id_cannot_be_put_on_record_costs_its_neighbours_n
     assert queues.count(WORK) == 0
 
 
+async def test_one_of_a_batch_is_given_up_only_if_it_was_lost_with_its_worker_while_it_was_answered_alone(
+    bench: Bench, queues: Queues
+) -> None:
+    """Whoever kills a worker must not make dead letters of a thousand views, nor of one in a thousand."""
+    bench.batch_actor("gather", Batch(size=100, linger_ms=300))
+    for number, identity in enumerate(("innocent", "guilty")):
+        message = dramatiq.Message[Any](WORK, "gather", (), {"number": number}, {}, message_id=identity)
+        await bench.publisher.send(WORK, message.encode())
+    records = bench.suspects._records
+    for _ in range(2):
+        await records.begin(WORK, ["innocent", "guilty"], alone=False)
+        await records.begin(WORK, ["guilty"], alone=True)
+    await records.begin(WORK, ["innocent"], alone=True)
+    queues.lose(WORK, 2)
+    bench.start()
+    await bench.called_with(0)
+    letter = await queues.next(DEAD_LETTERS)
+    assert letter.message["kwargs"] == {"number": 1}
+    assert letter.headers["cause"] == "killed its worker"
+    assert len(letter.options["attempts"]) == 5, "those on record, and this one"
+    await bench.stop()
+    assert queues.count(WORK) == 0
+
+
 async def test_threads_that_have_the_same_tries_to_end_do_not_stumble_over_each_other(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

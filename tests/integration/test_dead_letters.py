@@ -134,6 +134,6 @@ async def test_a_message_that_killed_its_workers_begins_anew_when_it_is_replayed
     identity = decode(letter.body)["message_id"]
     suspects = Suspects(database)
     for _ in range(2):
-        await suspects.begin("generation", [identity, "another"])
+        await suspects.begin("generation", [identity, "another"], alone=False)
     await archive.keep([letter])
     assert (await suspects.lost("generation", [identity, "another"])).keys() == {"another"}
