@@ -3,43 +3,32 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-import jinja2
 import structlog
 from sqlalchemy import text
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from schema.errors import DatabaseUnavailable
 from schema.messages import GenerateHoroscope
 from schema.signs import Language, Sign
-from services.admin import charts
-from services.admin.figures import PATIENCE_S, Figures, Picture
+from services.admin.figures import PATIENCE_S, Figures
 from services.admin.gate import NOTE_COOKIE, Gate, local_path, remote, set_cookie
+from services.admin.rendering import LANGUAGE_COOKIE, LIVE, Rendering, asked
 from services.admin.sessions import Session
 from services.admin.trouble import troubles
-from services.admin.wording import Wording
 from services.bus import Bus
 from services.database import Database
 from services.days import ONE_DAY, Clock, day_in, days_to_write, first_day_alive
-from services.processes import BEAT_S, LOST_S
 from services.status import SignStatus, read_day
 
 log = structlog.get_logger(__name__)
 
-LANGUAGE_COOKIE = "horoscope_admin_language"
 _A_YEAR_S = 366 * 86_400
-
-#: Seconds after which a page asks what has changed.
-REFRESH_S = 5.0
-#: A request that only wants what has changed on a page; it does not prolong the session.
-LIVE = "x-live"
 
 _CONTENT = text("SELECT content FROM horoscope_cache WHERE zodiac_sign = :sign AND horoscope_date = :day")
 
@@ -52,31 +41,31 @@ class Pages:
 
     Args:
         gate: Who comes in.
+        rendering: How a page is made.
         figures: What there is to show.
         database: Where the texts are.
         bus: How orders go out.
         clock: The time.
-        home: The zone that times are shown in.
-        texts: The language of the texts.
+        home: The zone whose days are shown.
     """
 
     def __init__(
         self,
         gate: Gate,
+        rendering: Rendering,
         figures: Figures,
         database: Database,
         bus: Bus,
         clock: Clock,
         home: ZoneInfo,
-        texts: Language,
     ) -> None:
         self._gate = gate
+        self._rendering = rendering
         self._figures = figures
         self._database = database
         self._bus = bus
         self._clock = clock
         self._home = home
-        self._texts = texts
 
     def signed_in(self, handler: SignedIn) -> Handler:
         """A handler for those who have signed in; others are sent to do so, and come back afterwards."""
@@ -95,12 +84,12 @@ class Pages:
     def _to_sign_in(self, request: Request) -> Response:
         if LIVE in request.headers:
             return Response(status_code=401)
-        back = local_path(_asked(request)) if request.method in {"GET", "HEAD"} else "/"
+        back = local_path(asked(request)) if request.method in {"GET", "HEAD"} else "/"
         address = "/sign-in" if back == "/" else f"/sign-in?next={quote(back, safe='/')}"
         if request.headers.get("sec-fetch-site") == "cross-site":
             # Whoever follows a link from elsewhere does not bring the cookie along, signed in or not; from a page of
             # ours they do.
-            return self._page(request, "forward.html", address=address)
+            return self._rendering.page(request, "forward.html", address=address)
         return RedirectResponse(address, 303)
 
     # Signing in and out
@@ -125,13 +114,13 @@ class Pages:
 
     def _sign_in(self, request: Request, back: str, *, wrong: bool = False, locked_s: int = 0) -> Response:
         visitor = self._gate.visitor(request)
-        response = self._page(
+        response = self._rendering.page(
             request,
             "sign_in.html",
             visitor,
             back=back,
             wrong=wrong,
-            wait=self._wording(request).wait(locked_s) if locked_s else "",
+            wait=self._rendering.wording(request).wait(locked_s) if locked_s else "",
         )
         if locked_s:
             response.status_code = 429
@@ -165,7 +154,7 @@ class Pages:
         picture = await self._figures.lately()
         note = None if LIVE in request.headers else self._note(request)
         trouble = troubles(picture.service) if picture.service else []
-        response = self._watched(request, session, picture, "today", note=note, trouble=trouble)
+        response = self._rendering.watched(request, session, picture, "today", note=note, trouble=trouble)
         if note:
             response.delete_cookie(NOTE_COOKIE)
         return response
@@ -173,18 +162,12 @@ class Pages:
     async def queues(self, request: Request, session: Session) -> Response:
         """``GET /queues``."""
         addresses = self._figures.management_addresses
-        return self._watched(request, session, await self._figures.lately(), "queues", addresses=addresses)
+        picture = await self._figures.lately()
+        return self._rendering.watched(request, session, picture, "queues", addresses=addresses)
 
     async def processes(self, request: Request, session: Session) -> Response:
         """``GET /processes``."""
-        return self._watched(request, session, await self._figures.lately(), "processes")
-
-    def _watched(
-        self, request: Request, session: Session, picture: Picture, name: str, **values: Any
-    ) -> Response:
-        """A page that is kept up to date; or only what may have changed on it."""
-        template = "live.html" if LIVE in request.headers else "watched.html"
-        return self._page(request, template, session, picture, **{"name": name, "note": None, **values})
+        return self._rendering.watched(request, session, await self._figures.lately(), "processes")
 
     # One text
 
@@ -224,7 +207,7 @@ class Pages:
         self, request: Request, session: Session, sign: Sign, day: date, *, changed: bool = False
     ) -> Response:
         status, content = await self._read_text(sign, day)
-        response = self._page(
+        response = self._rendering.page(
             request,
             "text.html",
             session,
@@ -270,7 +253,7 @@ class Pages:
         """What became of an order, told once."""
         match (self._gate.take_note(request) or "").split():
             case [("ordered" | "order_kept") as outcome, sign, day]:
-                wording = self._wording(request)
+                wording = self._rendering.wording(request)
                 told: str = getattr(wording.strings, outcome)
                 return told.format(sign=wording.sign(sign), day=wording.on(date.fromisoformat(day)))
         return None
@@ -287,78 +270,7 @@ class Pages:
         return self._error(request, 500)
 
     def _error(self, request: Request, status: int, headers: Any = None) -> Response:
-        response = self._page(request, "error.html", status=status)
+        response = self._rendering.page(request, "error.html", status=status)
         response.status_code = status
         response.headers.update(headers or {})
         return response
-
-    # Rendering
-
-    def _page(
-        self,
-        request: Request,
-        template: str,
-        session: Session | None = None,
-        picture: Picture | None = None,
-        **values: Any,
-    ) -> HTMLResponse:
-        wording = self._wording(request, picture)
-        page = (
-            _templates()
-            .get_template(template)
-            .render(
-                say=wording,
-                s=wording.strings,
-                other=Language.EN if wording.language is Language.RU else Language.RU,
-                form_token=self._gate.form_token(session) if session else None,
-                is_operator=session is not None and session.kind == "operator",
-                picture=picture,
-                language_of_texts=self._texts,
-                refresh_s=REFRESH_S,
-                here=local_path(_asked(request), signing=True),
-                **{"name": None, **values},
-            )
-        )
-        return HTMLResponse(page)
-
-    def _wording(self, request: Request, picture: Picture | None = None) -> Wording:
-        return Wording(language_of(request), picture.at if picture else self._clock(), self._home)
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    templates.globals.update(
-        total=len(Sign), part=charts.part, curves=charts.curves, beat_s=BEAT_S, lost_s=LOST_S
-    )
-    return templates
-
-
-def _asked(request: Request) -> str:
-    """The path and the query that were asked for."""
-    query = request.scope["query_string"].decode("ascii", errors="replace")
-    path: str = request.scope["path"]
-    return f"{path}?{query}" if query else path
-
-
-def language_of(request: Request) -> Language:
-    """The language that somebody has chosen; or the first of the browser's that is one of ours; or Russian."""
-    chosen = request.cookies.get(LANGUAGE_COOKIE)
-    if chosen in set(Language):
-        return Language(chosen)
-    wanted = []
-    for place, each in enumerate(request.headers.get("accept-language", "")[:500].split(",")):
-        name, _, quality = each.partition(";q=")
-        try:
-            wanted.append((-float(quality or 1), place, name.strip().lower().partition("-")[0]))
-        except ValueError:
-            continue
-    ours = (Language(name) for worth, _, name in sorted(wanted) if worth and name in set(Language))
-    return next(ours, Language.RU)

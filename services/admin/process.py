@@ -18,6 +18,7 @@ from services.admin.cluster_metrics import ClusterMetrics
 from services.admin.figures import Figures
 from services.admin.gate import Gate
 from services.admin.pages import Pages
+from services.admin.rendering import Rendering
 from services.admin.sessions import Sessions
 from services.admin.tries import Tries
 from services.app import open_servers
@@ -110,7 +111,8 @@ def make_page(
     """
     assert settings.admin_password
     gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
-    pages = Pages(gate, figures, database, bus, clock, settings.home_timezone, settings.text_language)
+    rendering = Rendering(gate, clock, settings.home_timezone, settings.text_language)
+    pages = Pages(gate, rendering, figures, database, bus, clock, settings.home_timezone)
     return application(pages, Api(gate, figures))
 
 

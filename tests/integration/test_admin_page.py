@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from actors import topology
 from ops.stack.ports import free_port
-from services.admin import figures, pages, sessions
+from services.admin import figures, rendering, sessions
 from services.admin.process import listening, make_page, open_figures
 from services.app import open_servers
 from services.bus import Bus
@@ -54,7 +54,7 @@ async def address(
     """Where the page is, with a day behind it that has its troubles."""
     monkeypatch.setitem(sessions._SCRYPT, "n", 2)
     monkeypatch.setattr(figures, "FRESH_S", 0.0)
-    monkeypatch.setattr(pages, "REFRESH_S", 0.5)
+    monkeypatch.setattr(rendering, "REFRESH_S", 0.5)
     settings = settings_of(database_url, rabbitmq_url, admin_listen=f"127.0.0.1:{free_port()}")
     today = day_in(settings.home_timezone, datetime.now(UTC))
     for sign in ("aries", "taurus", "gemini"):
@@ -221,7 +221,7 @@ async def test_it_can_be_used_by_keyboard_alone_and_a_pause_holds_it_still(
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as if the tab came back
-    await page.wait_for_timeout(1000 * pages.REFRESH_S + 200)
+    await page.wait_for_timeout(1000 * rendering.REFRESH_S + 200)
     await expect(page.locator("#horoscopes-today")).to_have_text("13,884")
     assert asked == []
     await page.keyboard.press("Space")

@@ -1,0 +1,120 @@
+"""How a page is made of a template, in the language of whoever asks."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from schema.signs import Language, Sign
+from services.admin import charts
+from services.admin.figures import Picture
+from services.admin.gate import Gate, local_path
+from services.admin.sessions import Session
+from services.admin.wording import Wording
+from services.days import Clock
+from services.processes import BEAT_S, LOST_S
+
+LANGUAGE_COOKIE = "horoscope_admin_language"
+
+#: Seconds after which a page asks what has changed.
+REFRESH_S = 5.0
+#: A request that only wants what has changed on a page; it does not prolong the session.
+LIVE = "x-live"
+
+
+class Rendering:
+    """Fills templates.
+
+    Args:
+        gate: Knows the token of a session's forms.
+        clock: The time.
+        home: The zone that times are shown in.
+        texts: The language of the texts.
+    """
+
+    def __init__(self, gate: Gate, clock: Clock, home: ZoneInfo, texts: Language) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._home = home
+        self._texts = texts
+
+    def watched(
+        self, request: Request, session: Session, picture: Picture, name: str, **values: Any
+    ) -> Response:
+        """A page that is kept up to date; or only what may have changed on it."""
+        template = "live.html" if LIVE in request.headers else "watched.html"
+        return self.page(request, template, session, picture, **{"name": name, "note": None, **values})
+
+    def page(
+        self,
+        request: Request,
+        template: str,
+        session: Session | None = None,
+        picture: Picture | None = None,
+        **values: Any,
+    ) -> HTMLResponse:
+        """A page."""
+        wording = self.wording(request, picture)
+        page = (
+            _templates()
+            .get_template(template)
+            .render(
+                say=wording,
+                s=wording.strings,
+                other=Language.EN if wording.language is Language.RU else Language.RU,
+                form_token=self._gate.form_token(session) if session else None,
+                is_operator=session is not None and session.kind == "operator",
+                picture=picture,
+                language_of_texts=self._texts,
+                refresh_s=REFRESH_S,
+                **{"name": None, "here": local_path(asked(request), signing=True), **values},
+            )
+        )
+        return HTMLResponse(page)
+
+    def wording(self, request: Request, picture: Picture | None = None) -> Wording:
+        """The language of whoever asks, at the time of the picture or now."""
+        return Wording(language_of(request), picture.at if picture else self._clock(), self._home)
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    templates.globals.update(
+        total=len(Sign), part=charts.part, curves=charts.curves, beat_s=BEAT_S, lost_s=LOST_S
+    )
+    return templates
+
+
+def asked(request: Request) -> str:
+    """The path and the query that were asked for."""
+    query = request.scope["query_string"].decode("ascii", errors="replace")
+    path: str = request.scope["path"]
+    return f"{path}?{query}" if query else path
+
+
+def language_of(request: Request) -> Language:
+    """The language that somebody has chosen; or the first of the browser's that is one of ours; or Russian."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE)
+    if chosen in set(Language):
+        return Language(chosen)
+    wanted = []
+    for place, each in enumerate(request.headers.get("accept-language", "")[:500].split(",")):
+        name, _, quality = each.partition(";q=")
+        try:
+            wanted.append((-float(quality or 1), place, name.strip().lower().partition("-")[0]))
+        except ValueError:
+            continue
+    ours = (Language(name) for worth, _, name in sorted(wanted) if worth and name in set(Language))
+    return next(ours, Language.RU)
