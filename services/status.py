@@ -54,6 +54,7 @@ _COUNTS = text("""
            (SELECT count(*) FROM waiters
             WHERE answered_at IS NULL AND created_at < now() - interval '2 minutes') AS overdue,
            (SELECT count(*) FROM parked_messages) AS parked,
+           (SELECT count(*) FROM dead_letters WHERE state = 'dead') AS dead_letters,
            (SELECT COALESCE(extract(epoch FROM now() - min(parked_at)), 0)::float FROM parked_messages)
                AS oldest_parked_s,
            (SELECT COALESCE(sum(prompt_tokens + completion_tokens), 0) FROM model_usage

@@ -10,7 +10,7 @@ import httpx2
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from actors import topology
+from actors import TABLE, topology
 from services.admin.process import make_page, open_figures
 from services.app import open_servers
 from services.bus import Bus
@@ -19,6 +19,7 @@ from services.publisher import Publisher
 from services.settings import Settings
 
 PASSWORD = "correct horse battery"
+ACTORS = {actor.name: actor.message for actor in TABLE}
 ORIGIN = "http://page.test"
 _TOKEN = re.compile(r'name="form_token" value="(\w+)"')
 
@@ -43,7 +44,7 @@ async def open_admin(
         open_servers(settings, queues, process="test") as (database, publisher),
         open_figures(settings, queues, database, clock=clock) as figures,
     ):
-        yield make_page(settings, figures, database, Bus(publisher, database), clock=clock), publisher
+        yield make_page(settings, figures, database, Bus(publisher, database), ACTORS, clock=clock), publisher
 
 
 class Operator:

@@ -32,7 +32,8 @@ _RESTORE = text("""
 """)
 _NOTE = text("""
     INSERT INTO dead_letter_notes (fingerprint, note, noted_by)
-    SELECT :group, :note, :by WHERE EXISTS (SELECT FROM dead_letters WHERE fingerprint = :group)
+    SELECT CAST(:group AS text), :note, :by
+    WHERE EXISTS (SELECT FROM dead_letters WHERE fingerprint = CAST(:group AS text))
     ON CONFLICT (fingerprint) DO UPDATE SET note = excluded.note, noted_by = excluded.noted_by, noted_at = now()
 """)
 _UNNOTE = text("DELETE FROM dead_letter_notes WHERE fingerprint = :group")

@@ -20,7 +20,7 @@ from services.app import open_servers
 from services.bus import Bus
 from services.days import ONE_DAY, day_in
 from tests.browser import chromium
-from tests.operators import PASSWORD, put_generation, put_process, put_text, settings_of
+from tests.operators import ACTORS, PASSWORD, put_generation, put_process, put_text, settings_of
 
 # One browser for all tests here, so one event loop too.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -71,7 +71,9 @@ async def address(
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
         open_figures(settings, queues, database) as shown,
-        listening(make_page(settings, shown, database, Bus(publisher, database)), settings.admin_listen, ()),
+        listening(
+            make_page(settings, shown, database, Bus(publisher, database), ACTORS), settings.admin_listen, ()
+        ),
     ):
         await publisher.wait_ready(20)
         yield f"http://{settings.admin_listen}"
