@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from schema.errors import InvalidMessage, Refused
 from services.admin.dead_page import DeadPage, answered, by, said
-from services.admin.dead_pages import DeadPages, number_of
+from services.admin.dead_pages import DeadPages, group_of, number_of
 from services.admin.dead_query import Query
 from services.admin.sessions import Session
 from services.dead_letters.desk import Desk
@@ -69,7 +69,7 @@ class DeadForms:
     async def note(self, request: Request, session: Session) -> Response:
         """``POST /dead/group/{fingerprint}/note``."""
         form = await self._page.gate.form(request, session)
-        group = request.path_params["fingerprint"]
+        group = group_of(request)
         note = said(form, "note", 1500)
         try:
             await answered(self._desk.mending.note(group, note, by=by(request, form)))
@@ -155,7 +155,7 @@ class DeadForms:
             request,
             session,
             "dead_drop.html",
-            status=409 if refused else 200,
+            status={"": 200, "no_reason": 422}.get(refused, 409),
             own={"of": query.written, "shown": digest_of(ids)},
             act=act,
             query=query,

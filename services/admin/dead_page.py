@@ -82,7 +82,7 @@ class DeadPage:
             template,
             session,
             await self._figures.lately(),
-            **{"name": "dead", "note": note, "who": who(request), **plain(values, self._mask), **own},
+            **{"name": "dead", "note": note, **plain({"who": who(request), **values}, self._mask), **own},
         )
         response.status_code = status
         if note:
@@ -117,14 +117,18 @@ class DeadPage:
         return strings.notes[name].format(*values) if name in strings.notes else None
 
 
-async def answered(asked: Awaitable[_Found], patience_s: float = PATIENCE_S) -> _Found:
+async def answered(asked: Awaitable[_Found], patience_s: float | None = None) -> _Found:
     """What PostgreSQL answers.
+
+    Args:
+        asked: The question.
+        patience_s: Seconds that it may take; None: as many as on any page.
 
     Raises:
         HTTPException: 503 when it does not.
     """
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(patience_s or PATIENCE_S):
             return await asked
     except (DatabaseUnavailable, TimeoutError):
         raise HTTPException(503) from None

@@ -106,9 +106,7 @@ class DeadPages:
         )
 
     async def _group(self, request: Request) -> Group:
-        fingerprint = request.path_params["fingerprint"]
-        if not _FINGERPRINT.fullmatch(fingerprint):
-            raise HTTPException(404)
+        fingerprint = group_of(request)
         found = await answered(self._desk.records.groups(Filter(group=fingerprint, state=None)))
         if not found:
             raise HTTPException(404)
@@ -182,6 +180,18 @@ class DeadPages:
             "sign": [sign.value for sign in Sign],
             "state": STATES,
         }
+
+
+def group_of(request: Request) -> str:
+    """The fingerprint in the address.
+
+    Raises:
+        HTTPException: 404 when it is none.
+    """
+    fingerprint: str = request.path_params["fingerprint"]
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise HTTPException(404)
+    return fingerprint
 
 
 def number_of(request: Request) -> int:
