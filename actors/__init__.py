@@ -21,7 +21,7 @@ from schema.messages import (
 #: A burst of views is counted in few transactions, a single one within a moment.
 VIEWS_AT_ONCE = Batch(size=1000, linger_ms=50, prefetch=2000)
 #: Some of them are large.
-LETTERS_AT_ONCE = Batch(size=500, linger_ms=50, prefetch=1000)
+LETTERS_AT_ONCE = Batch(size=100, linger_ms=50, prefetch=200)
 
 # fmt: off
 TABLE = (

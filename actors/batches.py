@@ -21,7 +21,7 @@ from dramatiq import MessageProxy
 
 from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
 from actors.retries import Retries
-from actors.suspects import Suspects, check
+from actors.suspects import Suspects
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
 from services import metrics
@@ -121,6 +121,7 @@ class BatchConsumer(QueueConsumer):
 
     def __next__(self) -> MessageProxy | None:
         """The next batch, or the next message of a plain actor; None when there was none for a while."""
+        self._heed_pause()
         idle_at = time.monotonic() + self._timeout_s
         while True:
             if self._arrived and self._taking:
@@ -145,6 +146,13 @@ class BatchConsumer(QueueConsumer):
             if now >= idle_at:
                 return None
             self._wait(min([idle_at, *(gathered.due for gathered in self._gathered.values())]) - now)
+
+    def _let_go(self) -> list[int]:
+        """What is gathered has not begun either."""
+        tags = [message.tag for gathered in self._gathered.values() for message in gathered.messages]
+        self._gathered.clear()
+        self._look_whether_flushed()
+        return [*tags, *super()._let_go()]
 
     def _hand_over(self, actor_name: str) -> DeliveredBatch:
         with self._lock:
@@ -236,8 +244,10 @@ def handle(
             if message.args:
                 raise InvalidMessage(f"it takes named arguments only, not {message.args!r}")  # noqa: TRY301
             tries = lost.get(message.message_id, ())
-            check(message, tries)
+            suspects.check(message, tries)
             (alone if tries else together).append((message, parse(message.kwargs)))
+        except DatabaseUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001  one message's fault must not become its neighbours'
             _to_blame(broker, retries, message, error)
     with suspects.watching([message for message, _ in together]):

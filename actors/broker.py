@@ -14,7 +14,7 @@ import asyncio
 import concurrent.futures
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -65,6 +65,7 @@ class Broker(dramatiq.Broker):
         publish: Called from any thread.
         prefetch: Messages that a queue's consumer holds at most, by queue.
         consumers: Queues whose consumer is not the plain one.
+        paused: Queues that are not consumed; looked at again and again.
         middleware: Dramatiq's middleware, in order.
     """
 
@@ -76,6 +77,7 @@ class Broker(dramatiq.Broker):
         *,
         prefetch: Mapping[str, int] | None = None,
         consumers: Mapping[str, ConsumerFactory] | None = None,
+        paused: Container[str] = (),
         middleware: Sequence[dramatiq.Middleware] = (),
     ) -> None:
         super().__init__(middleware=list(middleware))
@@ -83,6 +85,7 @@ class Broker(dramatiq.Broker):
         self.topology = queues
         self.queues: set[str] = set()
         self.publish = publish
+        self.paused = paused
         #: Set by whoever puts the worker together, before it starts.
         self.cemetery: Cemetery
         #: When the consumer of each queue last turned, on the clock of :func:`time.monotonic`.
@@ -164,7 +167,8 @@ class Delivered(MessageProxy):
 class QueueConsumer(Consumer):
     """Receives the messages of one queue on a connection of its own.
 
-    Iterating and closing belong to one thread; settling may come from any.
+    Iterating and closing belong to one thread; settling may come from any. While the queue is paused the connection
+    stays, and whatever had been begun is finished and settled over it.
 
     Raises:
         ConnectionClosed: Whenever the connection, the channel or the consumer is no more.
@@ -176,6 +180,9 @@ class QueueConsumer(Consumer):
         self._timeout_s = timeout / 1000
         self._arrived: deque[tuple[Any, Any, bytes]] = deque()
         self._unsettled: set[int] = set()
+        self._one_at_a_time = prefetch == 1
+        #: What RabbitMQ calls our consuming; None while the queue is paused.
+        self._consuming: str | None = None
         self._cancelled = False
         self._running: set[concurrent.futures.Future[None]] = set()
         #: The connection is gone, or going.
@@ -190,7 +197,8 @@ class QueueConsumer(Consumer):
                 self._channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
             self._channel.basic_qos(prefetch_count=prefetch)
             self._channel.add_on_cancel_callback(self._on_cancel)
-            self._channel.basic_consume(queue_name, self._on_message)
+            if queue_name not in broker.paused:
+                self._consuming = self._channel.basic_consume(queue_name, self._on_message)
         except (AMQPError, OSError) as error:
             self.close()
             raise ConnectionClosed(error) from None
@@ -204,13 +212,45 @@ class QueueConsumer(Consumer):
 
     def __next__(self) -> MessageProxy | None:
         """The next message; None when there was none for a while or it could not be decoded."""
+        self._heed_pause()
         if not self._arrived:
             self._wait(self._timeout_s)
         return self._take() if self._arrived else None
 
+    def _heed_pause(self) -> None:
+        """Stop or begin to consume, as operators have it."""
+        paused = self.queue_name in self.broker.paused
+        if paused is (self._consuming is None):
+            return
+        if paused and self._one_at_a_time and len(self._unsettled) > len(self._arrived):
+            return  # one is under way: were it let go of now, another worker might be given the next one beside it
+        try:
+            if paused:
+                self._channel.basic_cancel(self._consuming)
+                self._consuming = None
+                put_back = self._let_go()
+                for tag in put_back:
+                    self._settle_now(tag, requeue=True)
+                log.info("consumer.paused", queue=self.queue_name, put_back=len(put_back))
+            else:
+                self._consuming = self._channel.basic_consume(self.queue_name, self._on_message)
+                log.info("consumer.resumed", queue=self.queue_name)
+        except (AMQPError, OSError) as error:
+            raise ConnectionClosed(error) from None
+
+    def _let_go(self) -> list[int]:
+        """Forget what was received and not begun; what is handed to Dramatiq has begun, it has threads enough.
+
+        Returns:
+            The tags, which are to be put back.
+        """
+        tags = [method.delivery_tag for method, _, _ in self._arrived]
+        self._arrived.clear()
+        return tags
+
     @property
     def is_open(self) -> bool:
-        """Messages can come."""
+        """Messages can come, or could if the queue were not paused."""
         return self._channel.is_open and not self._cancelled and not self.closed
 
     def _wait(self, seconds: float) -> None:

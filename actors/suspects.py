@@ -75,18 +75,20 @@ class Suspects:
             except DatabaseUnavailable:
                 self._not_ended.append(tried)  # or it would look as if this process had been killed
 
+    def check(self, message: Delivered, lost: Sequence[Try]) -> None:
+        """Let a message pass; or put its lost tries among its attempts and give it up.
 
-def check(message: Delivered, lost: Sequence[Try]) -> None:
-    """Let a message pass; or put its lost tries among its attempts and give it up.
-
-    Raises:
-        WorkerKilled: It has killed as many workers as a message may.
-    """
-    if len(lost) < KILLS_AT_MOST - 1:
-        return
-    attempts = [each | {"error": "its worker was killed"} for each in lost]
-    message.options["attempts"] = [*message.options.get("attempts", ()), *attempts]
-    last = lost[-1]
-    raise WorkerKilled(
-        f"{len(lost) + 1} workers were killed while they answered it, the last one {last['host']} {last['pid']}"
-    )
+        Raises:
+            WorkerKilled: It has killed as many workers as a message may.
+            DatabaseUnavailable: That cannot be put on record now.
+        """
+        if len(lost) < KILLS_AT_MOST - 1:
+            return
+        attempts = [each | {"error": "its worker was killed"} for each in lost]
+        message.options["attempts"] = [*message.options.get("attempts", ()), *attempts]
+        # Should somebody replay it, it begins anew.
+        run_on(self._loop, self._records.end(message.queue_name, [message.message_id]))
+        raise WorkerKilled(
+            f"{len(lost) + 1} workers were killed while they answered it, "
+            f"the last one {lost[-1]['host']} {lost[-1]['pid']}"
+        )

@@ -31,6 +31,7 @@ from services.chores import chores
 from services.days import Clock, system_clock
 from services.dead_letters.replays import replaying
 from services.health import told
+from services.pauses import Pauses, followed
 from services.processes import present
 from services.settings import Settings
 from services.views import PRUNE_S
@@ -78,6 +79,7 @@ async def run(
         open_workshop(app) as workshop,
         told(settings, "worker", app.database, app.publisher, stop) as health,
         present(app.database, "worker"),
+        followed(app.database) as pauses,
         chores({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
         chores(
             {app.views.prune: PRUNE_S, workshop.archive.prune: PRUNE_S, workshop.suspects.prune: PRUNE_S},
@@ -86,7 +88,7 @@ async def run(
         replaying(app.database, app.publisher),
     ):
         meter = Meter(TABLE)
-        broker = make_broker(app, workshop, meter)
+        broker = make_broker(app, workshop, meter, pauses)
         worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)
         worker.start()
         threads = Threads(broker, worker, meter)
@@ -100,7 +102,7 @@ async def run(
         log.info("worker.stopped")
 
 
-def make_broker(app: App, workshop: Workshop, meter: Meter) -> Broker:
+def make_broker(app: App, workshop: Workshop, meter: Meter, pauses: Pauses) -> Broker:
     """The broker of a worker, with an actor for every row of the table."""
     loop = asyncio.get_running_loop()
     assert app.settings.rabbitmq_url
@@ -114,6 +116,7 @@ def make_broker(app: App, workshop: Workshop, meter: Meter) -> Broker:
             for actor in TABLE
             if actor.batch
         },
+        paused=pauses,
     )
     dead_letters = DeadLetters(broker, app.mask)
     broker.cemetery = dead_letters

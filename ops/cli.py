@@ -5,8 +5,7 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from importlib.metadata import version
@@ -18,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from actors import TABLE, topology
-from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
+from ops.commands import EXIT_NEEDS_A_PERSON, clock_time, told, with_database
+from ops.queues_cli import queues
 from schema.messages import GenerateDay, GenerateHoroscope, Message
 from schema.signs import Sign
 from services import status as statuses
@@ -28,13 +28,9 @@ from services.envelope import encode
 from services.logs import Mask, configure
 from services.night import generated
 from services.publisher import Publisher
-from services.settings import Settings, WrongSettings
+from services.queues import read_queues
+from services.settings import Settings
 from services.usage import Usage
-
-# As sysexits.h has them, so that a supervisor can tell what to do.
-EXIT_NEEDS_A_PERSON = 1
-EXIT_UNAVAILABLE = 69
-EXIT_WRONG_SETTINGS = 78
 
 #: The collector looks less often than by default: nearly all that a request leaves behind goes without it.
 GC_THRESHOLDS = (20_000, 20, 50)
@@ -62,14 +58,17 @@ def main() -> None:
     """
 
 
+main.add_command(queues)
+
+
 @main.command()
 def migrate() -> None:
     """Bring the database to the newest schema. Safe to run twice, and by several at once."""
     from services import migrations  # noqa: PLC0415  each command pays for its own imports only
 
-    with _told():
+    with told():
         settings = Settings.read("database_url")
-        before, after = asyncio.run(_with_database(settings, migrations.migrate))
+        before, after = asyncio.run(with_database(settings, migrations.migrate))
     click.echo(f"The database is at {after}" + (" already." if before == after else f", was at {before}."))
 
 
@@ -109,7 +108,7 @@ def scheduler() -> None:
     """Publish the ticks: midnight at home, and every five minutes. Two may run."""
     from actors import scheduler as schedulers  # noqa: PLC0415
 
-    with _told():
+    with told():
         schedulers.run(start("scheduler", "database_url", "rabbitmq_url"))
 
 
@@ -136,7 +135,7 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
     """
     if yes and not again:
         raise click.UsageError("--yes goes with --again: nothing else asks")
-    with _told():
+    with told():
         settings = Settings.read("rabbitmq_url", *(["database_url"] if again else []))
         now = system_clock()
         which = day_in(settings.home_timezone, now) if day is None else _day(day, now)
@@ -145,7 +144,7 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
             GenerateHoroscope(asked[0], which) if sign else GenerateDay(which, anew=True)
         ]
         if again:
-            written = asyncio.run(_with_database(settings, lambda database: generated(database, which)))
+            written = asyncio.run(with_database(settings, lambda database: generated(database, which)))
             replaced = {each: written[each] for each in asked if each in written}
             if replaced and not yes:
                 _confirm_replacing(replaced, which)
@@ -175,7 +174,7 @@ async def _publish(settings: Settings, messages: Sequence[Message]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(as_json: bool) -> None:
     """Is today ready, is anything stuck. Exits with 1 when something needs a person."""
-    with _told():
+    with told():
         settings = Settings.read("database_url", "rabbitmq_url")
         assert settings.rabbitmq_url
 
@@ -185,8 +184,8 @@ def status(as_json: bool) -> None:
             usage = Usage(database, home, system_clock, settings.token_prices, settings.daily_token_limit)
             return await statuses.read_records(database, usage, system_clock, home)
 
-        records = asyncio.run(_with_database(settings, read))
-        queues = statuses.read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
+        records = asyncio.run(with_database(settings, read))
+        queues = read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
         seen = statuses.judge(records, queues)
     if as_json:
         click.echo(json.dumps(asdict(seen), default=str, ensure_ascii=False, indent=2))
@@ -209,11 +208,11 @@ def _print_status(seen: statuses.Status) -> None:
         "  ".join(f"{mark} {state.replace('_', ' ')}" for state, mark in _MARKS.items()), style="dim"
     )
     for day in seen.days:
-        for told, signs in _unwritten(day).items():
-            console.print(f"  {day.day} {', '.join(signs)}: {told}", markup=False, soft_wrap=True)
+        for became, signs in _unwritten(day).items():
+            console.print(f"  {day.day} {', '.join(signs)}: {became}", markup=False, soft_wrap=True)
     table = Table("tick", "last", "did", "next", box=None)
     for tick in seen.ticks:
-        table.add_row(tick.name, _clock_time(tick.at), tick.did, _clock_time(tick.due))
+        table.add_row(tick.name, clock_time(tick.at), tick.did, clock_time(tick.due))
     console.print(table)
     table = Table("queue", "messages", "consumers", box=None)
     for queue in seen.queues:
@@ -221,6 +220,8 @@ def _print_status(seen: statuses.Status) -> None:
             consumers = str(queue.consumers) if queue.kind == "work" else ""
             table.add_row(queue.name, str(queue.messages), consumers)
     console.print(table)
+    for pause in seen.pauses:
+        console.print(f"  {pause.queue} is {pause}", markup=False, soft_wrap=True)
     console.print(
         f"horoscopes today {seen.horoscopes_today}   readers {seen.readers}   "
         f"waiting {seen.waiters}   parked {seen.parked}   tokens today {seen.tokens_today}"
@@ -239,23 +240,18 @@ def _unwritten(day: statuses.DayStatus) -> dict[str, list[str]]:
     for sign in day.unwritten:
         if sign.since is None:
             continue
-        said = f"{sign.state.replace('_', ' ')} since {_clock_time(sign.since)}"
+        said = f"{sign.state.replace('_', ' ')} since {clock_time(sign.since)}"
         if sign.retry_at:
-            said += f", tries again {_clock_time(sign.retry_at)}"
+            said += f", tries again {clock_time(sign.retry_at)}"
         if sign.attempts:
             said += f"; attempts {sign.attempts}, the last by {sign.writer}"
         told.setdefault(said + (f"; last error: {sign.error}" if sign.error else ""), []).append(sign.sign)
     return told
 
 
-def _clock_time(at: datetime | None) -> str:
-    """A time as operators read it, by their own machine's clock."""
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else "never"
-
-
 def start(process: str, *required: str) -> Settings:
     """Read the settings and set the logs up, or leave with a clear message."""
-    with _told():
+    with told():
         settings = Settings.read(*required)
     configure(settings.log_format, Mask(settings.secrets), process=process)
     return settings
@@ -274,38 +270,8 @@ def run_until_stopped(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
         gc.set_threshold(*GC_THRESHOLDS)
         await run(stop)
 
-    with _told():
+    with told():
         uvloop.run(main_task())
-
-
-async def _with_database(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, Any]]) -> Any:
-    assert settings.database_url
-    async with Database(settings.database_url.get_secret_value(), process="horoscope command") as database:
-        return await work(database)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """An error that a person can mend is told in its own words, without a traceback."""
-    try:
-        yield
-    except WrongSettings as error:
-        click.echo(_masked(error), err=True)
-        sys.exit(EXIT_WRONG_SETTINGS)
-    except (DatabaseUnavailable, NotPublished) as error:
-        click.echo(_masked(error), err=True)
-        sys.exit(EXIT_UNAVAILABLE)
-    except HoroscopeError as error:
-        click.echo(_masked(error), err=True)
-        sys.exit(EXIT_NEEDS_A_PERSON)
-
-
-def _masked(error: Exception) -> str:
-    """What the error says, without the secrets among the settings."""
-    try:
-        return Mask(Settings.read().secrets)(str(error))
-    except WrongSettings:
-        return str(error)
 
 
 def _day(text: str, now: datetime) -> date:

@@ -20,6 +20,7 @@ HoroscopeError
     ├── UnknownActor
     ├── TooOld
     ├── WorkerKilled
+    ├── UnknownQueue
     └── Refused             a person asked for what cannot be done
 """
 
@@ -163,6 +164,10 @@ class WorkerKilled(PermanentError):
 
 class Refused(PermanentError):
     """What a person asked for cannot be done; the message says why, and what can."""
+
+
+class UnknownQueue(PermanentError):
+    """There is no queue of this name, or none with which that can be done."""
 
 
 def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:

@@ -112,7 +112,8 @@ class Health:
         return self._told("live", self._liveness())
 
     async def _tell_ready(self, _: web.Request) -> web.Response:
-        parts = self._liveness() | await self._servers() | _look(self.ready or {})
+        servers = await self._servers()  # first: a process that has started meanwhile has all its parts
+        parts = self._liveness() | servers | _look(self.ready or {})
         parts["process"] = (
             "it is stopping" if self._stop.is_set() else "it is starting" if self.ready is None else ""
         )

@@ -13,7 +13,8 @@ from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, VIEWS
 # When each series began, told once more for every series: nobody asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_QUEUES = (VIEWS, REQUESTS, GENERATION, DELIVERY, TICKS)
+#: Those that workers consume.
+QUEUES = (VIEWS, REQUESTS, GENERATION, DELIVERY, TICKS)
 
 PROCESS = Info("horoscope_process", "Which process this is: its kind and the release of its code.")
 CONNECTED = Gauge(
@@ -113,6 +114,6 @@ for _outcome in ("answered", "rejected", "unavailable", "refused"):
     MODEL_CALLS.labels(_outcome)
 for _kind in ("prompt", "completion"):
     MODEL_TOKENS.labels(_kind)
-for _queue in _QUEUES:
+for _queue in QUEUES:
     for _counter in (PARKED, UNPARKED, LOST):
         _counter.labels(_queue)

@@ -18,7 +18,7 @@ TIMEOUT_S = 2.0
 _PORT, _TLS_PORT = 15672, 15671
 _FAR_FUTURE = 1 << 33  # in seconds since the epoch: the year 2242
 _COLUMNS = (
-    "name,messages_ready,messages_unacknowledged,consumers,head_message_timestamp,"
+    "name,type,messages_ready,messages_unacknowledged,consumers,head_message_timestamp,"
     "message_stats.publish_details.rate,message_stats.deliver_get_details.rate"
 )
 
@@ -35,6 +35,7 @@ class QueueFlow:
         rate_in: Messages a second that came.
         rate_out: Messages a second that were handed out.
         oldest_at: When the first of those that wait was published; None: nobody knows.
+        type: classic, quorum or stream; None: it does not say.
     """
 
     name: str
@@ -44,6 +45,7 @@ class QueueFlow:
     rate_in: float
     rate_out: float
     oldest_at: datetime | None
+    type: str | None = None
 
 
 class ManagementApi:
@@ -129,6 +131,7 @@ def _flow(row: dict[str, Any]) -> QueueFlow:
         rate_in=(stats.get("publish_details") or {}).get("rate") or 0.0,
         rate_out=(stats.get("deliver_get_details") or {}).get("rate") or 0.0,
         oldest_at=_instant(row.get("head_message_timestamp")),
+        type=row.get("type"),
     )
 
 

@@ -1,26 +1,23 @@
 """Is today ready, is anything stuck: what an operator asks first."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
-import pika
-from pika.exceptions import AMQPError, ChannelClosedByBroker
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.errors import NotPublished
-from schema.messages import DEAD_LETTERS, GENERATION
+from schema.messages import GENERATION
 from schema.signs import Sign
 from services.database import Database
 from services.days import Clock, day_in, days_to_write, next_night
 from services.night import MIDNIGHT, RECONCILE, RECONCILE_EVERY_S
 from services.outages import BELIEVED_S
+from services.pauses import FORGOTTEN_S, Pause, read_pauses
 from services.processes import ProcessStatus, read_processes
-from services.publisher import Queue, connection_parameters
+from services.queues import QueueStatus
 from services.usage import Usage
 
 _DAYS = text("""
@@ -137,39 +134,13 @@ class TickStatus:
     due: datetime
 
 
-#: A queue holds ``work``; messages that are ``waiting`` for their time, on a rung or in a pause; or what is ``dead``.
-QueueKind = Literal["work", "waiting", "dead"]
-
-_WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
-
-
-def queue_kind(name: str) -> QueueKind:
-    """What a queue is for, as ``actors.topology`` names it."""
-    if name == DEAD_LETTERS:
-        return "dead"
-    return "waiting" if _WAITING.search(name) else "work"
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStatus:
-    """A queue's messages that wait, and who consumes it."""
-
-    name: str
-    messages: int
-    consumers: int
-
-    @property
-    def kind(self) -> QueueKind:
-        """What it is for."""
-        return queue_kind(self.name)
-
-
 @dataclass(frozen=True, slots=True)
 class Status:
     """The whole service at a glance.
 
     Args:
         running: How many processes of each kind live.
+        pauses: The queues that are paused.
         alarms: What needs a person, in words.
     """
 
@@ -183,6 +154,7 @@ class Status:
     tokens_today: int
     cost_today_usd: float | None
     running: dict[str, int]
+    pauses: list[Pause] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
 
 
@@ -197,10 +169,11 @@ class Records:
     exhausted: str | None
     counts: Any
     processes: list[ProcessStatus]
+    pauses: dict[str, Pause] = field(default_factory=dict)
 
 
 async def read_records(database: Database, usage: Usage, clock: Clock, home: ZoneInfo) -> Records:
-    """The days that must exist, the ticks, the model's outage, the counters and the processes.
+    """The days that must exist, the ticks, the model's outage, the counters, the processes and the pauses.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -211,6 +184,7 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
         ticked = {row.name: row for row in await connection.execute(_TICKS)}
         outage = (await connection.execute(_OUTAGE, {"believed": BELIEVED_S})).one_or_none()
         counts = (await connection.execute(_COUNTS, {"today": day_in(home, now)})).one()
+        pauses = await read_pauses(connection)
     due = {
         MIDNIGHT: next_night(now, home),
         RECONCILE: datetime.fromtimestamp(
@@ -225,7 +199,7 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
     ]
     age = float(ticked[RECONCILE].age_s) if RECONCILE in ticked else None
     processes = await read_processes(database)
-    return Records(days, ticks, age, outage, await usage.exhausted(), counts, processes)
+    return Records(days, ticks, age, outage, await usage.exhausted(), counts, processes, pauses)
 
 
 async def read_day(connection: AsyncConnection, day: date) -> DayStatus:
@@ -241,29 +215,6 @@ async def read_day(connection: AsyncConnection, day: date) -> DayStatus:
     return DayStatus(day, {sign.sign: sign.state for sign in signs}, signs)
 
 
-def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
-    """What waits in each queue; a queue that was never declared is left out. Blocks.
-
-    Raises:
-        NotPublished: RabbitMQ cannot be reached.
-    """
-    found = []
-    try:
-        connection = pika.BlockingConnection(connection_parameters(urls))
-        for queue in queues:
-            channel = connection.channel()
-            try:
-                state = channel.queue_declare(queue.name, passive=True).method
-            except ChannelClosedByBroker:
-                continue
-            found.append(QueueStatus(queue.name, state.message_count, state.consumer_count))
-            channel.close()
-        connection.close()
-    except (AMQPError, OSError) as error:
-        raise NotPublished(f"RabbitMQ cannot be reached: {error!r}; check RABBITMQ_URL") from error
-    return found
-
-
 def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
     """Put the parts together and say what needs a person.
 
@@ -271,7 +222,12 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
         records: What PostgreSQL knows.
         queues: What RabbitMQ knows; None: it cannot be reached, and nothing is said that would need it.
     """
-    alarms = [] if queues is None else _queue_alarms(queues)
+    alarms = [] if queues is None else _queue_alarms(queues, records.pauses)
+    alarms += [
+        f"the queue {pause.queue} is {pause}"
+        for pause in records.pauses.values()
+        if pause.age_s > FORGOTTEN_S
+    ]
     running = {
         kind: sum(each.kind == kind and not each.lost for each in records.processes)
         for kind in (*NEEDED, "admin")
@@ -310,11 +266,12 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
         tokens_today=int(counts.tokens),
         cost_today_usd=None if counts.cost_usd is None else float(counts.cost_usd),
         running=running,
+        pauses=[*records.pauses.values()],
         alarms=alarms,
     )
 
 
-def _queue_alarms(queues: list[QueueStatus]) -> list[str]:
+def _queue_alarms(queues: list[QueueStatus], pauses: Mapping[str, Pause]) -> list[str]:
     if not queues:
         return ["RabbitMQ has no queues: no process has been started"]
     alarms = []
@@ -322,6 +279,6 @@ def _queue_alarms(queues: list[QueueStatus]) -> list[str]:
         if queue.kind == "dead":
             if queue.messages:
                 alarms.append(f"dead letters: {queue.messages}")
-        elif queue.kind == "work" and not queue.consumers:
+        elif queue.kind == "work" and not queue.consumers and queue.name not in pauses:
             alarms.append(f"nobody consumes the queue {queue.name}: is a worker running?")
     return alarms

@@ -62,6 +62,12 @@ class Queues:
         method, properties, body = self._channel.basic_get(queue, auto_ack=True)
         return Letter(body, properties.headers or {}) if method else None
 
+    def reject(self, queue: str) -> None:
+        """Take the oldest message out of a queue as a consumer does that wants no such message."""
+        method, _, _ = self._channel.basic_get(queue)
+        assert method, f"nothing waits in {queue}"
+        self._channel.basic_reject(method.delivery_tag, requeue=False)
+
     def count(self, queue: str) -> int:
         """Messages that wait in a queue."""
         count: int = self._channel.queue_declare(queue, passive=True).method.message_count

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ops.bench import machine, night, receipts, report, serving, stampede, views
+from ops.bench import dead_letters, machine, night, receipts, report, serving, stampede, views
 from ops.bench.report import Result
 from ops.bench.stage import ROOT, BenchError
 from ops.stack.server import ServerError
@@ -24,6 +24,7 @@ ROWS: dict[str, Callable[[int, int], Coroutine[Any, Any, Result]]] = {
     "night": night.measure,
     "views": views.measure,
     "receipts": receipts.measure,
+    "dead_letters": dead_letters.measure,
 }
 
 

@@ -8,7 +8,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.figures import POSTGRESQL, RABBITMQ, Away, Figures, Picture, QueueFigures, Service
+from services.admin.figures import POSTGRESQL, RABBITMQ, Away, Figures, Picture, Service
 from services.admin.gate import Gate
 from services.analytics import Trend
 from services.status import DayStatus
@@ -122,7 +122,7 @@ def queues(picture: Picture) -> dict[str, Any] | str:
     if picture.queues is None:
         return RABBITMQ
     return {
-        "queues": [_queue(queue) for queue in picture.queues],
+        "queues": [queue.told(picture.pauses) for queue in picture.queues],
         "dead_letters": picture.dead_letters,
         "management_api": {"reachable": picture.unmanaged is None, "reason": picture.unmanaged},
     }
@@ -152,20 +152,6 @@ def _trend(trend: Trend) -> dict[str, Any]:
     return {
         "until": trend.until, "today": trend.today, "yesterday": trend.yesterday, "change": trend.change,
     }  # fmt: skip
-
-
-def _queue(queue: QueueFigures) -> dict[str, Any]:
-    flow = queue.flow
-    return {
-        "name": queue.name,
-        "kind": queue.kind,
-        "messages": queue.messages,
-        "consumers": queue.consumers,
-        "unacknowledged": flow.unacknowledged if flow else None,
-        "rate_in": flow.rate_in if flow else None,
-        "rate_out": flow.rate_out if flow else None,
-        "oldest_at": flow.oldest_at if flow else None,
-    }
 
 
 def _away(away: Away) -> dict[str, str | datetime]:

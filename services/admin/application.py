@@ -19,6 +19,7 @@ from services.admin.dead_pages import DeadPages
 from services.admin.dead_replays import DeadReplays
 from services.admin.pages import Pages, SignedIn
 from services.admin.protection import Protected
+from services.admin.queue_pages import QueuePages
 
 #: Bytes of a request's body; the forms are smaller.
 LARGEST_BODY = 16_384
@@ -34,11 +35,12 @@ class Dead:
     api: DeadApi
 
 
-def application(pages: Pages, dead: Dead, figures: Api) -> ASGIApp:
+def application(pages: Pages, queue_pages: QueuePages, dead: Dead, figures: Api) -> ASGIApp:
     """The whole page.
 
     Args:
         pages: What a browser is shown.
+        queue_pages: The same of the queues.
         dead: The same, and more, of dead letters.
         figures: What a script is told.
     """
@@ -53,7 +55,13 @@ def application(pages: Pages, dead: Dead, figures: Api) -> ASGIApp:
     app = Starlette(
         routes=[
             Route("/", pages.signed_in(pages.today)),
-            Route("/queues", pages.signed_in(pages.queues)),
+            Route("/queues", pages.signed_in(queue_pages.queues)),
+            Route("/queues/{name}", pages.signed_in(queue_pages.queue)),
+            Route("/queues/{name}/pause", pages.signed_in(queue_pages.pause), methods=["POST"]),
+            Route("/queues/{name}/resume", pages.signed_in(queue_pages.resume), methods=["POST"]),
+            Route("/queues/{name}/peek", pages.signed_in(queue_pages.peek), methods=["POST"]),
+            Route("/queues/{name}/purge", pages.signed_in(queue_pages.ask_to_purge)),
+            Route("/queues/{name}/purge", pages.signed_in(queue_pages.purge), methods=["POST"]),
             Route("/processes", pages.signed_in(pages.processes)),
             Route("/texts/{day}/{sign}", pages.signed_in(pages.text)),
             Route("/texts/{day}/{sign}", pages.signed_in(pages.write_again), methods=["POST"]),

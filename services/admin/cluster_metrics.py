@@ -14,8 +14,10 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from schema.messages import DEAD_LETTERS
-from services.admin.figures import POSTGRESQL, RABBITMQ, Figures, Picture, QueueFigures
+from services.admin.figures import POSTGRESQL, RABBITMQ, Figures, Picture
 from services.days import Clock, begins_first
+from services.metrics import QUEUES
+from services.queues import QueueFigures
 from services.status import Records
 
 log = structlog.get_logger(__name__)
@@ -100,12 +102,16 @@ class ClusterMetrics:
         living = _gauge("horoscope_processes", "Processes that say that they live, by kind.", "kind")
         for kind in KINDS:
             living.add_metric([kind], sum(each.kind == kind and not each.lost for each in records.processes))
+        paused = _gauge("horoscope_queue_paused", "1 while somebody has paused a queue, else 0.", "queue")
+        for queue in sorted({*QUEUES, DEAD_LETTERS}):
+            paused.add_metric([queue], queue in records.pauses)
         counts = records.counts
         return [
             written,
             begins,
             ticks,
             living,
+            paused,
             _single("horoscope_views_today", "Views counted of today at home.", counts.views),
             _single("horoscope_waiting_readers", "Readers who are owed an answer.", counts.waiters),
             _single(

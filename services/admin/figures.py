@@ -16,20 +16,12 @@ from services.analytics import Analytics, read_analytics
 from services.database import Database
 from services.days import ONE_DAY, Clock, day_in, first_day_alive
 from services.logs import Mask
+from services.pauses import Pause
 from services.publisher import Queue
+from services.queues import QueueFigures, QueueStatus, joined, read_queues
+from services.queues import Queues as QueueService
 from services.rabbitmq_api import ManagementApi, QueueFlow
-from services.status import (
-    DayStatus,
-    QueueKind,
-    QueueStatus,
-    Records,
-    Status,
-    judge,
-    queue_kind,
-    read_day,
-    read_queues,
-    read_records,
-)
+from services.status import DayStatus, Records, Status, judge, read_day, read_records
 from services.usage import Usage
 
 log = structlog.get_logger(__name__)
@@ -64,25 +56,6 @@ class Away:
     since: datetime
     ever: bool
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    """A queue.
-
-    Args:
-        name: As RabbitMQ has it.
-        kind: What it is for.
-        messages: How many wait.
-        consumers: How many there are.
-        flow: How it moves; None where the management API does not tell.
-    """
-
-    name: str
-    kind: QueueKind
-    messages: int
-    consumers: int
-    flow: QueueFlow | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +98,11 @@ class Picture:
     kept: dict[str, datetime] = field(default_factory=dict)
 
     @property
+    def pauses(self) -> dict[str, Pause] | None:
+        """The queues that are paused; None while PostgreSQL is away."""
+        return self.service.records.pauses if self.service else None
+
+    @property
     def dead_letters(self) -> int | None:
         """How many there are; None while RabbitMQ is away."""
         if self.queues is None:
@@ -144,6 +122,9 @@ class Figures:
         clock: The time.
         home: The zone whose day is today.
         mask: Applied to what the servers' errors say.
+
+    Attributes:
+        queues: What can be done with one queue.
     """
 
     def __init__(
@@ -165,6 +146,7 @@ class Figures:
         self._clock = clock
         self._home = home
         self._mask = mask
+        self.queues = QueueService(urls, queues, api, mask)
         self._checked = False
         self._seen: set[str] = set()
         self._away: dict[str, Away] = {}
@@ -216,7 +198,7 @@ class Figures:
         picture = Picture(
             at=self._clock(),
             service=self._judged(service, queues) if service else None,
-            queues=None if queues is None else _joined(queues, flows),
+            queues=None if queues is None else joined(queues, flows),
             unmanaged=self._unmanaged[1] if self._unmanaged else None,
             away=sorted(self._away.values(), key=lambda away: away.server),
         )
@@ -289,19 +271,3 @@ class Figures:
 def _looked_at(look: asyncio.Task[list[QueueStatus]]) -> None:
     if not look.cancelled():
         look.exception()  # nobody else may be waiting for it any more
-
-
-def _joined(queues: Sequence[QueueStatus], flows: Sequence[QueueFlow]) -> list[QueueFigures]:
-    """Our own queues first, as they are declared; then those that only RabbitMQ knows of, by name."""
-    by_name = {flow.name: flow for flow in flows}
-    own = {queue.name for queue in queues}
-    found = [
-        QueueFigures(queue.name, queue.kind, queue.messages, queue.consumers, by_name.get(queue.name))
-        for queue in queues
-    ]
-    found += [
-        QueueFigures(flow.name, queue_kind(flow.name), flow.messages, flow.consumers, flow)
-        for flow in flows
-        if flow.name not in own
-    ]
-    return found

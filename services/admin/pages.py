@@ -159,12 +159,6 @@ class Pages:
             response.delete_cookie(NOTE_COOKIE)
         return response
 
-    async def queues(self, request: Request, session: Session) -> Response:
-        """``GET /queues``."""
-        addresses = self._figures.management_addresses
-        picture = await self._figures.lately()
-        return self._rendering.watched(request, session, picture, "queues", addresses=addresses)
-
     async def processes(self, request: Request, session: Session) -> Response:
         """``GET /processes``."""
         return self._rendering.watched(request, session, await self._figures.lately(), "processes")

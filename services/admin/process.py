@@ -24,6 +24,7 @@ from services.admin.dead_replays import DeadReplays
 from services.admin.figures import Figures
 from services.admin.gate import Gate
 from services.admin.pages import Pages
+from services.admin.queue_pages import QueuePages
 from services.admin.rendering import Rendering
 from services.admin.sessions import Sessions
 from services.admin.tries import Tries
@@ -139,6 +140,7 @@ def make_page(
     pages = Pages(gate, rendering, figures, database, bus, clock, settings.home_timezone)
     return application(
         pages,
+        QueuePages(gate, rendering, figures, database),
         _dead(settings, gate, rendering, figures, make_desk(database, actors, clock), actors, clock),
         Api(gate, figures),
     )

@@ -143,6 +143,28 @@ class Strings:
     per_second: str
     per_s: str
     no_queues: str
+    queue_paused: str
+    queue_pause: str
+    queue_pause_hint: str
+    queue_why: str
+    queue_resume: str
+    queue_resume_hint: str
+    queue_peek: str
+    queue_peek_hint: str
+    queue_peek_consumed: str
+    queue_peeked: str
+    queue_empty: str
+    queue_purge: str
+    queue_purge_hint: str
+    queue_purge_ask: str
+    queue_purge_dead: str
+    queue_purge_order: str
+    queue_changed: str
+    queue_notes: dict[str, str]
+    no_message: str
+    published_at: str
+    failed_attempts: str
+    redelivered: str
 
     processes_hint: str
     kinds: dict[str, str]
@@ -195,6 +217,7 @@ _RU = Strings(
         405: "Так эту страницу не открыть.",
         413: "Слишком большой запрос.",
         500: "На этой странице ошибка. Подробности — в журнале процесса, событие admin.failed.",
+        502: "RabbitMQ недоступен: показать нечего, и ничего не сделано. Попробуйте, когда он вернётся.",
         503: "PostgreSQL недоступен: показать нечего, и ничего не заказано. Попробуйте, когда он вернётся.",
     },
     error="Ошибка {status}",
@@ -327,6 +350,35 @@ _RU = Strings(
     per_second="в секунду",
     per_s="1/с",
     no_queues="Очередей нет: ни один процесс ещё не запускался.",
+    queue_paused="На паузе с {time}: {by}",
+    queue_pause="Поставить на паузу",
+    queue_pause_hint="Все воркеры перестанут брать сообщения из этой очереди; начатое закончат. Остальные подождут.",
+    queue_why="Почему (для того, кто увидит паузу)",
+    queue_resume="Снять с паузы",
+    queue_resume_hint="Воркеры снова возьмутся за очередь через секунду-другую.",
+    queue_peek="Показать старейшие сообщения",
+    queue_peek_hint="Они останутся на своих местах.",
+    queue_peek_consumed=(
+        "Пока очередь слушают, сообщения достались бы воркерам не по порядку: сначала поставьте её на паузу и "
+        "подождите, пока её отпустят."
+    ),
+    queue_peeked="Старейшие сообщения",
+    queue_empty="Никто не ждёт.",
+    queue_purge="Удалить все сообщения…",
+    queue_purge_hint="Навсегда. То, что уже в работе, не затрагивается.",
+    queue_purge_ask="Удалить все сообщения очереди {queue}: {count}?",
+    queue_purge_dead="Эти письма ещё не в архиве: после удаления их уже не посмотреть и не вернуть в работу.",
+    queue_purge_order="Удалить",
+    queue_changed="Сообщений тем временем стало больше. Ничего не удалено.",
+    queue_notes={
+        "paused": "Очередь {queue} на паузе.",
+        "resumed": "Очередь {queue} снята с паузы.",
+        "purged": "Удалено сообщений из очереди {queue}: {count}.",
+    },
+    no_message="не сообщение",
+    published_at="отправлено {time}",
+    failed_attempts="неудачных попыток: {count}",
+    redelivered="возвращалось",
     processes_hint="Каждый процесс отмечается сам, раз в {seconds}. Кто молчит дольше {lost}, считается потерянным.",
     kinds={"bot": "Бот", "worker": "Воркер", "scheduler": "Планировщик", "admin": "Админка"},
     kind="Процесс",
@@ -377,6 +429,7 @@ _EN = Strings(
         405: "This page cannot be opened like that.",
         413: "The request is too large.",
         500: "This page has failed. The log of the process says more, at the event admin.failed.",
+        502: "RabbitMQ cannot be reached: there is nothing to show, and nothing was done. Try again when it is back.",
         503: "PostgreSQL cannot be reached: there is nothing to show, and nothing was ordered. Try again when it is back.",
     },
     error="Error {status}",
@@ -509,6 +562,35 @@ _EN = Strings(
     per_second="a second",
     per_s="1/s",
     no_queues="There are no queues: no process has been started yet.",
+    queue_paused="Paused since {time} by {by}",
+    queue_pause="Pause",
+    queue_pause_hint="All workers stop consuming this queue; what they have begun they finish. The rest waits.",
+    queue_why="Why (for whoever sees the pause)",
+    queue_resume="Resume",
+    queue_resume_hint="Workers consume it again within a second or two.",
+    queue_peek="Peek at the oldest messages",
+    queue_peek_hint="They stay where they are.",
+    queue_peek_consumed=(
+        "While somebody consumes the queue, workers would get its messages out of order: pause it first, and wait until "
+        "they have let go of it."
+    ),
+    queue_peeked="The oldest messages",
+    queue_empty="Nothing waits.",
+    queue_purge="Purge…",
+    queue_purge_hint="For good. What is at work is not touched.",
+    queue_purge_ask="Delete all messages of {queue}: {count}?",
+    queue_purge_dead="These letters are not archived yet: once deleted, nobody can look at them or replay them any more.",
+    queue_purge_order="Delete",
+    queue_changed="There are more messages by now. Nothing was deleted.",
+    queue_notes={
+        "paused": "{queue} is paused.",
+        "resumed": "{queue} is resumed.",
+        "purged": "Deleted messages of {queue}: {count}.",
+    },
+    no_message="no message",
+    published_at="published {time}",
+    failed_attempts="failed attempts: {count}",
+    redelivered="redelivered",
     processes_hint="Every process says so itself, every {seconds}. One that has been silent for {lost} counts as lost.",
     kinds={"bot": "Bot", "worker": "Worker", "scheduler": "Scheduler", "admin": "Admin"},
     kind="Process",

@@ -26,6 +26,9 @@ DROPPED_KEPT = timedelta(days=30)
 #: What a replay dealt with is history for so long. What is dead is kept until somebody has dealt with it.
 RESOLVED_KEPT = timedelta(days=90)
 
+#: Letters that are thrown away by one statement; the rest go next time.
+_PRUNED_AT_ONCE = 20_000
+
 #: Options of a message that are about the life that it has had, not about what it asks for.
 _OF_ITS_LIFE = ("attempts", "traceback", "death", "held", "replay")
 
@@ -71,22 +74,24 @@ _KEEP = text("""
         RETURNING replays.letter
     ), died_again AS (
         UPDATE dead_letters SET state = 'died_again', state_since = now()
-        FROM ended WHERE dead_letters.id = ended.letter AND state = 'waiting'
+        WHERE id = ANY(ARRAY(SELECT letter FROM ended)) AND state = 'waiting'
     )
     SELECT count(*) FROM kept
 """)
 _PRUNE = text("""
-    DELETE FROM dead_letters
-    WHERE state = 'dropped' AND state_since < now() - :dropped
-       OR state IN ('succeeded', 'died_again') AND state_since < now() - :resolved
+    DELETE FROM dead_letters WHERE id IN (
+        SELECT id FROM dead_letters
+        WHERE state = 'dropped' AND state_since < now() - CAST(:dropped AS interval)
+           OR state IN ('succeeded', 'died_again') AND state_since < now() - CAST(:resolved AS interval)
+        LIMIT :at_once)
 """)
 _PRUNE_RUNS = text("""
     DELETE FROM replay_runs AS run
-    WHERE ended_at < now() - :resolved AND NOT EXISTS (SELECT FROM replays WHERE run = run.id)
+    WHERE ended_at < now() - CAST(:resolved AS interval) AND NOT EXISTS (SELECT FROM replays WHERE run = run.id)
 """)
 _PRUNE_NOTES = text("""
     DELETE FROM dead_letter_notes AS note
-    WHERE noted_at < now() - :resolved
+    WHERE noted_at < now() - CAST(:resolved AS interval)
       AND NOT EXISTS (SELECT FROM dead_letters WHERE fingerprint = note.fingerprint)
 """)
 
@@ -129,7 +134,8 @@ class Archive:
             DatabaseUnavailable: PostgreSQL is away.
         """
         async with self._database.transaction() as connection:
-            await connection.execute(_PRUNE, {"dropped": DROPPED_KEPT, "resolved": RESOLVED_KEPT})
+            kept = {"dropped": DROPPED_KEPT, "resolved": RESOLVED_KEPT, "at_once": _PRUNED_AT_ONCE}
+            await connection.execute(_PRUNE, kept)
             await connection.execute(_PRUNE_RUNS, {"resolved": RESOLVED_KEPT})
             await connection.execute(_PRUNE_NOTES, {"resolved": RESOLVED_KEPT})
 

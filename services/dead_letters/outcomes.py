@@ -19,7 +19,7 @@ _SUCCEEDED = text("""
         RETURNING letter
     )
     UPDATE dead_letters SET state = 'succeeded', state_since = now()
-    FROM done WHERE dead_letters.id = done.letter AND dead_letters.state = 'waiting'
+    WHERE id = ANY(ARRAY(SELECT letter FROM done)) AND state = 'waiting'
 """)
 
 

@@ -329,12 +329,14 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def listed(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Listed]:
+    async def listed(
+        self, wanted: Filter, *, limit: int | None = 50, before: int | None = None
+    ) -> list[Listed]:
         """The letters that a filter asks for, latest first.
 
         Args:
             wanted: Which.
-            limit: How many at the most.
+            limit: How many at the most; None: all.
             before: Only those with a smaller id: the next page.
         """
         async with self._database.transaction() as connection:

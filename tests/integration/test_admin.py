@@ -295,6 +295,7 @@ async def test_the_queues_show_what_waits_how_it_moves_and_how_old_it_is(
         assert told["views"] | {"rate_in": ANY, "oldest_at": ANY} == {
             "name": "views", "kind": "work", "messages": 3, "consumers": 0, "unacknowledged": 0,
             "rate_in": ANY, "rate_out": 0.0, "oldest_at": ANY,
+            "paused": False, "paused_by": None, "paused_since": None, "paused_why": None,
         }  # fmt: skip
         age = datetime.now(UTC) - datetime.fromisoformat(told["views"]["oldest_at"])
         assert timedelta() <= age < timedelta(minutes=1)

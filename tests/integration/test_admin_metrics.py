@@ -46,6 +46,7 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
         "INSERT INTO parked_messages (queue, body, reason, parked_at)"
         " VALUES ('views', '', 'away', now() - interval '90 s')"
     )
+    await sql.execute("INSERT INTO paused_queues VALUES ('views', 'ann', '')")
     for request, minutes in (("1", 1), ("2", 3)):
         await sql.execute(
             "INSERT INTO waiters (request_id, chat_id, zodiac_sign, horoscope_date, language, created_at)"
@@ -99,6 +100,8 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
                 'horoscope_processes{kind="worker"}': 2,
                 'horoscope_processes{kind="scheduler"}': 0,
                 'horoscope_queue_messages{queue="ticks"}': 1,
+                'horoscope_queue_paused{queue="views"}': 1,
+                'horoscope_queue_paused{queue="ticks"}': 0,
                 f'horoscope_queue_consumers{{queue="{VIEWS}"}}': 0,
                 "horoscope_dead_letters": 0,
             }

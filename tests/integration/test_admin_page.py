@@ -3,11 +3,13 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import asyncpg
+import pika
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
@@ -122,10 +124,10 @@ async def fits(page: Page) -> bool:
 async def test_every_page_fits_its_screen_and_speaks_both_languages(
     page: Page, address: str, tmp_path: Path
 ) -> None:
-    for path in ("/", "/queues", "/processes"):
+    for path in ("/", "/queues", "/processes", "/queues/views", "/queues/dead_letters/purge"):
         await page.goto(address + path)
         assert await fits(page), path
-        await page.screenshot(path=tmp_path / f"{path.strip('/') or 'today'}.png")
+        await page.screenshot(path=tmp_path / f"{path.strip('/').replace('/', '-') or 'today'}.png")
     await page.goto(address)
     await page.locator('a[id^="again-"][id$="-aries"]').first.click()
     await expect(page.locator("form.choice button")).to_be_visible()
@@ -237,6 +239,34 @@ async def test_it_can_be_used_by_keyboard_alone_and_a_pause_holds_it_still(
     await page.get_by_role("button", name="Write again").focus()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("status").first).to_contain_text("Ordered: Aries")
+
+
+async def test_a_queue_is_paused_looked_into_purged_and_resumed(
+    page: Page, address: str, rabbitmq_url: str
+) -> None:
+    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+        for number in (1, 2):
+            connection.channel().basic_publish("", "views", f"message {number} <b>".encode())
+    await page.get_by_role("link", name="Queues").click()
+    await page.get_by_role("link", name="views", exact=True).click()
+    await page.get_by_label("Why").fill("counters <b>are</b> being repaired")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("status")).to_have_text("views is paused.")
+    await expect(page.locator("#paused")).to_contain_text("counters <b>are</b> being repaired")
+    await page.get_by_role("button", name="Peek").click()
+    await expect(page.locator("#seen .error-said")).to_have_text(["b'message 1 <b>'", "b'message 2 <b>'"])
+    await page.locator("button[name=language]").click()
+    await expect(page.locator("#paused")).to_contain_text("На паузе с")
+    await page.locator("button[name=language]").click()
+    await page.get_by_role("link", name="Purge").click()
+    await expect(page.locator("h1")).to_have_text("Delete all messages of views: 2?")
+    await page.get_by_role("button", name="Delete").click()
+    await expect(page.get_by_role("status")).to_have_text("Deleted messages of views: 2.")
+    await page.goto(f"{address}/queues")
+    await expect(page.locator("#queue-views .paused")).to_contain_text("counters <b>are</b> being repaired")
+    await page.get_by_role("link", name="views", exact=True).click()
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.locator("#paused")).to_have_count(0)
 
 
 async def test_without_scripts_the_page_is_whole(

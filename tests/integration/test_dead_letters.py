@@ -1,52 +1,34 @@
 """The archive of dead letters, on PostgreSQL alone."""
 
+import asyncio
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
+import asyncpg
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from actors import TABLE
-from schema.errors import InvalidEnvelope, ModelUnavailable
-from schema.messages import DeadLetter, GenerateHoroscope, Message
+from schema.errors import (
+    InvalidEnvelope,
+    InvalidMessage,
+    Refused,
+    TooOld,
+    UnknownActor,
+)
+from schema.messages import DeadLetter, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.database import Database
-from services.days import system_clock
+from services.days import ONE_DAY
 from services.dead_letters.archive import Archive
-from services.dead_letters.death import Death
-from services.dead_letters.desk import Desk, make_desk
+from services.dead_letters.desk import Desk
 from services.dead_letters.records import Filter
 from services.envelope import decode, encode
-from services.logs import Mask
-
-SECRET = 'sk-a-"secret"-ключ'
-MASK = Mask([SECRET])
-TODAY = datetime.now(UTC).date()
-
-
-def letter_of(
-    message: Message | bytes,
-    error: BaseException | None = None,
-    *,
-    replay: UUID | None = None,
-    attempts: int = 1,
-    **about: Any,
-) -> DeadLetter:
-    """A message as a worker buries it."""
-    error = error or ModelUnavailable("the model is away")
-    if isinstance(message, bytes):
-        return DeadLetter(
-            message, Death.of(InvalidEnvelope("no JSON"), "views", MASK, replay=None).headers(), **about
-        )
-    parts = decode(encode(message))
-    tries = [{"at": datetime.now(UTC).isoformat(), "error": str(error)}] * attempts
-    parts["options"] = {"attempts": tries, "traceback": "the last one"} | (
-        {"replay": str(replay)} if replay else {}
-    )
-    return DeadLetter(
-        orjson.dumps(parts), Death.of(error, message.queue, MASK, replay=replay).headers(), **about
-    )
+from tests.dead_letters import MASK, SECRET, TODAY, desk_on, letter_of
 
 
 @pytest.fixture
@@ -56,7 +38,7 @@ def archive(database: Database) -> Archive:
 
 @pytest.fixture
 def desk(database: Database) -> Desk:
-    return make_desk(database, {actor.name: actor.message for actor in TABLE}, system_clock)
+    return desk_on(database)
 
 
 async def test_a_letter_is_kept_with_the_whole_truth(archive: Archive, desk: Desk) -> None:
@@ -77,3 +59,282 @@ async def test_a_letter_is_kept_with_the_whole_truth(archive: Archive, desk: Des
     assert decode(letter.body)["options"] == {}, "what is replayed is the message as it was asked for"
     assert letter.release
     assert letter.host
+
+
+async def test_a_letter_that_comes_again_is_kept_once(archive: Archive, desk: Desk) -> None:
+    letter = letter_of(GenerateHoroscope(Sign.LEO, TODAY))
+    await archive.keep([letter, letter])
+    await archive.keep([replace(letter, redelivered=True)])
+    assert await desk.records.count(Filter(state=None)) == 1
+
+
+async def test_copies_of_a_message_that_died_alike_are_one_letter_until_it_is_dealt_with(
+    archive: Archive, desk: Desk
+) -> None:
+    """A worker that is killed between burying a message and acknowledging it buries it twice."""
+    letter = letter_of(GenerateHoroscope(Sign.LEO, TODAY), attempts=2)
+    twin = replace(letter, headers=letter_of(GenerateHoroscope(Sign.LEO, TODAY)).headers)
+    await archive.keep([letter, twin])
+    await archive.keep([twin])
+    (kept,) = await desk.records.listed(Filter())
+    await desk.mending.drop([kept.id], by="me", why="a test")
+    await archive.keep([replace(letter, headers=letter_of(GenerateHoroscope(Sign.LEO, TODAY)).headers)])
+    assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["dead", "dropped"]
+
+
+async def test_of_copies_that_come_at_once_one_is_kept(archive: Archive, desk: Desk) -> None:
+    message = GenerateHoroscope(Sign.LEO, TODAY)
+    first = letter_of(message)
+    copies = [replace(first, headers=letter_of(message).headers) for _ in range(8)]
+    await asyncio.gather(*(archive.keep([copy]) for copy in copies))
+    assert await desk.records.count(Filter()) == 1
+
+
+async def test_each_of_many_that_look_alike_but_are_no_copies_is_kept(archive: Archive, desk: Desk) -> None:
+    await archive.keep([letter_of(b"garbage"), letter_of(b"garbage")])
+    await archive.keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY)) for _ in range(2)])
+    assert await desk.records.count(Filter()) == 4
+
+
+async def test_bytes_that_rabbitmq_gave_up_itself_are_kept_once_each(archive: Archive, desk: Desk) -> None:
+    raw = DeadLetter(b"\xff", {"x-death": [{"reason": "maxlen", "queue": "views", "count": 1}]})
+    await archive.keep([raw])
+    await archive.keep([replace(raw, redelivered=True)])  # the archive was killed before it could say so
+    await archive.keep([raw])
+    kept = await desk.records.listed(Filter())
+    assert [(each.cause, each.queue) for each in kept] == [("queue full", "views")] * 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("expired", "too old"),
+        ("delivery_limit", "killed its worker"),
+        ("rejected", "rejected"),
+        ("?", "rejected"),
+    ],
+)
+async def test_why_rabbitmq_gave_a_message_up_is_the_cause(
+    archive: Archive, desk: Desk, reason: str, cause: str
+) -> None:
+    body = encode(GenerateHoroscope(Sign.LEO, TODAY))
+    await archive.keep([DeadLetter(body, {"x-death": [{"reason": reason, "queue": "generation"}]})])
+    (kept,) = await desk.records.listed(Filter())
+    assert (kept.cause, kept.queue, kept.actor) == (cause, "generation", "generation.GenerateHoroscope")
+    assert reason in kept.error
+
+
+async def test_what_an_older_release_buried_is_understood(archive: Archive, desk: Desk) -> None:
+    parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY)))
+    parts["options"] = {
+        "attempts": [{"at": "2026-11-01T00:00:00+00:00", "error": "E: no"}],
+        "traceback": "Traceback …",
+        "death": {
+            "at": "2026-11-01T00:00:01+00:00",
+            "cause": "ladder exhausted",
+            "reason": "ModelUnavailable: away",
+            "release": "0.0.9",
+            "host": "elsewhere",
+        },
+    }
+    await archive.keep([DeadLetter(orjson.dumps(parts), {"queue": "generation"})])
+    (kept,) = await desk.records.listed(Filter())
+    assert (kept.cause, kept.error_type, kept.release, kept.host) == (
+        "ladder exhausted", "ModelUnavailable", "0.0.9", "elsewhere"
+    )  # fmt: skip
+    assert kept.died_at == datetime(2026, 11, 1, 0, 0, 1, tzinfo=UTC)
+
+
+async def test_secrets_are_masked_wherever_they_stand(
+    archive: Archive, desk: Desk, sql: asyncpg.Connection
+) -> None:
+    parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY)))
+    parts["kwargs"]["note"] = ["deep", {"down": f"with {SECRET}"}]
+    parts["options"] = {"attempts": [{"error": SECRET}], "traceback": f"at {SECRET}", "other": SECRET}
+    garbage = f"no JSON {SECRET}".encode()
+    await archive.keep([DeadLetter(orjson.dumps(parts), {"reason": SECRET}), DeadLetter(garbage, {})])
+    kept = [await desk.records.whole(each.id) for each in await desk.records.listed(Filter())]
+    assert [each.masked for each in kept] == [True, True]
+    assert kept[0].body == b"no JSON ***"
+    for row in await sql.fetch("SELECT dead_letters::text AS row, body FROM dead_letters"):
+        for part in (SECRET, "ключ", "secret"):
+            assert part not in row["row"]
+            assert part.encode() not in row["body"]
+    verdicts = await desk.replays.verdicts([kept[1].id])
+    assert verdicts[0].judgement == "unfit"
+    assert "masked" in verdicts[0].reason
+
+
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.just("2026-11-22")
+    | st.just("leo"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_message = st.fixed_dictionaries(
+    {
+        "queue_name": st.text(),
+        "actor_name": st.text(),
+        "args": st.lists(_json, max_size=2),
+        "kwargs": st.dictionaries(st.sampled_from(["sign", "day", "\0"]) | st.text(), _json, max_size=4),
+        "options": st.dictionaries(
+            st.sampled_from(["attempts", "traceback", "death", "replay"]),
+            _json | st.lists(st.just({"at": "\0"})),
+        ),
+        "message_id": st.text(),
+        "message_timestamp": st.integers(0, (1 << 43) - 1),
+    }
+).map(lambda message: json.dumps(message).encode())
+_death = st.fixed_dictionaries(
+    {
+        "id": st.uuids().map(str),
+        "at": st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat),
+        "queue": st.text(),
+        "cause": st.text(),
+        "error_type": st.text(),
+        "error": st.text(),
+        "frames": st.lists(st.text(), max_size=2),
+    }
+).map(json.dumps)
+_headers = st.fixed_dictionaries(
+    {},
+    optional={
+        "death": _death | st.text() | st.binary() | st.integers(),
+        "x-death": st.lists(st.dictionaries(st.sampled_from(["reason", "queue"]), _json)) | _json,
+        "cause": _json,
+        "queue": st.binary() | _json,
+        "reason": _json,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    letters=st.lists(
+        st.tuples(st.binary(max_size=50) | _message, _headers, st.booleans()), min_size=1, max_size=5
+    )
+)
+async def test_whatever_lies_among_the_dead_is_kept(
+    database: Database, sql: asyncpg.Connection, letters: list[tuple[bytes, dict[str, Any], bool]]
+) -> None:
+    await sql.execute("TRUNCATE dead_letters CASCADE")
+    await Archive(database, MASK).keep([DeadLetter(*each) for each in letters])
+    desk = desk_on(database)
+    kept = await desk.records.listed(Filter())
+    assert 1 <= len(kept) <= len(letters)
+    await desk.replays.verdicts([each.id for each in kept])
+    await desk.records.groups(Filter())
+
+
+async def test_nesting_without_end_is_no_message(archive: Archive, desk: Desk) -> None:
+    sound = encode(GenerateHoroscope(Sign.LEO, TODAY))
+    body = sound.replace(b'"leo"', b"[" * 900 + b"]" * 900)
+    with pytest.raises(InvalidEnvelope, match="levels deep"):
+        decode(body)
+    await archive.keep([DeadLetter(body, {})])
+    (kept,) = await desk.records.listed(Filter())
+    assert (await desk.records.whole(kept.id)).body == body
+
+
+async def test_failures_of_one_kind_are_a_group(archive: Archive, desk: Desk) -> None:
+    away = [letter_of(GenerateHoroscope(sign, TODAY)) for sign in list(Sign)[:5]]
+    late = [
+        letter_of(HoroscopeRequested(uuid4(), Sign.LEO, TODAY, True, datetime.now(UTC)), TooOld("too late"))
+    ]
+    await archive.keep([*away, *late])
+    away_group, late_group = await desk.records.groups(Filter())
+    assert (away_group.letters, away_group.dead, away_group.error_type) == (5, 5, "ModelUnavailable")
+    assert (late_group.letters, late_group.cause) == (1, "too old")
+    await desk.mending.note(late_group.fingerprint, "Telegram was away", by="Anna")
+    (noted,) = await desk.records.groups(Filter(group=late_group.fingerprint))
+    assert (noted.note, noted.noted_by) == ("Telegram was away", "Anna")
+    await desk.mending.note(late_group.fingerprint, "", by="Anna")
+    assert {group.note for group in await desk.records.groups(Filter())} == {None}
+    with pytest.raises(Refused, match="no group nothing"):
+        await desk.mending.note("nothing", "x", by="Anna")
+
+
+async def test_each_part_of_a_filter_narrows_it(archive: Archive, desk: Desk) -> None:
+    tomorrow = TODAY + ONE_DAY
+    await archive.keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY)), letter_of(b"no message")])
+    await archive.keep([letter_of(GenerateHoroscope(Sign.ARIES, tomorrow), InvalidMessage("of no use"))])
+    aries, garbage, leo = await desk.records.listed(Filter())
+    now = datetime.now(UTC)
+    for wanted, found in (
+        (Filter(ids=(leo.id, aries.id)), [aries, leo]),
+        (Filter(actor="generation.GenerateHoroscope"), [aries, leo]),
+        (Filter(queue="views"), [garbage]),
+        (Filter(cause="undecodable"), [garbage]),
+        (Filter(error="InvalidMessage"), [aries]),
+        (Filter(error="MODEL is"), [leo]),
+        (Filter(group=leo.group), [leo]),
+        (Filter(sign=Sign.ARIES), [aries]),
+        (Filter(day=tomorrow), [aries]),
+        (Filter(since=leo.died_at, until=now), [aries, garbage, leo]),
+        (Filter(since=now), []),
+        (Filter(until=leo.died_at), []),
+        (Filter(text="of no USE"), [aries]),
+        (Filter(text='"sign": "leo"'), [leo]),
+        (Filter(text=leo.message_id), [leo]),
+        (Filter(text="100%"), []),
+        (Filter(state="dropped"), []),
+        (Filter(run=1), []),
+        (Filter(actor="generation.GenerateHoroscope", sign=Sign.LEO), [leo]),
+    ):
+        assert await desk.records.listed(wanted) == found, wanted.words
+        assert await desk.records.count(wanted) == len(found)
+    assert await desk.records.listed(Filter(), limit=1) == [aries]
+    assert await desk.records.listed(Filter(), before=aries.id) == [garbage, leo]
+    with pytest.raises(Refused, match="no dead letter 99"):
+        await desk.records.whole(99)
+
+
+async def test_an_edit_is_held_against_the_actor_and_the_original_stays(archive: Archive, desk: Desk) -> None:
+    await archive.keep(
+        [letter_of(b"garbage"), letter_of(GenerateHoroscope(Sign.LEO, TODAY), UnknownActor("?"))]
+    )
+    letter, garbage = await desk.records.listed(Filter())
+    with pytest.raises(InvalidMessage, match="sign"):
+        await desk.mending.edit(letter.id, by="me", arguments={"day": TODAY.isoformat()})
+    with pytest.raises(InvalidMessage, match=r"no actor 'generation\.Nobody'"):
+        await desk.mending.edit(letter.id, by="me", actor="generation.Nobody")
+    await desk.mending.edit(letter.id, by="me", arguments={"sign": "aries", "day": TODAY.isoformat()})
+    edited = await desk.mending.edit(
+        letter.id, by="you", arguments={"sign": "virgo", "day": TODAY.isoformat()}
+    )
+    assert [(each.arguments["sign"], each.edited_by) for each in edited.edits] == [
+        ("aries", "me"),
+        ("virgo", "you"),
+    ]
+    assert edited.arguments == letter.arguments
+    assert decode(edited.body)["kwargs"] == letter.arguments
+    mended = await desk.mending.edit(
+        garbage.id, by="me", actor="generation.GenerateDay", arguments={"day": TODAY.isoformat()}
+    )
+    assert mended.body == b"garbage"
+    assert {each.judgement for each in await desk.replays.verdicts([letter.id, garbage.id])} == {"ready"}
+    await desk.mending.drop([garbage.id], by="me", why="no use")
+    with pytest.raises(Refused, match="not dead any more"):
+        await desk.mending.edit(garbage.id, by="me", arguments={"day": TODAY.isoformat()})
+
+
+async def test_what_is_dropped_can_be_taken_back_until_it_is_pruned(
+    archive: Archive, desk: Desk, sql: asyncpg.Connection
+) -> None:
+    await archive.keep([letter_of(GenerateHoroscope(sign, TODAY)) for sign in Sign])
+    letters = await desk.records.listed(Filter())
+    ids = [each.id for each in letters]
+    assert await desk.mending.drop(ids[:3], by="me", why="old") == 3
+    assert await desk.mending.drop(ids[:4], by="me", why="old") == 1
+    dropped = await desk.records.whole(ids[0])
+    assert (dropped.dropped_by, dropped.dropped_why) == ("me", "old")
+    assert await desk.mending.restore(ids[:2], by="me") == 2
+    await sql.execute("UPDATE dead_letters SET state_since = now() - interval '31 days'")
+    await archive.prune()
+    assert await desk.records.count(Filter()) == 10, "what is dead is never pruned"
+    assert await desk.records.count(Filter(state="dropped")) == 0

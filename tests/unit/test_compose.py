@@ -19,9 +19,11 @@ from actors.worker import GRACE_MS
 from ops.cli import main
 from schema.messages import DEAD_LETTERS, HoroscopeRequested
 from schema.signs import Sign
+from services.pauses import Pause
 from services.processes import ProcessStatus
+from services.queues import QueueStatus
 from services.settings import Settings
-from services.status import DayStatus, QueueStatus, Records, judge
+from services.status import DayStatus, Records, judge
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -268,11 +270,12 @@ def test_the_runbook_answers_every_alarm() -> None:
     down = SimpleNamespace(refused=False, failures=3, since=datetime(2026, 11, 22, tzinfo=UTC), reason="500")
     refusing = SimpleNamespace(refused=True, failures=3, since=down.since, reason="401")
     queues = [QueueStatus(DEAD_LETTERS, 2, 0), QueueStatus("views", 0, 0)]
+    forgotten = {"ticks": Pause("ticks", "ann", "", datetime(2026, 11, 22, tzinfo=UTC), 3601)}
     alarms = {
         *judge(Records([today], [], None, down, "the daily limit is reached", counts, []), queues).alarms,
-        *judge(Records([today], [], 10, refusing, None, counts, []), []).alarms,
+        *judge(Records([today], [], 10, refusing, None, counts, [], forgotten), []).alarms,
     }
-    assert len(alarms) == 14
+    assert len(alarms) == 15
     headings = re.findall(r"^\*\*`(.+)`\*\*$", RUNBOOK, re.MULTILINE)
     patterns = [re.sub(r"…|DAY|SIGNS", ".+", re.escape(heading)) for heading in headings]
     for alarm in alarms:
@@ -292,6 +295,22 @@ def test_all_is_not_well_while_a_kind_of_process_does_not_live(lost: str) -> Non
     told = judge(Records([], [], 10, None, None, counts, living), None)
     assert told.alarms == [f"no {lost} runs"]
     assert told.running == {"bot": 1, "worker": 2, "scheduler": 1, "admin": 0} | {lost: 0}
+
+
+def test_a_paused_queue_needs_a_person_only_when_it_may_have_been_forgotten() -> None:
+    def alarms(age_s: float) -> list[str]:
+        pause = Pause("views", "ann@host", "why <not>", datetime(2026, 11, 22, 6, 35, tzinfo=UTC), age_s)
+        counts = SimpleNamespace(views=0, waiters=0, overdue=0, parked=0, readers=0, tokens=0, cost_usd=None)
+        queues = [QueueStatus("views", 7, 0), QueueStatus("ticks", 0, 0)]
+        told = judge(Records([], [], 10, None, None, counts, [], {"views": pause}), queues)
+        assert told.pauses == [pause]
+        return [alarm for alarm in told.alarms if " runs" not in alarm]
+
+    nobody = "nobody consumes the queue ticks: is a worker running?"
+    assert alarms(3600) == [nobody]
+    assert alarms(3601) == [
+        nobody, "the queue views is paused since 2026-11-22 06:35 UTC by ann@host: why <not>"
+    ]  # fmt: skip
 
 
 def _logged() -> Iterator[tuple[str, str]]:

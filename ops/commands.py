@@ -1,0 +1,73 @@
+"""What the commands share: exit codes, a connection, errors told in words, who asks."""
+
+import getpass
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import click
+
+from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
+from services.database import Database
+from services.logs import Mask
+from services.processes import HOST
+from services.settings import Settings, WrongSettings
+
+# As sysexits.h has them, so that a supervisor can tell what to do.
+EXIT_NEEDS_A_PERSON = 1
+EXIT_UNAVAILABLE = 69
+EXIT_WRONG_SETTINGS = 78
+
+
+async def with_database(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, Any]]) -> Any:
+    """Run what needs the database alone, on connections that are closed afterwards."""
+    assert settings.database_url
+    async with Database(settings.database_url.get_secret_value(), process="horoscope command") as database:
+        return await work(database)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """An error that a person can mend is told in its own words, without a traceback."""
+    try:
+        yield
+    except WrongSettings as error:
+        click.echo(_masked(error), err=True)
+        sys.exit(EXIT_WRONG_SETTINGS)
+    except (DatabaseUnavailable, NotPublished) as error:
+        click.echo(_masked(error), err=True)
+        sys.exit(EXIT_UNAVAILABLE)
+    except HoroscopeError as error:
+        click.echo(_masked(error), err=True)
+        sys.exit(EXIT_NEEDS_A_PERSON)
+
+
+def _masked(error: Exception) -> str:
+    """What the error says, without the secrets among the settings."""
+    try:
+        return Mask(Settings.read().secrets)(str(error))
+    except WrongSettings:
+        return str(error)
+
+
+def clock_time(at: datetime | None) -> str:
+    """A time as operators read it, by their own machine's clock."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else "never"
+
+
+def whoever() -> str:
+    """Who types this, as far as the machine knows: user and host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        user = str(os.getuid())
+    return f"{user}@{HOST}"
+
+
+#: Who orders something, where that is put down.
+by_option = click.option(
+    "--by", default=whoever, metavar="NAME", help="Who asks; this user and host by default."
+)

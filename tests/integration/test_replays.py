@@ -1,0 +1,380 @@
+"""Runs of replays: put on record, carried out against RabbitMQ, cancelled, taken over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from actors import topology
+from schema.errors import Refused
+from schema.messages import (
+    GENERATION,
+    VIEWS,
+    DeadLetter,
+    GenerateDay,
+    GenerateHoroscope,
+    HoroscopeRequested,
+    Message,
+)
+from schema.signs import Sign
+from services.database import Database
+from services.dead_letters.archive import Archive
+from services.dead_letters.desk import Desk
+from services.dead_letters.outcomes import Outcomes
+from services.dead_letters.plan import Plan
+from services.dead_letters.records import Filter
+from services.dead_letters.replays import Replayer, Run, replaying
+from services.envelope import encode
+from services.publisher import Publisher
+from services.settings import Settings
+from tests.dead_letters import MASK, TODAY, desk_on, letter_of
+from tests.proxy import Cable
+from tests.queues import Queues
+from tests.waiting import until_sql
+
+ORDERED: dict[str, Any] = {"what": "a test's", "by": "Anna", "why": "the model is back"}
+
+
+def view() -> HoroscopeRequested:
+    return HoroscopeRequested(uuid4(), Sign.LEO, TODAY, answered=True, at=datetime.now(UTC))
+
+
+@pytest.fixture
+def archive(database: Database) -> Archive:
+    return Archive(database, MASK)
+
+
+@pytest.fixture
+def desk(database: Database) -> Desk:
+    return desk_on(database)
+
+
+@pytest.fixture
+async def publisher(rabbitmq_url: str, settings: Settings) -> AsyncIterator[Publisher]:
+    async with Publisher(rabbitmq_url, topology.queues(settings)) as publisher:
+        await publisher.wait_ready(10)
+        yield publisher
+
+
+async def dead(archive: Archive, desk: Desk, *messages: Message, **about: Any) -> list[int]:
+    """Messages that died, by the numbers of their letters."""
+    before = {each.id for each in await desk.records.listed(Filter(state=None), limit=None)}
+    await archive.keep([letter_of(message, **about) for message in messages])
+    after = await desk.records.listed(Filter(state=None), limit=None)
+    return sorted(each.id for each in after if each.id not in before)
+
+
+async def ordered(desk: Desk, ids: Sequence[int], **about: Any) -> Run:
+    return await desk.replays.start(await desk.replays.verdicts(ids), **ORDERED | about)
+
+
+async def until_over(desk: Desk, run: Run, within: float = 30) -> Run:
+    async with asyncio.timeout(within):
+        while not (now := await desk.replays.run(run.id)).is_over:
+            await asyncio.sleep(0.02)
+    return now
+
+
+def taken(queues: Queues, queue: str) -> list[dict[str, Any]]:
+    """The messages that wait in a queue, taken out."""
+    messages = []
+    while letter := queues.take(queue):
+        messages.append(letter.message)
+    return messages
+
+
+async def test_a_run_publishes_each_letter_once_as_new_and_says_so(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    ids = await dead(archive, desk, *(view() for _ in range(30)), attempts=4)
+    run = await ordered(desk, ids, rate=1000)
+    assert (run.state, run.letters, run.planned, run.queues) == ("running", 30, 30, [VIEWS])
+    async with replaying(database, publisher):
+        run = await until_over(desk, run)
+    assert (run.state, run.planned, run.waiting) == ("finished", 0, 30)
+    messages = taken(queues, VIEWS)
+    letters = {each.message_id: each for each in await desk.records.listed(Filter(state="waiting"))}
+    assert sorted(message["message_id"] for message in messages) == sorted(map(str, letters))
+    for message in messages:
+        letter = await desk.records.whole(letters[message["message_id"]].id)
+        (replay,) = letter.history
+        assert message["options"] == {"replay": str(replay.id)}, "it begins its ladder anew"
+        assert message["kwargs"] == letter.arguments
+        assert letter.published_at
+        assert message["message_timestamp"] > letter.published_at.timestamp() * 1000
+        assert (replay.state, replay.asked_by, replay.why) == ("published", "Anna", "the model is back")
+
+
+async def test_what_became_of_a_replay_is_told(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    first, second, third = await dead(archive, desk, *(view() for _ in range(3)))
+    async with replaying(database, publisher):
+        run = await until_over(desk, await ordered(desk, [first, second, third]))
+    by_id = {UUID(message["options"]["replay"]): message for message in taken(queues, VIEWS)}
+    letters = {number: await desk.records.whole(number) for number in (first, second, third)}
+    await Outcomes(database).succeeded([letters[first].history[0].id])
+    died = letters[second].history[0].id
+    message = HoroscopeRequested.parse(by_id[died]["kwargs"])
+    await archive.keep([letter_of(message, replay=died), letter_of(message, replay=died)])
+
+    run = await desk.replays.run(run.id)
+    assert (run.succeeded, run.died_again, run.waiting) == (1, 1, 1)
+    assert not run.is_settled
+    letters = {number: await desk.records.whole(number) for number in (first, second, third)}
+    assert [letters[number].state for number in (first, second, third)] == [
+        "succeeded",
+        "died_again",
+        "waiting",
+    ]
+    again = await desk.records.whole(letters[second].history[0].died_as or 0)
+    assert (again.state, again.parent, again.replays) == ("dead", second, 1)
+    await desk.mending.drop([again.id], by="me", why="dealt with")
+    await archive.keep([letter_of(message, replay=died)])
+    assert await desk.records.count(Filter()) == 0, "one replay dies once, however late its copies come"
+    assert await Outcomes(database).over(list(by_id)) == {letters[first].history[0].id, died}
+
+
+async def test_a_copy_that_dies_after_another_has_succeeded_is_no_dead_letter(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+) -> None:
+    (number,) = await dead(archive, desk, message := view())
+    async with replaying(database, publisher):
+        await until_over(desk, await ordered(desk, [number]))
+    replay = (await desk.records.whole(number)).history[0].id
+    await Outcomes(database).succeeded([replay])
+    await archive.keep([letter_of(message, replay=replay)])
+    assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["succeeded"]
+
+
+async def test_one_run_at_a_time_in_a_queue(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    views = await dead(archive, desk, *(view() for _ in range(8)))
+    texts = await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY))
+    verdicts = await desk.replays.verdicts(views)
+    outcomes = await asyncio.gather(
+        *(desk.replays.start([each], **ORDERED) for each in verdicts), return_exceptions=True
+    )
+    runs = [each for each in outcomes if isinstance(each, Run)]
+    refused = [str(each) for each in outcomes if isinstance(each, Refused)]
+    assert len(runs) == 1
+    assert len(refused) == 7
+    assert f"run {runs[0].id} of Anna is under way in views" in refused[0]
+    assert (await ordered(desk, texts)).queues == [GENERATION], "another queue is free"
+    async with replaying(database, publisher):
+        await until_over(desk, runs[0])
+    assert len(taken(queues, VIEWS)) == 1
+
+
+async def test_a_verdict_tells_what_a_replay_would_come_to(
+    archive: Archive, desk: Desk, sql: asyncpg.Connection
+) -> None:
+    async def judged(number: int) -> tuple[str, str]:
+        (verdict,) = await desk.replays.verdicts([number])
+        return verdict.judgement, verdict.reason
+
+    (counted,) = await dead(archive, desk, seen := view())
+    (text,) = await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY))
+    (over,) = await dead(archive, desk, GenerateDay(TODAY - timedelta(days=5)))
+    (asked,) = await dead(archive, desk, replace(seen, answered=False))
+    (garbage,) = await dead(archive, desk, b"garbage")  # type: ignore[arg-type]
+    assert await judged(counted) == ("ready", "")
+    assert await judged(text) == ("ready", "")
+    assert await judged(over) == ("done", f"nobody lives in {TODAY - timedelta(days=5)} any more")
+    assert await judged(asked) == ("done", "its reader waits no longer")
+    judgement, reason = await judged(garbage)
+    assert judgement == "unfit"
+    assert "no JSON" in reason
+    await sql.execute("INSERT INTO view_receipts VALUES ($1, $2)", seen.request_id, TODAY)
+    await sql.execute(
+        "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ('leo', $1, 'x')", TODAY
+    )
+    assert await judged(counted) == ("done", "its view is counted")
+    assert await judged(text) == ("done", f"the text of leo {TODAY} is there")
+    await desk.mending.drop([counted], by="me", why="counted")
+    assert await judged(counted) == ("settled", "it is not dead any more: dropped")
+    with pytest.raises(Refused, match="ready"):
+        await ordered(desk, [counted, over, garbage])
+
+
+async def test_what_died_after_two_replays_is_refused_unless_somebody_insists(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    (number,) = await dead(archive, desk, message := view())
+    async with replaying(database, publisher):
+        for replayed in (1, 2):
+            await until_over(desk, await ordered(desk, [number]))
+            replay = UUID(taken(queues, VIEWS)[0]["options"]["replay"])
+            await archive.keep([letter_of(message, replay=replay)])
+            (letter,) = await desk.records.listed(Filter())
+            assert (letter.replays, letter.parent) == (replayed, number)
+            number = letter.id
+        (verdict,) = await desk.replays.verdicts([number])
+        assert (verdict.judgement, verdict.reason) == ("capped", "it died after 2 replays")
+        with pytest.raises(Refused):
+            await ordered(desk, [number])
+        await until_over(desk, await ordered(desk, [number], force=True))
+    assert len(taken(queues, VIEWS)) == 1
+
+
+async def test_an_edit_is_what_is_published_and_a_plan_holds_it_fast(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    positional = encode(GenerateHoroscope(Sign.LEO, TODAY)).replace(b'"args":[]', b'"args":["leo"]')
+    await archive.keep([letter_of(b"garbage"), DeadLetter(positional, {})])
+    ids = sorted(each.id for each in await desk.records.listed(Filter()))
+    assert {each.judgement for each in await desk.replays.verdicts(ids)} == {"unfit"}
+    aries = {"sign": "aries", "day": TODAY.isoformat()}
+    for number in ids:
+        await desk.mending.edit(number, by="me", actor="generation.GenerateHoroscope", arguments=aries)
+    verdicts = tuple(await desk.replays.verdicts(ids))
+    content = Plan(datetime.now(UTC), "Anna", "both", force=False, letters=verdicts).to_json()
+    plan = Plan.read(content)
+    plan.demand_unchanged(await desk.replays.verdicts(ids))
+    run = await desk.replays.start(plan.letters, **ORDERED)
+    await desk.mending.edit(ids[0], by="me", arguments=aries | {"sign": "virgo"})
+    with pytest.raises(Refused, match=f"dead letters {ids[0]} have changed"):
+        plan.demand_unchanged(await desk.replays.verdicts(ids))
+    async with replaying(database, publisher):
+        await until_over(desk, run)
+    messages = taken(queues, GENERATION)
+    assert [(message["kwargs"], message["args"]) for message in messages] == [(aries, [])] * 2, (
+        "as it was planned"
+    )
+    for broken in (b"", b"{}", content.replace(b'"ready"', b'"perhaps"')):
+        with pytest.raises(Refused, match="no plan"):
+            Plan.read(broken)
+
+
+async def test_ten_thousand_at_a_rate_cancelled_and_resumed(
+    archive: Archive,
+    desk: Desk,
+    database: Database,
+    publisher: Publisher,
+    queues: Queues,
+    sql: asyncpg.Connection,
+) -> None:
+    for _ in range(10):
+        await archive.keep([letter_of(view()) for _ in range(1000)])
+    ids = [row["id"] for row in await sql.fetch("SELECT id FROM dead_letters")]
+    run = await ordered(desk, ids, rate=5000)
+    async with replaying(database, publisher):
+        await until_sql(sql, "SELECT least(count(*), 1500) FROM replays WHERE state = 'published'", 1500)
+        run = await desk.replays.cancel(run.id, by="Boris")
+        with pytest.raises(Refused, match="cannot be cancelled"):
+            await desk.replays.cancel(run.id, by="Boris")
+        run = await until_over(desk, run)
+        assert run.state == "cancelled"
+        assert run.cancelled_by == "Boris"
+        assert 1500 <= run.waiting < 10_000
+        assert run.waiting + run.cancelled == 10_000
+        assert queues.count(VIEWS) == run.waiting
+        states = await sql.fetch("SELECT state, count(*) FROM dead_letters GROUP BY state ORDER BY state")
+        assert [tuple(row) for row in states] == [("dead", run.cancelled), ("waiting", run.waiting)]
+
+        # Of those that are left, one is dropped and one is replayed by somebody else.
+        dropped, other = await sql.fetch("SELECT id FROM dead_letters WHERE state = 'dead' LIMIT 2")
+        await desk.mending.drop([dropped["id"]], by="me", why="no use")
+        await until_over(desk, await ordered(desk, [other["id"]]))
+        with pytest.raises(Refused, match="no run 99"):
+            await desk.replays.resume(99, by="Boris")
+        run = await until_over(desk, await desk.replays.resume(run.id, by="Boris"))
+    assert (run.state, run.waiting, run.cancelled) == ("finished", 9998, 2)
+    with pytest.raises(Refused, match="cannot be resumed"):
+        await desk.replays.resume(run.id, by="Boris")
+    messages = taken(queues, VIEWS)
+    assert len(messages) == len({message["kwargs"]["request_id"] for message in messages}) == 9999
+
+
+async def test_a_run_is_no_faster_than_its_rate(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+) -> None:
+    ids = await dead(archive, desk, *(view() for _ in range(40)))
+    run = await ordered(desk, ids, rate=20)
+    async with replaying(database, publisher):
+        run = await until_over(desk, run)
+    assert run.ended_at
+    assert (run.ended_at - run.started_at).total_seconds() > 1.5
+
+
+async def test_a_run_goes_on_when_rabbitmq_is_back(
+    archive: Archive, desk: Desk, database: Database, rabbitmq_url: str, settings: Settings, queues: Queues
+) -> None:
+    ids = await dead(archive, desk, *(view() for _ in range(300)))
+    async with Cable(rabbitmq_url) as cable, Publisher(cable.url, topology.queues(settings)) as publisher:
+        await publisher.wait_ready(10)
+        run = await ordered(desk, ids, rate=1000)
+        async with replaying(database, publisher):
+            await queues.filled(VIEWS)
+            cable.cut()
+            run = await until_over(desk, run)
+    assert (run.state, run.waiting) == ("finished", 300)
+    replayed = [message["options"]["replay"] for message in taken(queues, VIEWS)]
+    assert len(set(replayed)) == 300, "nothing is lost; what went out twice has one name"
+
+
+async def test_a_run_whose_process_says_nothing_is_taken_over_and_the_first_one_stops(
+    archive: Archive,
+    desk: Desk,
+    database: Database,
+    publisher: Publisher,
+    queues: Queues,
+    sql: asyncpg.Connection,
+) -> None:
+    ids = await dead(archive, desk, *(view() for _ in range(20)))
+    run = await ordered(desk, ids, rate=10)
+    first, second = Replayer(database, publisher), Replayer(database, publisher)
+    held = await first._take_over()
+    assert held
+    assert await second._take_over() is None, "somebody is at it"
+    key = {"run": held.id, "token": held.token}
+    left = await first._next(key, [], 5)
+    assert len(left) == 5, "put on record, and then its process is seen no more"
+    await sql.execute("UPDATE replay_runs SET expires_at = now()")
+    assert (await desk.replays.run(run.id)).abandoned
+    async with replaying(database, publisher):
+        await queues.filled(VIEWS)
+        assert not await first._next(key, [each.id for each in left], 5), (
+            "it learns that the run is another's"
+        )
+        run = await until_over(desk, run)
+    assert run.waiting == 20
+    replayed = [UUID(message["options"]["replay"]) for message in taken(queues, VIEWS)]
+    assert len(replayed) == 20
+    assert {each.id for each in left} <= set(replayed)
+
+
+async def test_a_replay_that_never_ends_can_be_replayed_once_more_and_its_first_copy_is_over(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    (number,) = await dead(archive, desk, view())
+    async with replaying(database, publisher):
+        await until_over(desk, await ordered(desk, [number]))
+        taken(queues, VIEWS)  # somebody purges the queue
+        with pytest.raises(Refused):
+            await ordered(desk, [number])
+        again = await ordered(desk, [number], force=True)
+        first, second = (await desk.records.whole(number)).history
+        await until_over(desk, again)
+    assert first.state == "superseded"
+    assert await Outcomes(database).over([first.id, second.id]) == {first.id}
+    await Outcomes(database).succeeded([first.id, second.id])
+    assert (await desk.records.whole(number)).state == "succeeded"
+
+
+async def test_what_was_to_be_replayed_once_more_and_was_cancelled_is_dead_again(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+) -> None:
+    (number,) = await dead(archive, desk, view())
+    async with replaying(database, publisher):
+        await until_over(desk, await ordered(desk, [number]))
+    again = await ordered(desk, [number], force=True)
+    assert await desk.mending.drop([number], by="me", why="no") == 0, "it is about to be replayed"
+    await desk.replays.cancel(again.id, by="me")
+    assert (await desk.records.whole(number)).state == "dead"
