@@ -51,13 +51,13 @@ _COUNTS = text("""
            (SELECT count(*) FROM waiters
             WHERE answered_at IS NULL AND created_at < now() - interval '2 minutes') AS overdue,
            (SELECT count(*) FROM parked_messages) AS parked,
-           (SELECT count(*) FROM dead_letters WHERE state = 'dead') AS dead_letters,
            (SELECT COALESCE(extract(epoch FROM now() - min(parked_at)), 0)::float FROM parked_messages)
                AS oldest_parked_s,
            (SELECT COALESCE(sum(prompt_tokens + completion_tokens), 0) FROM model_usage
             WHERE spent_on = :today) AS tokens,
            (SELECT sum(cost_usd) FROM model_usage WHERE spent_on = :today) AS cost_usd,
-           (SELECT count(*) FROM readers WHERE zodiac_sign IS NOT NULL AND blocked_at IS NULL) AS readers
+           (SELECT count(*) FROM readers WHERE zodiac_sign IS NOT NULL AND blocked_at IS NULL) AS readers,
+           (SELECT count(*) FROM dead_letters WHERE state = 'dead') AS dead
 """)
 
 
