@@ -156,7 +156,7 @@ class DeadForms:
             session,
             "dead_drop.html",
             status={"": 200, "no_reason": 422}.get(refused, 409),
-            own={"of": query.written, "shown": digest_of(ids)},
+            own={"of": query.written, "shown": digest_of(ids), "here": f"/dead/{act}?{query.written}"},
             act=act,
             query=query,
             count=len(ids),

@@ -22,6 +22,7 @@ from services.admin.sessions import Session
 from services.dead_letters.death import CAUSES
 from services.dead_letters.desk import Desk
 from services.dead_letters.records import STATES, Edit, Filter, Group, Letter, Listed
+from services.dead_letters.verdicts import FORCED
 
 #: Letters on one page, and groups.
 LETTERS = 50
@@ -163,7 +164,9 @@ class DeadPages:
             arguments=_arguments(letter.arguments),
             attempts=_attempts(letter.tries),
             edits=_lineage(letter),
+            here=f"/dead/{letter.id}",
             verdict=verdicts[0] if verdicts else None,
+            forced=FORCED,
             actors=sorted(self._actors),
             signatures={name: _signature(message) for name, message in sorted(self._actors.items())},
             form={"actor": now.actor or "", "arguments": _as_json(now.arguments or {}), **(typed or {})},

@@ -149,7 +149,7 @@ class DeadReplays:
             session,
             "dead_replay.html",
             status=409 if refused else 422 if faults else 200,
-            own={"of": query.written, "shown": _digest(verdicts)},
+            own={"of": query.written, "shown": _digest(verdicts), "here": f"/dead/replay?{query.written}"},
             query=query,
             outlook=Outlook.on(verdicts),
             at_once=AT_ONCE,

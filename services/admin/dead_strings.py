@@ -118,7 +118,6 @@ class DeadStrings:
     runs: str
     runs_hint: str
     no_runs: str
-    run: str
     run_number: str
     counts: dict[str, str]
     progress: str
@@ -225,7 +224,7 @@ _RU = DeadStrings(
     letters="Письма",
     number="№",
     letter_number="Письмо {number}",
-    choose="Выбрать",
+    choose="Выбрать письмо {number}",
     asks="О чём просит",
     error="Ошибка",
     actor="Актор",
@@ -310,7 +309,6 @@ _RU = DeadStrings(
     runs="Повторы",
     runs_hint="Кто, когда и что повторял и чем это кончилось.",
     no_runs="Ещё никто ничего не повторял.",
-    run="Повтор",
     run_number="Повтор {number}",
     counts={
         "planned": "ещё не отправлены",
@@ -440,7 +438,7 @@ _EN = DeadStrings(
     letters="Letters",
     number="No.",
     letter_number="Letter {number}",
-    choose="Choose",
+    choose="Choose letter {number}",
     asks="What it asks for",
     error="Error",
     actor="Actor",
@@ -525,7 +523,6 @@ _EN = DeadStrings(
     runs="Runs of replays",
     runs_hint="Who replayed what, when, and what came of it.",
     no_runs="Nobody has replayed anything yet.",
-    run="Run",
     run_number="Run {number}",
     counts={
         "planned": "planned",

@@ -124,7 +124,15 @@ async def fits(page: Page) -> bool:
 async def test_every_page_fits_its_screen_and_speaks_both_languages(
     page: Page, address: str, tmp_path: Path
 ) -> None:
-    for path in ("/", "/queues", "/processes", "/queues/views", "/queues/dead_letters/purge"):
+    for path in (
+        "/",
+        "/queues",
+        "/dead",
+        "/dead/runs",
+        "/processes",
+        "/queues/views",
+        "/queues/dead_letters/purge",
+    ):
         await page.goto(address + path)
         assert await fits(page), path
         await page.screenshot(path=tmp_path / f"{path.strip('/').replace('/', '-') or 'today'}.png")

@@ -328,6 +328,23 @@ async def test_an_edit_is_held_against_the_actor_and_kept_with_who_made_it(
     assert await sql.fetchval("SELECT arguments ->> 'sign' FROM dead_letters") == "leo", "as it died"
 
 
+async def test_the_language_can_be_changed_where_something_was_refused(
+    operator: Operator, database: Database
+) -> None:
+    letter = await bury(database, view())
+    refused = await operator.send(f"/dead/{letter}/edit", {"arguments": "x", "seen": ""})
+    unsaid = await operator.send(f"/dead/{letter}/drop", {})
+    asked = await order(operator, f"/dead/replay?id={letter}", why="")
+    for answer in (refused, unsaid, asked):
+        assert answer.status_code == 422
+        (back,) = re.findall(r'name="next" value="([^"]*)"', answer.text)
+        sent = await operator.send("/language", {"language": "ru", "next": unescape(back)})
+        assert (await operator.get(sent.headers["location"])).status_code == 200
+    assert "Письмо" in (await operator.get(f"/dead/{letter}")).text
+    filtered = "/dead?actor=&text=" + 20 * "%D0%B0+" + "&state=any"
+    assert f'name="next" value="{filtered}"'.replace("&", "&amp;") in (await operator.get(filtered)).text
+
+
 async def test_only_a_dead_letter_can_be_edited(operator: Operator, database: Database, desk: Desk) -> None:
     letter = await bury(database, GenerateHoroscope(Sign.LEO, TODAY))
     await desk.mending.drop([letter], by="x", why="y")
