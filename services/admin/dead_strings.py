@@ -87,6 +87,7 @@ class DeadStrings:
     edit: str
     edit_hint: str
     unknown_actor: str
+    choose_actor: str
     arguments: str
     signatures: str
     save_edit: str
@@ -274,6 +275,7 @@ _RU = DeadStrings(
     replay="Повторить",
     edit="Исправить",
     edit_hint="При повторе вместо сообщения уйдёт исправленное. Само письмо и все правки сохраняются.",
+    choose_actor="выберите актора",
     unknown_actor="такого актора нет: {actor}",
     arguments="Аргументы (JSON)",
     signatures="Чего ждут акторы",
@@ -488,6 +490,7 @@ _EN = DeadStrings(
     replay="Replay",
     edit="Edit",
     edit_hint="A replay publishes what you save in the message's place. The letter as it died and every edit are kept.",
+    choose_actor="choose an actor",
     unknown_actor="there is no such actor: {actor}",
     arguments="Arguments (JSON)",
     signatures="What the actors take",
