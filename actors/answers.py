@@ -13,7 +13,7 @@ from actors import batches
 from actors.batches import Parsed
 from actors.broker import Broker, Delivered
 from actors.retries import Retries, attempt
-from actors.suspects import Suspects
+from actors.suspects import Suspects, check
 from actors.table import Actor
 from schema.errors import InvalidMessage, WorkerKilled
 from schema.messages import Message
@@ -55,7 +55,7 @@ class _Answers:
         message = self.actor.message.parse(kwargs)
         lost = self.suspects.lost([delivered]).get(delivered.message_id, ())
         try:
-            self.suspects.check(delivered, lost)
+            check(delivered, lost)
         except WorkerKilled as error:
             giving_up = self.workshop.give_up(message, delivered.message_id, error)
             delivered.consumer.run(giving_up, self.loop)

@@ -21,7 +21,7 @@ from dramatiq import MessageProxy
 
 from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
 from actors.retries import Retries
-from actors.suspects import Suspects
+from actors.suspects import Suspects, check
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
 from services import metrics
@@ -244,7 +244,7 @@ def handle(
             if message.args:
                 raise InvalidMessage(f"it takes named arguments only, not {message.args!r}")  # noqa: TRY301
             tries = lost.get(message.message_id, ())
-            suspects.check(message, tries)
+            check(message, tries)
             (alone if tries else together).append((message, parse(message.kwargs)))
         except DatabaseUnavailable:
             raise

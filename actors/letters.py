@@ -6,13 +6,22 @@ from typing import Any
 import dramatiq
 
 from actors.batches import BatchConsumer
+from actors.broker import Delivered
 from schema.messages import DEAD_LETTERS, DeadLetter, actor_name
 
 _ARCHIVE = actor_name(DEAD_LETTERS, DeadLetter)
 
 
 class LetterConsumer(BatchConsumer):
-    """Hands on every body as it is, with what stands beside it: here nothing is undecodable."""
+    """Hands on every body as it is, with what stands beside it: here nothing is undecodable, and nobody a suspect."""
+
+    def _take(self) -> Delivered | None:
+        letter = super()._take()
+        assert letter
+        letter.redelivered = (
+            False  # its archive is told so by the letter itself; its id here is made anew each time
+        )
+        return letter
 
     def _read(self, method: Any, properties: Any, body: bytes) -> dramatiq.Message[Any]:
         return dramatiq.Message[Any](

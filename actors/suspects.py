@@ -7,6 +7,7 @@ later ones are; a message that was lost once more is answered alone, so that it 
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ from services.suspects import Try
 
 log = structlog.get_logger(__name__)
 
-#: Workers that a message may kill.
+#: Workers that a message may kill, the first of which is not on record.
 KILLS_AT_MOST = 3
 
 
@@ -37,7 +38,8 @@ class Suspects:
     def __init__(self, records: suspects.Suspects, loop: asyncio.AbstractEventLoop) -> None:
         self._records = records
         self._loop = loop
-        self._not_ended: list[tuple[str, list[str]]] = []
+        self._not_ended: deque[tuple[str, list[str]]] = deque()
+        self._ending = threading.Lock()
         self.alone = threading.Lock()
 
     def lost(self, messages: Sequence[Delivered]) -> Mapping[str, list[Try]]:
@@ -49,9 +51,10 @@ class Suspects:
         ids = [message.message_id for message in messages if message.redelivered]
         if not ids:
             return {}
-        while self._not_ended:
-            run_on(self._loop, self._records.end(*self._not_ended[-1]))
-            self._not_ended.pop()
+        with self._ending:
+            while self._not_ended:
+                run_on(self._loop, self._records.end(*self._not_ended[0]))
+                self._not_ended.popleft()
         return run_on(self._loop, self._records.lost(messages[0].queue_name, ids))
 
     @contextmanager
@@ -66,7 +69,7 @@ class Suspects:
             yield
             return
         tried = (messages[0].queue_name, ids)
-        run_on(self._loop, self._records.begin(*tried))
+        run_on(self._loop, self._records.begin(*tried, alone=len(messages) == 1))
         try:
             yield
         finally:
@@ -75,20 +78,22 @@ class Suspects:
             except DatabaseUnavailable:
                 self._not_ended.append(tried)  # or it would look as if this process had been killed
 
-    def check(self, message: Delivered, lost: Sequence[Try]) -> None:
-        """Let a message pass; or put its lost tries among its attempts and give it up.
 
-        Raises:
-            WorkerKilled: It has killed as many workers as a message may.
-            DatabaseUnavailable: That cannot be put on record now.
-        """
-        if len(lost) < KILLS_AT_MOST - 1:
-            return
-        attempts = [each | {"error": "its worker was killed"} for each in lost]
-        message.options["attempts"] = [*message.options.get("attempts", ()), *attempts]
-        # Should somebody replay it, it begins anew.
-        run_on(self._loop, self._records.end(message.queue_name, [message.message_id]))
-        raise WorkerKilled(
-            f"{len(lost) + 1} workers were killed while they answered it, "
-            f"the last one {lost[-1]['host']} {lost[-1]['pid']}"
-        )
+def check(message: Delivered, lost: Sequence[Try]) -> None:
+    """Let a message pass; or put its lost tries among its attempts and give it up.
+
+    Raises:
+        WorkerKilled: It has killed as many workers as a message may.
+    """
+    # Of a batch one message has killed the worker at the most; and it may have been a person.
+    if sum(each["alone"] for each in lost) < KILLS_AT_MOST - 1:
+        return
+    attempts = [
+        {name: value for name, value in each.items() if name != "alone"} | {"error": "its worker was killed"}
+        for each in lost
+    ]
+    message.options["attempts"] = [*message.options.get("attempts", ()), *attempts]
+    last = lost[-1]
+    raise WorkerKilled(
+        f"{len(lost) + 1} workers were killed while they answered it, the last one {last['host']} {last['pid']}"
+    )

@@ -217,14 +217,15 @@ def _print_status(seen: statuses.Status) -> None:
     table = Table("queue", "messages", "consumers", box=None)
     for queue in seen.queues:
         if queue.kind != "waiting" or queue.messages:
-            consumers = str(queue.consumers) if queue.kind == "work" else ""
+            consumers = "" if queue.kind == "waiting" else str(queue.consumers)
             table.add_row(queue.name, str(queue.messages), consumers)
     console.print(table)
     for pause in seen.pauses:
         console.print(f"  {pause.queue} is {pause}", markup=False, soft_wrap=True)
     console.print(
         f"horoscopes today {seen.horoscopes_today}   readers {seen.readers}   "
-        f"waiting {seen.waiters}   parked {seen.parked}   tokens today {seen.tokens_today}"
+        f"waiting {seen.waiters}   parked {seen.parked}   dead letters {seen.dead_letters}   "
+        f"tokens today {seen.tokens_today}"
         + ("" if seen.cost_today_usd is None else f" (${seen.cost_today_usd:.4f})")
     )
     console.print("   ".join(f"{kind}s {count}" for kind, count in seen.running.items()))

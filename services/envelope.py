@@ -12,6 +12,8 @@ from schema.messages import Message
 
 #: What is nested deeper is nobody's message, and would stop whoever walks through it.
 _DEEPEST = 100
+#: Ids are put on record, and PostgreSQL refuses a row whose key is long.
+_LONGEST_ID = 200
 
 
 def encode(message: Message) -> bytes:
@@ -98,6 +100,6 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "args": lambda args: isinstance(args, list),
     "kwargs": lambda kwargs: isinstance(kwargs, dict),
     "options": _are_options,
-    "message_id": lambda name: isinstance(name, str),
+    "message_id": lambda name: isinstance(name, str) and len(name) <= _LONGEST_ID and "\0" not in name,
     "message_timestamp": lambda at: type(at) is int and 0 <= at < 1 << 43,
 }

@@ -139,6 +139,7 @@ class Status:
     """The whole service at a glance.
 
     Args:
+        dead_letters: Those that wait for a person: in the archive, and on their way there as far as RabbitMQ tells.
         running: How many processes of each kind live.
         pauses: The queues that are paused.
         alarms: What needs a person, in words.
@@ -151,6 +152,7 @@ class Status:
     readers: int
     waiters: int
     parked: int
+    dead_letters: int
     tokens_today: int
     cost_today_usd: float | None
     running: dict[str, int]
@@ -251,6 +253,9 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
     if records.tick_age_s is None or records.tick_age_s > NO_TICK_S:
         alarms.append("no tick for fifteen minutes: is a scheduler running?")
     counts = records.counts
+    dead = counts.dead + sum(queue.messages for queue in queues or () if queue.kind == "dead")
+    if dead:
+        alarms.append(f"dead letters: {dead}")
     if counts.overdue:
         alarms.append(f"readers who have waited for more than two minutes: {counts.overdue}")
     if counts.parked:
@@ -263,6 +268,7 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
         readers=counts.readers,
         waiters=counts.waiters,
         parked=counts.parked,
+        dead_letters=dead,
         tokens_today=int(counts.tokens),
         cost_today_usd=None if counts.cost_usd is None else float(counts.cost_usd),
         running=running,
@@ -274,11 +280,12 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
 def _queue_alarms(queues: list[QueueStatus], pauses: Mapping[str, Pause]) -> list[str]:
     if not queues:
         return ["RabbitMQ has no queues: no process has been started"]
-    alarms = []
-    for queue in queues:
-        if queue.kind == "dead":
-            if queue.messages:
-                alarms.append(f"dead letters: {queue.messages}")
-        elif queue.kind == "work" and not queue.consumers and queue.name not in pauses:
-            alarms.append(f"nobody consumes the queue {queue.name}: is a worker running?")
-    return alarms
+    # Few workers may be told to archive, and while nothing has died nobody misses them.
+    unserved = [
+        queue.name
+        for queue in queues
+        if not queue.consumers
+        and queue.name not in pauses
+        and (queue.kind == "work" or (queue.kind == "dead" and queue.messages))
+    ]
+    return [f"nobody consumes the queue {name}: is a worker running?" for name in unserved]

@@ -10,7 +10,8 @@ from sqlalchemy import text
 from services.database import Database
 from services.processes import HOST, PID, RELEASE
 
-#: A try of a message: ``at``, ``host``, ``pid`` and ``release`` of the worker that began it.
+#: A try of a message: ``at``, ``host``, ``pid`` and ``release`` of the worker that began it, and whether it was answered
+#: ``alone``: among a thousand of a batch nobody knows which one killed the worker.
 Try = dict[str, Any]
 
 _LOST = text("SELECT message_id, begun FROM suspects WHERE queue = :queue AND message_id = ANY(:ids)")
@@ -41,9 +42,11 @@ class Suspects:
             rows = await connection.execute(_LOST, {"queue": queue, "ids": list(ids)})
             return {row.message_id: row.begun for row in rows}
 
-    async def begin(self, queue: str, ids: Sequence[str]) -> None:
-        """This process begins to answer these messages."""
-        begun = {"at": datetime.now(UTC).isoformat(), "host": HOST, "pid": PID, "release": RELEASE}
+    async def begin(self, queue: str, ids: Sequence[str], *, alone: bool) -> None:
+        """This process begins to answer these messages; alone: there are no others among them."""
+        begun = {
+            "at": datetime.now(UTC).isoformat(), "host": HOST, "pid": PID, "release": RELEASE, "alone": alone
+        }  # fmt: skip
         async with self._database.transaction() as connection:
             await connection.execute(
                 _BEGIN, {"queue": queue, "ids": sorted(set(ids)), "begun": orjson.dumps([begun]).decode()}

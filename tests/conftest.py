@@ -24,6 +24,7 @@ from services.app import App, open_app
 from services.database import Database
 from services.migrations import migrate
 from services.settings import Settings
+from tests.dead import Dead
 from tests.nursery import Nursery
 from tests.processes import Processes
 from tests.queues import Queues, open_queues
@@ -201,3 +202,9 @@ async def queues(rabbitmq_url: str) -> AsyncIterator[Queues]:
     """A look into the test's own virtual host."""
     async with open_queues(rabbitmq_url) as queues:
         yield queues
+
+
+@pytest.fixture
+def dead(sql: asyncpg.Connection, queues: Queues) -> Dead:
+    """A look at the test's own dead letters."""
+    return Dead(sql, queues)

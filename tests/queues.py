@@ -10,7 +10,7 @@ from typing import Any
 import pika
 from pika.exceptions import ChannelClosedByBroker
 
-from schema.messages import DEAD_LETTERS, Message
+from schema.messages import Message
 from services.envelope import encode
 
 
@@ -68,6 +68,11 @@ class Queues:
         assert method, f"nothing waits in {queue}"
         self._channel.basic_reject(method.delivery_tag, requeue=False)
 
+    def lose(self, queue: str, count: int) -> None:
+        """Receive messages and put them back, as if whoever had received them had been lost."""
+        tags = [self._channel.basic_get(queue)[0].delivery_tag for _ in range(count)]
+        self._channel.basic_nack(tags[-1], multiple=True, requeue=True)
+
     def count(self, queue: str) -> int:
         """Messages that wait in a queue."""
         count: int = self._channel.queue_declare(queue, passive=True).method.message_count
@@ -79,10 +84,6 @@ class Queues:
             while (letter := self.take(queue)) is None:
                 await asyncio.sleep(0.03)
         return letter
-
-    async def dead_letter(self, within: float = 20.0) -> Letter:
-        """Wait for a dead letter and take it."""
-        return await self.next(DEAD_LETTERS, within)
 
     async def filled(self, queue: str, within: float = 20.0) -> None:
         """Wait until something waits in a queue."""

@@ -14,11 +14,10 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from schema.messages import DEAD_LETTERS
-from services.admin.figures import POSTGRESQL, RABBITMQ, Figures, Picture
+from services.admin.figures import POSTGRESQL, RABBITMQ, Figures, Picture, Service
 from services.days import Clock, begins_first
 from services.metrics import QUEUES
 from services.queues import QueueFigures
-from services.status import Records
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +72,7 @@ class ClusterMetrics:
             age.add_metric([server.lower()], self._figures.told(server)[0])
         told: list[Metric] = [success, age]
         if service := self._lately(POSTGRESQL, lambda picture: picture.service):
-            told += self._of_records(service.records)
+            told += self._of_service(service)
         if queues := self._lately(RABBITMQ, lambda picture: picture.queues):
             told += _of_queues(queues)
         return told
@@ -83,7 +82,8 @@ class ClusterMetrics:
         age_s, picture = self._figures.told(server)
         return part(picture) if picture and age_s <= STALE_S else None
 
-    def _of_records(self, records: Records) -> list[Metric]:
+    def _of_service(self, service: Service) -> list[Metric]:
+        records = service.records
         now = self._clock()
         written = _gauge("horoscope_texts_written", "Texts of a day that must exist, of twelve.", "day")
         begins = _gauge(
@@ -121,6 +121,9 @@ class ClusterMetrics:
             ),
             _single("horoscope_parked_messages", "Messages parked in PostgreSQL.", counts.parked),
             _single(
+                "horoscope_dead_letters", "Dead letters that wait for a person.", service.status.dead_letters
+            ),
+            _single(
                 "horoscope_oldest_parked_seconds",
                 "Seconds for which the oldest parked message has been parked; 0: none is.",
                 counts.oldest_parked_s,
@@ -138,8 +141,7 @@ def _of_queues(queues: list[QueueFigures]) -> list[Metric]:
     for queue in queues:
         messages.add_metric([queue.name], queue.messages)
         consumers.add_metric([queue.name], queue.consumers)
-    dead = sum(queue.messages for queue in queues if queue.name == DEAD_LETTERS)
-    return [messages, consumers, _single("horoscope_dead_letters", "Dead letters.", dead)]
+    return [messages, consumers]
 
 
 def _gauge(name: str, documentation: str, label: str) -> GaugeMetricFamily:

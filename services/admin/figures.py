@@ -104,10 +104,8 @@ class Picture:
 
     @property
     def dead_letters(self) -> int | None:
-        """How many there are; None while RabbitMQ is away."""
-        if self.queues is None:
-            return None
-        return sum(queue.messages for queue in self.queues if queue.kind == "dead")
+        """How many wait for a person; None while PostgreSQL is away, which alone knows."""
+        return self.service.status.dead_letters if self.service else None
 
 
 class Figures:

@@ -28,6 +28,8 @@ RESOLVED_KEPT = timedelta(days=90)
 
 #: Letters that are thrown away by one statement; the rest go next time.
 _PRUNED_AT_ONCE = 20_000
+#: An index holds the names of actors and releases, and PostgreSQL refuses a row whose part of it is long.
+_NAME_LIMIT = 200
 
 #: Options of a message that are about the life that it has had, not about what it asks for.
 _OF_ITS_LIFE = ("attempts", "traceback", "death", "held", "replay")
@@ -36,7 +38,7 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('dead_letters'))")
 
 # A copy of a letter that is here already is left out: one that has the same death; one of the same message, with as
 # many attempts behind it, that waits for a person or for what its replay comes to; one whose replay has succeeded
-# by another copy.
+# by another copy. Whose workers were lost begins anew when it is replayed, under the same id.
 _KEEP = text("""
     WITH arrived AS (
         SELECT * FROM jsonb_to_recordset(CAST(:letters AS jsonb)) AS letter (
@@ -54,6 +56,9 @@ _KEEP = text("""
           AND NOT EXISTS (
               SELECT FROM dead_letters AS known WHERE known.digest = decode(arrived.digest, 'hex')
                  AND (arrived.again OR arrived.message_id IS NOT NULL AND known.state IN ('dead', 'waiting')))
+    ), forgotten AS (
+        DELETE FROM suspects USING arrived
+        WHERE suspects.queue = arrived.queue AND suspects.message_id = arrived.message_id
     ), kept AS (
         INSERT INTO dead_letters (
             death, digest, state, message_id, actor, queue, arguments, zodiac_sign, day, body, masked, cause,
@@ -157,7 +162,7 @@ def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
         # Where nobody named the death, only this tells that the letter may have been kept before.
         "again": letter.redelivered and told is None,
         "message_id": parts["message_id"] if parts else None,
-        "actor": actor,
+        "actor": actor[:_NAME_LIMIT] if actor is not None else None,
         "queue": death.queue,
         "arguments": arguments,
         "zodiac_sign": _sign(arguments),
@@ -169,7 +174,7 @@ def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
         "traceback": trace[-TRACEBACK_LIMIT:] if isinstance(trace, str) else None,
         "fingerprint": fingerprint(death, actor),
         "attempts": options.get("attempts", []),
-        "release": death.release,
+        "release": death.release[:_NAME_LIMIT],
         "host": death.host,
         "published_at": datetime.fromtimestamp(parts["message_timestamp"] / 1000, UTC) if parts else None,
         "died_at": death.at,

@@ -8,6 +8,7 @@ import pytest
 
 from ops.sandbox import Sandbox
 from tests.acceptance.conftest import until_written
+from tests.dead import Dead
 from tests.operators import put_process
 from tests.processes import Processes
 from tests.queues import Queues
@@ -22,7 +23,7 @@ async def test_status_tells_what_needs_a_person_and_exits_with_1(
 
 
 async def test_status_is_well_when_all_is_well(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, dead: Dead
 ) -> None:
     await processes.workers()
     await until_written(sql)
@@ -40,6 +41,17 @@ async def test_status_is_well_when_all_is_well(
     assert seen["alarms"] == []
     assert [day["states"]["leo"] for day in seen["days"]] == ["written", "written"]
     assert {queue["name"] for queue in seen["queues"]} >= {"views", "requests", "dead_letters"}
+
+    # What is dead is told until somebody has seen to it.
+    queues.put("dead_letters", b"no message")
+    await dead.next()
+    code, said = await processes.run("status")
+    assert code == 1
+    assert "parked 0   dead letters 1   tokens" in said
+    assert said.endswith("! dead letters: 1")
+    await sql.execute("UPDATE dead_letters SET state = 'dropped'")
+    code, said = await processes.run("status", "--json")
+    assert (code, json.loads(said)["dead_letters"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

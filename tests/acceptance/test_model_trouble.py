@@ -13,6 +13,7 @@ from schema.signs import Sign
 from services.app import App
 from services.outages import KNOWN_AFTER
 from tests.acceptance.conftest import FAILED, GENERATING, heading, reader_of, until_written
+from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql, until_views
@@ -21,16 +22,16 @@ GIVEN_UP = "SELECT count(*) FROM generations WHERE state = 'given_up' AND error 
 
 
 async def test_a_wrong_key_makes_one_dead_letter_and_the_right_one_makes_up_for_the_night(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, dead: Dead
 ) -> None:
     wrong = sandbox.model.faults.add("401")
     (worker,) = await processes.workers()
     await until_sql(sql, GIVEN_UP, 24)
     await queues.drained("generation")
-    letter = await queues.dead_letter()
-    assert letter.headers["cause"] == "permanent"
-    assert "OPENAI_API_KEY" in letter.headers["reason"]
-    assert queues.take("dead_letters") is None, "one is enough to say so"
+    letter = await dead.next()
+    assert letter.cause == "permanent"
+    assert "OPENAI_API_KEY" in letter.error
+    assert await dead.count() == 1, "one is enough to say so"
     code, said = await processes.run("status")
     assert code == 1
     assert "the model refuses us" in said
@@ -40,14 +41,15 @@ async def test_a_wrong_key_makes_one_dead_letter_and_the_right_one_makes_up_for_
     reader = await reader_of(sql, sandbox, 7, Sign.LEO)
     await reader.say("/today")
     await reader.wait_for(lambda messages: FAILED in messages[-1].text)
-    assert queues.take("dead_letters") is None
+    assert await dead.count() == 1
 
     assert await worker.stop() == 0
     sandbox.model.faults.remove(wrong.id)
     await processes.workers(1, {"OPENAI_API_KEY": "sk-another-key"})
     await until_written(sql)
     code, said = await processes.run("status", "--json")
-    assert json.loads(said)["alarms"] == ["no scheduler runs"], "which this test has not started"
+    # This test has not started one, and nobody has seen to the letter yet.
+    assert json.loads(said)["alarms"] == ["no scheduler runs", "dead letters: 1"]
 
 
 async def test_while_the_model_is_down_a_new_reader_is_told_and_the_first_goes_on_waiting(
@@ -137,7 +139,7 @@ async def test_a_longer_pause_than_the_ladders_is_kept(
 
 
 async def test_the_ladders_delays_are_exact(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, dead: Dead
 ) -> None:
     await processes.workers(1, {"NIGHT_RETRIES": "1,2,3"})
     await until_written(sql)
@@ -147,14 +149,14 @@ async def test_the_ladders_delays_are_exact(
     before = len(sandbox.model.calls_for("leo", today.isoformat()))
     code, _ = await processes.run("generate", "--day", today.isoformat(), "--sign", "leo")
     assert code == 0
-    await queues.dead_letter()
+    await dead.next()
     starts = [call.started for call in sandbox.model.calls_for("leo", today.isoformat())[before:]]
     pauses = [later - earlier for earlier, later in pairwise(starts)]
     assert [int(pause) for pause in pauses] == [1, 2, 3]
 
 
 async def test_a_text_gone_wrong_is_replaced_when_a_person_says_so(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, dead: Dead
 ) -> None:
     await processes.workers()
     await until_written(sql)
@@ -180,7 +182,7 @@ async def test_a_text_gone_wrong_is_replaced_when_a_person_says_so(
     )
     assert len(sandbox.model.calls) == calls + 1
     await queues.drained("generation", "delivery")
-    assert queues.count("dead_letters") == 0
+    assert await dead.count() == 0
 
 
 async def test_a_reader_who_waits_sees_that_somebody_is_typing(
@@ -227,7 +229,7 @@ async def test_a_button_that_is_pressed_twice_is_answered_once(
 
 
 async def test_a_rejected_text_costs_one_repair_call_and_then_the_ladder(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, dead: Dead
 ) -> None:
     await processes.workers(1, {"TOKEN_PRICES": "1000,2000"})
     await until_written(sql)
@@ -258,7 +260,7 @@ async def test_a_rejected_text_costs_one_repair_call_and_then_the_ladder(
     assert [call.repair for call in calls] == [False, True, False]
     assert await sql.fetchval("SELECT attempts FROM generations WHERE calls = 6") == 4
     await queues.drained("generation", "delivery")
-    assert queues.count("dead_letters") == 0
+    assert await dead.count() == 0
 
 
 async def test_the_daily_limit_stops_the_night_but_no_reader(

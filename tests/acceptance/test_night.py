@@ -13,6 +13,7 @@ from schema.messages import GenerateDay, GenerateHoroscope, MidnightTick, Reconc
 from schema.signs import Sign
 from services.days import next_night
 from tests.acceptance.conftest import heading, reader_of, until_written
+from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql
@@ -69,7 +70,7 @@ async def test_at_midnight_old_texts_go_and_missing_ones_are_written_one_at_a_ti
 
 
 async def test_a_failing_sign_does_not_hold_up_the_others_and_ends_in_the_dead_letters(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, dead: Dead
 ) -> None:
     sandbox.model.faults.add("500", sign="taurus", day=TODAY.isoformat())
     await processes.workers(2, {"NIGHT_RETRIES": "2,2,2"}, clock=MIDNIGHT)
@@ -77,9 +78,9 @@ async def test_a_failing_sign_does_not_hold_up_the_others_and_ends_in_the_dead_l
     await until_sql(sql, WRITTEN, 12, TOMORROW)
     assert len(sandbox.model.calls_for("taurus", TODAY.isoformat())) == 1, "the others did not wait for it"
 
-    letter = await queues.dead_letter()
-    assert letter.message["kwargs"] == {"sign": "taurus", "day": TODAY.isoformat()}
-    assert letter.headers["cause"] == "ladder exhausted"
+    letter = await dead.next()
+    assert letter.arguments == {"sign": "taurus", "day": TODAY.isoformat()}
+    assert letter.cause == "ladder exhausted"
     assert len(sandbox.model.calls_for("taurus", TODAY.isoformat())) == 4
     starts = [call.started for call in sandbox.model.calls_for("taurus", TODAY.isoformat())]
     assert all(later - earlier >= 2 for earlier, later in pairwise(starts))
@@ -250,7 +251,7 @@ async def test_a_changed_home_zone_costs_no_text_and_no_call(
 
 
 async def test_in_a_night_with_a_failing_sign_and_a_worker_killed_eleven_texts_come_at_once_and_one_by_its_ladder(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, dead: Dead
 ) -> None:
     trouble = sandbox.model.faults.add("500", sign="taurus", day=TODAY.isoformat())
     for sign in Sign:
@@ -271,11 +272,11 @@ async def test_in_a_night_with_a_failing_sign_and_a_worker_killed_eleven_texts_c
     assert all(later - earlier >= 4 for earlier, later in pairwise(starts))
     assert sandbox.model.max_in_flight == 1
     await processes.stop("worker")
-    assert queues.count("dead_letters") == 0
+    assert await dead.count() == 0
 
 
 async def test_the_nights_order_waits_for_a_text_that_is_being_written_for_a_reader(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, dead: Dead
 ) -> None:
     """However long that takes: it is no try of its own, and no dead letter."""
     await processes.bot()
@@ -294,5 +295,5 @@ async def test_the_nights_order_waits_for_a_text_that_is_being_written_for_a_rea
     sandbox.model.faults.remove(hang.id)
     await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
     await queues.drained("generation", "generation.retry.1s")
-    assert queues.count("dead_letters") == 0
+    assert await dead.count() == 0
     assert len(sandbox.model.calls_for("leo", f"{day}")) <= 3

@@ -9,6 +9,7 @@ import pytest
 from ops.sandbox import Sandbox
 from schema.signs import Sign
 from tests.acceptance.conftest import AGAIN, FAILED, GENERATING, heading, reader_of, until_written
+from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql, until_views
@@ -58,7 +59,7 @@ async def test_a_missing_text_is_answered_in_the_progress_message(
 
 
 async def test_two_hundred_readers_at_once_cost_one_call_and_get_one_answer_each(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, dead: Dead
 ) -> None:
     today = datetime.now(ZoneInfo("Europe/Moscow")).date()
     # The other signs are there, so that nothing but the readers' own sign is written meanwhile.
@@ -80,11 +81,11 @@ async def test_two_hundred_readers_at_once_cost_one_call_and_get_one_answer_each
     await until_views(sql, 200)
     await queues.drained("requests", "delivery", "views")
     assert await sql.fetchval("SELECT count(*) FROM waiters WHERE answered_at IS NULL") == 0
-    assert queues.count("dead_letters") == 0
+    assert await dead.count() == 0
 
 
 async def test_a_model_that_fails_to_the_end_of_the_ladder_is_told_with_a_button_that_works_later(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, dead: Dead
 ) -> None:
     await processes.workers()
     await until_written(sql)
@@ -98,10 +99,11 @@ async def test_a_model_that_fails_to_the_end_of_the_ladder_is_told_with_a_button
 
     assert len(sandbox.model.calls_for("leo")) == calls + 4, "one first try and three retries"
     assert reader.last.versions[0].text == GENERATING
-    letter = await queues.dead_letter()
-    assert letter.headers["cause"] == "ladder exhausted"
-    assert len(letter.options["attempts"]) == 4
-    assert "ModelUnavailable" in letter.options["traceback"]
+    letter = await dead.next()
+    assert letter.cause == "ladder exhausted"
+    assert len(letter.attempts) == 4
+    assert letter.traceback
+    assert "ModelUnavailable" in letter.traceback
     assert await sql.fetchval("SELECT count(*) FROM horoscope_views") == 0
 
     sandbox.model.faults.remove(fault.id)

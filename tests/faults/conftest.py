@@ -13,12 +13,13 @@ import pytest
 from ops.sandbox import Sandbox
 from ops.sandbox.readers import Reader
 from ops.stack.ports import free_port
-from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, VIEWS
+from schema.messages import DELIVERY, GENERATION, REQUESTS, VIEWS
 from schema.signs import Sign
 from services.app import App
 from services.bot import answers
 from services.bot.updates import Updates
 from tests.acceptance.conftest import FAILED, GENERATING, heading, reader_of
+from tests.dead import Dead
 from tests.processes import Process, Processes
 from tests.proxy import Cable
 from tests.queues import Queues
@@ -49,6 +50,7 @@ class Scene:
     sandbox: Sandbox
     sql: asyncpg.Connection
     queues: Queues
+    dead: Dead
     processes: Processes
     today: date
     readers: list[Reader] = field(default_factory=list)
@@ -87,7 +89,7 @@ class Scene:
             assert answer.texts == [GENERATING, answer.text]
             assert heading("Лев") in answer.text
         await until_views(self.sql, len(self.readers))
-        assert self.queues.count(DEAD_LETTERS) == 0
+        assert await self.dead.count() == 0
 
     async def refused_once(self, within: float = 30) -> None:
         """Every reader has the apology in the progress message, and nothing else; no view is counted."""
@@ -109,7 +111,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(
-    app: App, sandbox: Sandbox, sql: asyncpg.Connection, queues: Queues, processes: Processes
+    app: App, sandbox: Sandbox, sql: asyncpg.Connection, queues: Queues, dead: Dead, processes: Processes
 ) -> Scene:
     """A service whose processes are not started yet."""
     today = datetime.now(ZoneInfo("Europe/Moscow")).date()
@@ -122,7 +124,7 @@ async def scene(
                     day,
                     f"{sign} {day}",
                 )
-    return Scene(app, sandbox, sql, queues, processes, today)
+    return Scene(app, sandbox, sql, queues, dead, processes, today)
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ import pytest
 
 from schema.errors import DatabaseUnavailable, UpdateUnfinished
 from schema.messages import (
-    DEAD_LETTERS,
     GENERATION,
     REQUESTS,
     GenerateDay,
@@ -49,7 +48,7 @@ async def test_a_copy_of_a_nights_order_does_not_become_a_ladder_of_its_own(scen
     await scene.queues.drained(GENERATION, "generation.retry.1s")
     await scene.at_rest()
     assert len(scene.sandbox.model.calls) == 4
-    assert scene.queues.count(DEAD_LETTERS) == 1
+    assert await scene.dead.count() == 1
 
 
 async def test_while_the_model_asks_for_an_hour_nobody_is_left_to_wait(scene: Scene) -> None:

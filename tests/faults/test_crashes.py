@@ -10,6 +10,7 @@ from ops.sandbox import Sandbox
 from schema.messages import GenerateDay
 from schema.signs import Sign
 from tests.acceptance.conftest import GENERATING, heading, reader_of, until_written
+from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql, until_views
@@ -64,7 +65,7 @@ async def test_a_bot_killed_after_the_waiter_is_recorded_goes_on_when_the_update
 
 
 async def test_a_worker_killed_in_the_night_passes_the_turn_on(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, dead: Dead
 ) -> None:
     sandbox.model.latency = 0.1
     workers = await processes.workers(2)
@@ -75,7 +76,7 @@ async def test_a_worker_killed_in_the_night_passes_the_turn_on(
     await until_written(sql)
     # What the killed worker was writing was asked for once more, nothing else.
     assert len(sandbox.model.calls) <= 25
-    assert queues.count("dead_letters") == 0
+    assert await dead.count() == 0
 
 
 async def test_workers_killed_at_random_count_every_view_once(

@@ -24,13 +24,13 @@ async def test_after_the_ladder_the_reader_is_told_and_the_operator_is_told_why(
     scene: Scene, kind: str, reason: str
 ) -> None:
     trouble = scene.sandbox.model.faults.add(kind)
-    await scene.processes.workers(queues=WORK, constants=IMPATIENT)
+    await scene.processes.workers(queues=(*WORK, DEAD_LETTERS), constants=IMPATIENT)
     reader = await scene.ask()
     await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=30)
-    letter = await scene.queues.dead_letter()
-    assert letter.headers["cause"] == "ladder exhausted"
-    assert reason in letter.headers["reason"]
-    assert len(letter.options["attempts"]) == 4, "one first try and three retries"
+    letter = await scene.dead.next()
+    assert letter.cause == "ladder exhausted"
+    assert reason in letter.error
+    assert len(letter.attempts) == 4, "one first try and three retries"
     row = await scene.sql.fetchrow("SELECT state, error FROM generations WHERE zodiac_sign = 'leo'")
     assert row["state"] == "given_up"
     assert reason in row["error"]
@@ -47,7 +47,7 @@ async def test_after_the_ladder_the_reader_is_told_and_the_operator_is_told_why(
     assert FAILED in said[1]
     assert heading("Лев") in said[3]
     assert len(said) == 4
-    assert scene.queues.count(DEAD_LETTERS) == 0
+    assert await scene.dead.count() == 1, "the one of the first time"
 
 
 async def test_two_signs_of_one_day_never_have_the_same_text(scene: Scene) -> None:
@@ -63,7 +63,7 @@ async def test_two_signs_of_one_day_never_have_the_same_text(scene: Scene) -> No
     await scene.at_rest()
     assert [call.sign for call in scene.sandbox.model.calls] == ["leo", "virgo", "virgo"]
     assert scene.queues.count(f"{GENERATION}.retry.1s") == 0
-    assert scene.queues.count(DEAD_LETTERS) == 0
+    assert await scene.dead.count() == 0
 
 
 async def test_a_model_that_is_busy_for_a_moment_is_asked_again_and_nobody_notices(scene: Scene) -> None:

@@ -6,6 +6,7 @@ import pytest
 from ops.sandbox import Sandbox
 from schema.signs import Sign
 from tests.acceptance.conftest import FAILED, heading, reader_of, until_written
+from tests.dead import Dead
 from tests.processes import Processes
 from tests.proxy import Cable
 from tests.queues import Queues
@@ -61,7 +62,7 @@ async def test_while_rabbitmq_is_away_replies_go_on_and_their_views_are_counted_
 
 
 async def test_a_worker_that_loses_its_servers_for_a_while_goes_on(
-    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, dead: Dead
 ) -> None:
     async with (
         Cable(processes.environment["DATABASE_URL"]) as database,
@@ -76,7 +77,7 @@ async def test_a_worker_that_loses_its_servers_for_a_while_goes_on(
         await sandbox.model.wait_for_calls(12, within=30)
         broker.cut()
         await until_written(sql)
-        assert queues.count("dead_letters") == 0
+        assert await dead.count() == 0
         assert await worker.stop() == 0
 
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from ops.stack.postgres import Postgres
 from ops.stack.rabbitmq import RabbitMQ
-from schema.messages import DEAD_LETTERS, GenerateDay
+from schema.messages import GenerateDay
 from tests.faults.conftest import SOON, WORK, Scene
 from tests.faults.servers import OwnPostgreSQL, OwnRabbitMQ
 from tests.waiting import until_sql
@@ -33,7 +33,7 @@ async def ended_well(scene: Scene) -> None:
     await scene.written_once()
     await until_sql(scene.sql, WRITTEN, 12, scene.today + timedelta(days=1), within=60)
     await scene.answered_once(within=60)
-    assert scene.queues.count(DEAD_LETTERS) == 0
+    assert await scene.dead.count() == 0
     # Only what was under way when the server went was asked for once more.
     assert len(scene.sandbox.model.calls) <= 13 + 2
 
@@ -62,7 +62,7 @@ class TestPostgreSQL(OwnPostgreSQL):
         postgres.kill()
         postgres.launch()
         await asyncio.to_thread(postgres.wait_until_ready)
-        scene.sql = await asyncpg.connect(postgres.url)
+        scene.sql = scene.dead.sql = await asyncpg.connect(postgres.url)
         try:
             await ended_well(scene)
         finally:

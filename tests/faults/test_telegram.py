@@ -2,7 +2,6 @@
 
 import pytest
 
-from schema.messages import DEAD_LETTERS
 from tests.acceptance.conftest import GENERATING, heading
 from tests.faults.conftest import SOON, WORK, Scene
 from tests.waiting import until_sql, until_views
@@ -61,7 +60,7 @@ async def test_a_reader_who_has_blocked_the_bot_is_owed_nothing_until_they_start
     await scene.at_rest()
     await until_views(scene.sql, 0)
     assert reader.received[0].texts == [GENERATING]
-    assert scene.queues.count(DEAD_LETTERS) == 0
+    assert await scene.dead.count() == 0
 
     await reader.unblock()
     await scene.bot_handles(await reader.say("/start"))

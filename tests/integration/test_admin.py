@@ -14,12 +14,14 @@ import pytest
 from starlette.types import ASGIApp
 
 from schema.errors import NotPublished
-from schema.messages import GenerateHoroscope
+from schema.messages import DeadLetter, GenerateHoroscope
 from schema.signs import Sign
 from services import status
 from services.admin import figures, pages, sessions
 from services.database import Database
 from services.days import ONE_DAY, day_in
+from services.dead_letters.archive import Archive
+from services.logs import Mask
 from services.settings import Settings
 from tests.operators import PASSWORD, Operator, open_admin, put_generation, put_process, put_text, settings_of
 from tests.proxy import Cable
@@ -276,14 +278,15 @@ async def test_there_is_a_page_for_texts_that_matter_only(operator: Operator) ->
 
 
 async def test_the_queues_show_what_waits_how_it_moves_and_how_old_it_is(
-    database_url: str, rabbitmq_url: str, management: str
+    database_url: str, database: Database, rabbitmq_url: str, management: str
 ) -> None:
     settings = settings_of(database_url, rabbitmq_url, rabbitmq_management_url=management)
     async with open_admin(settings) as (page, publisher), open_queues(rabbitmq_url) as queues:
         await publisher.wait_ready(20)
         for _ in range(3):
             await publisher.send("views", b"{}")
-        await publisher.send("dead_letters", b"{}")
+        await publisher.send("dead_letters", b"on its way")
+        await Archive(database, Mask([])).keep([DeadLetter(b"archived", {})])
         queues._channel.queue_declare("requests.pause.47s", durable=True)
         await publisher.send("requests.pause.47s", b"{}")
         queues._channel.queue_declare(f"foreign {HTML}", durable=True)
@@ -300,7 +303,7 @@ async def test_the_queues_show_what_waits_how_it_moves_and_how_old_it_is(
         age = datetime.now(UTC) - datetime.fromisoformat(told["views"]["oldest_at"])
         assert timedelta() <= age < timedelta(minutes=1)
         assert told["requests.pause.47s"]["kind"] == told["generation.retry.300s"]["kind"] == "waiting"
-        assert told["dead_letters"] == 1
+        assert told["dead_letters"] == 2
         html = (await operator.get("/queues")).text
         assert f'id="queue-foreign {ESCAPED}"' in html
         assert HTML not in html
@@ -384,6 +387,7 @@ async def test_without_postgresql_the_page_says_so_and_recovers_by_itself(
                 assert shown.status_code == 200
                 assert "PostgreSQL is away: since" in shown.text
             assert "generation" in (await operator.get("/queues")).text
+            assert (await api(operator, "queues"))["dead_letters"] is None, "nobody knows"
             answer = await operator.get("/api/today")
             assert answer.status_code == 503
             assert answer.json() == {"error": "postgresql_away", "message": ANY}
@@ -435,6 +439,7 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         operator.http.headers["accept-language"] = "en"
         await operator.sign_in()
         assert "is away" not in (await operator.get("/")).text
+        await Archive(database, Mask([])).keep([DeadLetter(b"no message", {})])
         cable.unplug()
         for path in ("/", "/queues", "/processes"):
             assert "RabbitMQ has been away since" in (await operator.get(path)).text
@@ -442,7 +447,7 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         answer = await operator.get("/api/queues")
         assert (answer.status_code, answer.json()["error"]) == (503, "rabbitmq_away")
         told = await api(operator, "today")
-        assert told["dead_letters"] is None
+        assert told["dead_letters"] == 1, "the archive is there"
         assert [away["server"] for away in told["away"]] == ["RabbitMQ"]
         assert not any("queue" in alarm or "missing" in alarm for alarm in told["alarms"])
 

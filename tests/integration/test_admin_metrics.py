@@ -8,13 +8,15 @@ import pytest
 from prometheus_client import Metric
 
 from actors import topology
-from schema.messages import VIEWS, ReconcileTick
+from schema.messages import DEAD_LETTERS, VIEWS, DeadLetter, ReconcileTick
 from schema.signs import Sign
 from services.admin import cluster_metrics, figures
 from services.admin.cluster_metrics import ClusterMetrics
 from services.admin.process import open_figures
 from services.app import open_servers
 from services.days import EASTERNMOST
+from services.dead_letters.archive import Archive
+from services.logs import Mask
 from services.settings import Settings
 from tests.proxy import Cable
 from tests.queues import Queues
@@ -136,3 +138,39 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
             await whole.refresh()
             now = told(whole.collect())
             assert now['horoscope_cluster_read_success{server="rabbitmq"}'] == 0, "nor does it raise"
+
+
+async def test_dead_letters_are_told_from_the_archive_and_what_is_on_its_way_there(
+    settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.database_url
+    assert settings.rabbitmq_url
+    monkeypatch.setattr(figures, "FRESH_S", 0.0)
+    async with (
+        Cable(settings.database_url.get_secret_value()) as database_cable,
+        Cable(settings.rabbitmq_url.get_secret_value()) as broker_cable,
+    ):
+        settings = Settings(database_url=database_cable.url, rabbitmq_url=broker_cable.url)  # type: ignore[arg-type]
+        declared = topology.queues(settings)
+        async with (
+            open_servers(settings, declared, process="test") as (database, publisher),
+            open_figures(settings, declared, database, clock=lambda: NOW) as shown,
+        ):
+            await publisher.wait_ready(10)
+            await publisher.send(DEAD_LETTERS, b"on its way to the archive")
+            await Archive(database, Mask([])).keep([DeadLetter(bytes([number]), {}) for number in range(3)])
+            await sql.execute("UPDATE dead_letters SET state = 'dropped' WHERE body = '\\x00'")
+            whole = ClusterMetrics(shown, lambda: NOW)
+            await whole.refresh()
+            assert told(whole.collect())["horoscope_dead_letters"] == 3
+
+            broker_cable.unplug()
+            await whole.refresh()
+            assert told(whole.collect())["horoscope_dead_letters"] == 2, "those in the archive"
+
+            database_cable.unplug()
+            broker_cable.plug()
+            await whole.refresh()
+            assert told(whole.collect())["horoscope_dead_letters"] == 2, "what was read last is still told"
+            monkeypatch.setattr(cluster_metrics, "STALE_S", 0.0)
+            assert "horoscope_dead_letters" not in told(whole.collect()), "and after a while not any more"

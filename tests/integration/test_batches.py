@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 import pika
@@ -200,7 +200,7 @@ async def test_a_batch_that_fails_is_halved_until_the_message_to_blame_stands_al
     bench.start()
     await bench.called_with(0, 1, 2, 3, 4, 6, 7)
     # It climbs its own ladder, a second later, and only then it is dead.
-    letter = await queues.dead_letter()
+    letter = await queues.next(DEAD_LETTERS)
     assert letter.message["kwargs"] == {"number": 5}
     assert len(letter.message["options"]["attempts"]) == 2
     assert "ArithmeticError: five" in letter.message["options"]["traceback"]
@@ -229,10 +229,73 @@ async def test_what_is_no_message_and_wrong_arguments_cost_their_neighbours_noth
     dead = [await queues.next(DEAD_LETTERS) for _ in range(5)]
     assert bench.calls == [("gather", [1, 2, 6])]
     assert {letter.headers["cause"] for letter in dead} == {
-        "undecodable", "unknown actor", "ladder exhausted", "permanent"
+        "undecodable", "unknown actor", "ladder exhausted", "wrong arguments"
     }  # fmt: skip
     await bench.stop()
     assert queues.count(WORK) == 0
+
+
+async def test_a_message_whose_id_cannot_be_put_on_record_costs_its_neighbours_nothing(
+    bench: Bench, queues: Queues
+) -> None:
+    bench.batch_actor("gather", Batch(size=100, linger_ms=300))
+    long = "".join(chr(0x4E00 + place) for place in range(5000))
+    for number, identity in enumerate(("1", "a\0b", long)):
+        message = dramatiq.Message[Any](WORK, "gather", (), {"number": number}, {}, message_id=identity)
+        await bench.publisher.send(WORK, message.encode())
+    queues.lose(WORK, 3)
+    bench.start()
+    await bench.called_with(0)
+    dead = [await queues.next(DEAD_LETTERS) for _ in range(2)]
+    assert [letter.headers["cause"] for letter in dead] == ["undecodable"] * 2
+    await bench.stop()
+    assert queues.count(WORK) == 0
+
+
+async def test_one_of_a_batch_is_given_up_only_if_it_was_lost_with_its_worker_while_it_was_answered_alone(
+    bench: Bench, queues: Queues
+) -> None:
+    """Whoever kills a worker must not make dead letters of a thousand views, nor of one in a thousand."""
+    bench.batch_actor("gather", Batch(size=100, linger_ms=300))
+    for number, identity in enumerate(("innocent", "guilty")):
+        message = dramatiq.Message[Any](WORK, "gather", (), {"number": number}, {}, message_id=identity)
+        await bench.publisher.send(WORK, message.encode())
+    records = bench.suspects._records
+    for _ in range(2):
+        await records.begin(WORK, ["innocent", "guilty"], alone=False)
+        await records.begin(WORK, ["guilty"], alone=True)
+    await records.begin(WORK, ["innocent"], alone=True)
+    queues.lose(WORK, 2)
+    bench.start()
+    await bench.called_with(0)
+    letter = await queues.next(DEAD_LETTERS)
+    assert letter.message["kwargs"] == {"number": 1}
+    assert letter.headers["cause"] == "killed its worker"
+    assert len(letter.options["attempts"]) == 5, "those on record, and this one"
+    await bench.stop()
+    assert queues.count(WORK) == 0
+
+
+async def test_threads_that_have_the_same_tries_to_end_do_not_stumble_over_each_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise DatabaseUnavailable("away")
+
+    records = bench.suspects._records
+    first = dramatiq.Message[Any](WORK, "gather", (), {}, {}, message_id="first")
+    watched = Delivered(first, cast("Any", None), 1, redelivered=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "end", away)
+        await asyncio.to_thread(_watch, bench.suspects, watched)
+    assert await records.lost(WORK, ["first"])
+    found = await asyncio.gather(*(asyncio.to_thread(bench.suspects.lost, [watched]) for _ in range(16)))
+    assert found == [{}] * 16, "the try had ended, though that could not be put on record at once"
+
+
+def _watch(watching: Suspects, message: Delivered) -> None:
+    with watching.watching([message]):
+        pass
 
 
 async def test_nobody_is_to_blame_when_a_server_is_away(
@@ -310,7 +373,7 @@ async def test_a_batch_is_settled_by_the_consumer_that_it_came_from(
         second: Any = bench.consumer
         go_on.set()
         async with asyncio.timeout(20):
-            while len(bench.calls) < 2:
+            while len(bench.calls) < 2 or second._under_way > 0:
                 await asyncio.sleep(0.02)
         await queues.drained(WORK)
         assert (first._under_way, second._under_way) == (0, 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,18 +17,22 @@ from hypothesis import strategies as st
 from schema.errors import (
     InvalidEnvelope,
     InvalidMessage,
+    ModelUnavailable,
     Refused,
     TooOld,
     UnknownActor,
+    WorkerKilled,
 )
 from schema.messages import DeadLetter, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.database import Database
 from services.days import ONE_DAY
 from services.dead_letters.archive import Archive
+from services.dead_letters.death import Death
 from services.dead_letters.desk import Desk
 from services.dead_letters.records import Filter
 from services.envelope import decode, encode
+from services.suspects import Suspects
 from tests.dead_letters import MASK, SECRET, TODAY, desk_on, letter_of
 
 
@@ -338,3 +343,59 @@ async def test_what_is_dropped_can_be_taken_back_until_it_is_pruned(
     await archive.prune()
     assert await desk.records.count(Filter()) == 10, "what is dead is never pruned"
     assert await desk.records.count(Filter(state="dropped")) == 0
+
+
+async def test_what_was_dealt_with_long_ago_is_thrown_away_and_never_what_is_dead(
+    archive: Archive, sql: asyncpg.Connection
+) -> None:
+    await archive.keep([letter_of(GenerateHoroscope(sign, TODAY)) for sign in Sign])
+    ages = {
+        "dead": 1000, "waiting": 1000, "dropped": 31, "succeeded": 91, "died_again": 91,
+    }  # fmt: skip
+    for place, (state, days) in enumerate(ages.items()):
+        for sign, age in zip(list(Sign)[2 * place :][:2], (days, days - 2), strict=True):
+            await sql.execute(
+                "UPDATE dead_letters SET state = $1, state_since = now() - make_interval(days => $2)"
+                " WHERE zodiac_sign = $3",
+                state,
+                age,
+                sign.value,
+            )
+    await archive.prune()
+    kept = await sql.fetch("SELECT state, count(*) FROM dead_letters GROUP BY state")
+    assert dict(kept) == {"dead": 4, "waiting": 2, "dropped": 1, "succeeded": 1, "died_again": 1}
+
+
+async def test_whatever_somebody_publishes_is_kept(archive: Archive, desk: Desk) -> None:
+    """What PostgreSQL refuses would be put back for ever, and all that lies behind it."""
+    long = "".join(chr(random.Random(place).randrange(0x4E00, 0x9FFF)) for place in range(5000))
+    parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY)))
+    told = Death.of(ModelUnavailable("away"), "generation", MASK, replay=None)
+    odd = [
+        DeadLetter(orjson.dumps(parts | {"actor_name": long, "queue_name": long}), {}),
+        DeadLetter(orjson.dumps(parts | {"kwargs": {long: long, "sign": long, "day": long}}), {}),
+        DeadLetter(orjson.dumps(parts | {"kwargs": {"nul": "\0", "\0": 1e300}}), {}),
+        DeadLetter(
+            orjson.dumps(parts | {"options": {"death": {"release": long, "host": long, "cause": long}}}), {}
+        ),
+        DeadLetter(b"", {"cause": b"\xff", "queue": 7, "reason": long, "death": "{}", "x-death": [long]}),
+        DeadLetter(b"\xff" * 10_000, {"x-death": [{"reason": long, "queue": long}]}),
+        DeadLetter(
+            b"{}", replace(told, release=long, host=long, cause=long, error_type=long, error=long).headers()
+        ),
+    ]
+    await archive.keep(odd)
+    assert await desk.records.count(Filter()) == len(odd)
+
+
+async def test_a_message_that_killed_its_workers_begins_anew_when_it_is_replayed(
+    archive: Archive, database: Database
+) -> None:
+    """It keeps its id: what is on record of its workers must not count against the worker that it meets then."""
+    letter = letter_of(GenerateHoroscope(Sign.LEO, TODAY), WorkerKilled("three workers"))
+    identity = decode(letter.body)["message_id"]
+    suspects = Suspects(database)
+    for _ in range(2):
+        await suspects.begin("generation", [identity, "another"], alone=False)
+    await archive.keep([letter])
+    assert (await suspects.lost("generation", [identity, "another"])).keys() == {"another"}

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from schema.errors import InvalidMessage
+from schema.errors import InvalidMessage, TooOld
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
 from services.database import Database
@@ -76,7 +76,7 @@ async def test_receipts_are_kept_for_longer_than_any_copy_is_counted(
     views = Views(database, clock_at(last + timedelta(days=4)))
     await views.prune()
     assert await sql.fetchval("SELECT count(*) FROM view_receipts") == 0
-    with pytest.raises(InvalidMessage, match=f"a view of {DAY} cannot be counted once for sure"):
+    with pytest.raises(TooOld, match=f"a view of {DAY} cannot be counted once for sure"):
         await views.count([view(1)])
     assert sum((await counts(sql)).values()) == 1
 

@@ -266,7 +266,9 @@ RUNBOOK = (ROOT / "ops" / "RUNBOOK.md").read_text()
 def test_the_runbook_answers_every_alarm() -> None:
     states = {sign.value: "given_up" for sign in Sign} | {"leo": "missing"}
     today = DayStatus(date(2026, 11, 22), states, [])
-    counts = SimpleNamespace(views=0, waiters=3, overdue=3, parked=4, readers=5, tokens=9, cost_usd=None)
+    counts = SimpleNamespace(
+        views=0, waiters=3, overdue=3, parked=4, readers=5, dead=6, tokens=9, cost_usd=None
+    )
     down = SimpleNamespace(refused=False, failures=3, since=datetime(2026, 11, 22, tzinfo=UTC), reason="500")
     refusing = SimpleNamespace(refused=True, failures=3, since=down.since, reason="401")
     queues = [QueueStatus(DEAD_LETTERS, 2, 0), QueueStatus("views", 0, 0)]
@@ -275,13 +277,37 @@ def test_the_runbook_answers_every_alarm() -> None:
         *judge(Records([today], [], None, down, "the daily limit is reached", counts, []), queues).alarms,
         *judge(Records([today], [], 10, refusing, None, counts, [], forgotten), []).alarms,
     }
-    assert len(alarms) == 15
+    assert len(alarms) == 17
     headings = re.findall(r"^\*\*`(.+)`\*\*$", RUNBOOK, re.MULTILINE)
     patterns = [re.sub(r"…|DAY|SIGNS", ".+", re.escape(heading)) for heading in headings]
     for alarm in alarms:
         assert any(re.fullmatch(pattern, alarm) for pattern in patterns), alarm
     for pattern in patterns:
         assert any(re.fullmatch(pattern, alarm) for alarm in alarms), pattern
+
+
+@pytest.mark.parametrize(
+    ("waiting", "consumers", "alarms"),
+    [
+        (0, 1, ["dead letters: 3"]),
+        (2, 1, ["dead letters: 5"]),
+        (0, 0, ["dead letters: 3"]),
+        (2, 0, ["nobody consumes the queue dead_letters: is a worker running?", "dead letters: 5"]),
+        (None, None, ["dead letters: 3"]),
+    ],
+)
+def test_dead_letters_are_those_in_the_archive_and_on_their_way_there(
+    waiting: int | None, consumers: int | None, alarms: list[str]
+) -> None:
+    counts = SimpleNamespace(
+        views=0, waiters=0, overdue=0, parked=0, readers=0, dead=3, tokens=0, cost_usd=None
+    )
+    queues = None
+    if waiting is not None and consumers is not None:
+        queues = [QueueStatus(DEAD_LETTERS, waiting, consumers), QueueStatus("views", 0, 1)]
+    told = judge(Records([], [], 10, None, None, counts, []), queues)
+    assert [alarm for alarm in told.alarms if "dead" in alarm] == alarms
+    assert told.dead_letters == 3 + (waiting or 0)
 
 
 @pytest.mark.parametrize("lost", ["bot", "worker", "scheduler"])
@@ -291,7 +317,9 @@ def test_all_is_not_well_while_a_kind_of_process_does_not_live(lost: str) -> Non
         ProcessStatus(kind, "host", 7, "0.1.0", now, now, lost=kind == lost)
         for kind in ("bot", "worker", "worker", "scheduler")
     ]
-    counts = SimpleNamespace(views=0, waiters=0, overdue=0, parked=0, readers=0, tokens=0, cost_usd=None)
+    counts = SimpleNamespace(
+        views=0, waiters=0, overdue=0, parked=0, readers=0, dead=0, tokens=0, cost_usd=None
+    )
     told = judge(Records([], [], 10, None, None, counts, living), None)
     assert told.alarms == [f"no {lost} runs"]
     assert told.running == {"bot": 1, "worker": 2, "scheduler": 1, "admin": 0} | {lost: 0}
@@ -300,7 +328,9 @@ def test_all_is_not_well_while_a_kind_of_process_does_not_live(lost: str) -> Non
 def test_a_paused_queue_needs_a_person_only_when_it_may_have_been_forgotten() -> None:
     def alarms(age_s: float) -> list[str]:
         pause = Pause("views", "ann@host", "why <not>", datetime(2026, 11, 22, 6, 35, tzinfo=UTC), age_s)
-        counts = SimpleNamespace(views=0, waiters=0, overdue=0, parked=0, readers=0, tokens=0, cost_usd=None)
+        counts = SimpleNamespace(
+            views=0, waiters=0, overdue=0, parked=0, dead=0, readers=0, tokens=0, cost_usd=None
+        )
         queues = [QueueStatus("views", 7, 0), QueueStatus("ticks", 0, 0)]
         told = judge(Records([], [], 10, None, None, counts, [], {"views": pause}), queues)
         assert told.pauses == [pause]
