@@ -118,7 +118,8 @@ def admin() -> None:
     from services.admin import process  # noqa: PLC0415
 
     settings = start("admin", "database_url", "rabbitmq_url", "admin_password")
-    run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
+    actors = {actor.name: actor.message for actor in TABLE}
+    run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), actors, stop))
 
 
 @main.command()

@@ -7,18 +7,28 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import orjson
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from actors import topology
+from actors import TABLE, topology
+from schema.errors import InvalidEnvelope, PermanentError, TooOld
+from schema.messages import DeadLetter, Message
 from services.admin.process import make_page, open_figures
 from services.app import open_servers
 from services.bus import Bus
+from services.database import Database
 from services.days import Clock, system_clock
+from services.dead_letters.archive import Archive
+from services.dead_letters.death import Death
+from services.dead_letters.records import Filter, Records
+from services.envelope import decode, encode
+from services.logs import Mask
 from services.publisher import Publisher
 from services.settings import Settings
 
 PASSWORD = "correct horse battery"
+ACTORS = {actor.name: actor.message for actor in TABLE}
 ORIGIN = "http://page.test"
 _TOKEN = re.compile(r'name="form_token" value="(\w+)"')
 
@@ -43,7 +53,7 @@ async def open_admin(
         open_servers(settings, queues, process="test") as (database, publisher),
         open_figures(settings, queues, database, clock=clock) as figures,
     ):
-        yield make_page(settings, figures, database, Bus(publisher, database), clock=clock), publisher
+        yield make_page(settings, figures, database, Bus(publisher, database), ACTORS, clock=clock), publisher
 
 
 class Operator:
@@ -114,3 +124,19 @@ async def put_process(sql: Any, kind: str, host: str, *, silent_s: float = 0, re
         "VALUES ($1, $2, $3, 7, $4, now() - interval '2 hours', now() - make_interval(secs => $5))",
         uuid4(), kind, host, release, silent_s,
     )  # fmt: skip
+
+
+async def bury(
+    database: Database, message: Message | bytes, error: PermanentError | None = None, **options: Any
+) -> int:
+    """Put a message among the dead letters, as a worker and the archive do; its number."""
+    headers = Death.of(error or TooOld("nobody waits"), "views", str, replay=None).headers()
+    if isinstance(message, bytes):
+        headers = Death.of(error or InvalidEnvelope("no JSON"), "views", str, replay=None).headers()
+        body = message
+    else:
+        parts = decode(encode(message))
+        body = orjson.dumps(parts | {"options": {"traceback": "Traceback: the last one", **options}})
+    await Archive(database, Mask([])).keep([DeadLetter(body, headers)])
+    (letter,) = await Records(database).listed(Filter(state=None), limit=1)
+    return letter.id

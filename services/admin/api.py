@@ -21,7 +21,10 @@ _CHALLENGE = {"WWW-Authenticate": 'Basic realm="horoscope", charset="UTF-8"'}
 ERRORS = {
     400: ("bad_request", "The request cannot be understood."),
     401: ("not_signed_in", "Sign in, or send the password by HTTP Basic with any user name."),
-    404: ("not_found", "There are /api/today, /api/queues and /api/processes."),
+    404: (
+        "not_found",
+        "There are /api/today, /api/queues, /api/processes, /api/dead, /api/dead/letters and /api/dead/runs.",
+    ),
     405: ("method_not_allowed", "Use GET."),
     429: (
         "too_many_tries",
@@ -50,6 +53,16 @@ class Api:
             tell: Makes the answer, or names the server without which there is none.
         """
 
+        async def handle(_: Request) -> Response:
+            picture = await self._figures.now()
+            told = tell(picture)
+            return away(picture, told) if isinstance(told, str) else answer(picture, told)
+
+        return self.signed_in(handle)
+
+    def signed_in(self, handler: Handler) -> Handler:
+        """The same of a handler that makes the whole answer by itself."""
+
         async def handle(request: Request) -> Response:
             if self._gate.session(request, "operator") is None:
                 verdict = self._gate.try_header(request)
@@ -57,14 +70,20 @@ class Api:
                     return failure(401, headers=_CHALLENGE)
                 if not verdict.welcome:
                     return failure(429, headers={"Retry-After": str(verdict.locked_s)})
-            picture = await self._figures.now()
-            told = tell(picture)
-            if isinstance(told, str):
-                reason = next((away.reason for away in picture.away if away.server == told), "")
-                return failure(503, f"{told.lower()}_away", reason or f"{told} cannot be reached")
-            return _json({"at": picture.at, **told, "away": [_away(away) for away in picture.away]})
+            return await handler(request)
 
         return handle
+
+
+def answer(picture: Picture, told: dict[str, Any]) -> Response:
+    """What there is to tell, with when that was so and which servers cannot be reached."""
+    return _json({"at": picture.at, **told, "away": [_away(each) for each in picture.away]})
+
+
+def away(picture: Picture, server: str) -> Response:
+    """There is nothing to tell without this server."""
+    reason = next((each.reason for each in picture.away if each.server == server), "")
+    return failure(503, f"{server.lower()}_away", reason or f"{server} cannot be reached")
 
 
 def today(picture: Picture) -> dict[str, Any] | str:

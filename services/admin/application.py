@@ -1,5 +1,6 @@
 """The ASGI application: which address is answered by what."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -12,20 +13,35 @@ from starlette.types import ASGIApp
 
 from services.admin import api
 from services.admin.api import Api
-from services.admin.pages import Pages
+from services.admin.dead_api import DeadApi
+from services.admin.dead_forms import DeadForms
+from services.admin.dead_pages import DeadPages
+from services.admin.dead_replays import DeadReplays
+from services.admin.pages import Pages, SignedIn
 from services.admin.protection import Protected
 from services.admin.queue_pages import QueuePages
 
-#: Bytes of a request's body; the forms are far smaller.
+#: Bytes of a request's body; the forms are smaller.
 LARGEST_BODY = 16_384
 
 
-def application(pages: Pages, queue_pages: QueuePages, figures: Api) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Whatever answers about dead letters."""
+
+    pages: DeadPages
+    forms: DeadForms
+    replays: DeadReplays
+    api: DeadApi
+
+
+def application(pages: Pages, queue_pages: QueuePages, dead: Dead, figures: Api) -> ASGIApp:
     """The whole page.
 
     Args:
         pages: What a browser is shown.
         queue_pages: The same of the queues.
+        dead: The same, and more, of dead letters.
         figures: What a script is told.
     """
 
@@ -49,6 +65,7 @@ def application(pages: Pages, queue_pages: QueuePages, figures: Api) -> ASGIApp:
             Route("/processes", pages.signed_in(pages.processes)),
             Route("/texts/{day}/{sign}", pages.signed_in(pages.text)),
             Route("/texts/{day}/{sign}", pages.signed_in(pages.write_again), methods=["POST"]),
+            *_dead(pages, dead),
             Route("/sign-in", pages.sign_in_form),
             Route("/sign-in", pages.sign_in, methods=["POST"]),
             Route("/sign-out", pages.signed_in(pages.sign_out), methods=["POST"]),
@@ -56,6 +73,9 @@ def application(pages: Pages, queue_pages: QueuePages, figures: Api) -> ASGIApp:
             Route("/api/today", figures.told(api.today)),
             Route("/api/queues", figures.told(api.queues)),
             Route("/api/processes", figures.told(api.processes)),
+            Route("/api/dead", figures.signed_in(dead.api.told(dead.api.overview))),
+            Route("/api/dead/letters", figures.signed_in(dead.api.told(dead.api.letters))),
+            Route("/api/dead/runs", figures.signed_in(dead.api.told(dead.api.runs))),
             Mount("/static", StaticFiles(directory=Path(__file__).with_name("static"))),
         ],
         exception_handlers={HTTPException: refused, Exception: failed},
@@ -64,6 +84,40 @@ def application(pages: Pages, queue_pages: QueuePages, figures: Api) -> ASGIApp:
     # The address to go to would be put together from the header Host, which anybody may set.
     app.router.redirect_slashes = False
     return Protected(app)
+
+
+def _dead(pages: Pages, dead: Dead) -> list[Route]:
+    """The addresses of dead letters."""
+    shown: dict[str, SignedIn] = {
+        "": dead.pages.letters,
+        "/replay": dead.replays.ask,
+        "/drop": dead.forms.ask_to_drop,
+        "/restore": dead.forms.ask_to_restore,
+        "/group/{fingerprint}": dead.pages.group,
+        "/runs": dead.replays.runs,
+        "/runs/{number:int}": dead.replays.run,
+        "/runs/{number:int}/cancel": dead.replays.ask_to_cancel,
+        "/runs/{number:int}/resume": dead.replays.ask_to_resume,
+        "/{number:int}": dead.pages.letter,
+    }
+    done: dict[str, SignedIn] = {
+        "/replay": dead.replays.start,
+        "/drop": dead.forms.drop,
+        "/restore": dead.forms.restore,
+        "/group/{fingerprint}/note": dead.forms.note,
+        "/runs/{number:int}/cancel": dead.replays.cancel,
+        "/runs/{number:int}/resume": dead.replays.resume,
+        "/{number:int}/edit": dead.forms.edit,
+        "/{number:int}/drop": dead.forms.drop_one,
+        "/{number:int}/restore": dead.forms.restore_one,
+    }
+    return [
+        *(Route(f"/dead{path}", pages.signed_in(handler)) for path, handler in shown.items()),
+        *(
+            Route(f"/dead{path}", pages.signed_in(handler), methods=["POST"])
+            for path, handler in done.items()
+        ),
+    ]
 
 
 def _failure(request: Request, status: int, error: HTTPException | None = None) -> Response | None:

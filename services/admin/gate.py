@@ -22,9 +22,9 @@ NOTE_COOKIE = "horoscope_admin_note"
 KNOWN_COOKIE = "horoscope_admin_known"
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
-#: The fields of a form are few and short.
-_FORM_LIMITS = {"max_files": 0, "max_fields": 10, "max_part_size": 4096}
-_LOCAL_PATH = re.compile(r"/(?!/)[\w\-./?=&%]{0,300}", re.ASCII)
+#: The fields of a form are few, and none is longer than a note or a message's arguments.
+_FORM_LIMITS = {"max_files": 0, "max_fields": 10, "max_part_size": 12_288}
+_LOCAL_PATH = re.compile(r"/(?!/)[\w\-./%]{0,300}(\?[\w\-./?=&%+*]{0,1000})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

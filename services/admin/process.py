@@ -1,7 +1,7 @@
 """The admin process: the operators' page, served as long as somebody may want to look."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_network
 from socket import AF_INET6, SOCK_STREAM, create_server, socket
@@ -12,9 +12,15 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from schema.messages import Message
 from services.admin.api import Api
-from services.admin.application import application
+from services.admin.application import Dead, application
 from services.admin.cluster_metrics import ClusterMetrics
+from services.admin.dead_api import DeadApi
+from services.admin.dead_forms import DeadForms
+from services.admin.dead_page import DeadPage
+from services.admin.dead_pages import DeadPages
+from services.admin.dead_replays import DeadReplays
 from services.admin.figures import Figures
 from services.admin.gate import Gate
 from services.admin.pages import Pages
@@ -27,6 +33,8 @@ from services.bus import UNPARK_S, Bus
 from services.chores import chores
 from services.database import Database
 from services.days import Clock, system_clock
+from services.dead_letters.desk import Desk, make_desk
+from services.dead_letters.replays import replaying
 from services.health import told
 from services.logs import Mask
 from services.processes import present
@@ -46,13 +54,21 @@ CONNECTIONS = 500
 
 
 async def run(
-    settings: Settings, queues: Sequence[Queue], stop: asyncio.Event, *, clock: Clock = system_clock
+    settings: Settings,
+    queues: Sequence[Queue],
+    actors: Mapping[str, type[Message]],
+    stop: asyncio.Event,
+    *,
+    clock: Clock = system_clock,
 ) -> None:
     """Serve the page until ``stop`` is set. It starts and stays while a server is away, and says so.
+
+    Runs of replays go on here, too, as they do in every worker.
 
     Args:
         settings: With the database, RabbitMQ and the page's password set.
         queues: The queues to declare.
+        actors: What each actor answers, by its name.
         stop: Set it to stop.
         clock: The time.
 
@@ -65,9 +81,10 @@ async def run(
         told(settings, "admin", database, publisher, stop) as health,
         present(database, "admin"),
         chores({bus.send_parked: UNPARK_S}),
+        replaying(database, publisher),
         open_figures(settings, queues, database, clock=clock) as figures,
         listening(
-            make_page(settings, figures, database, bus, clock=clock),
+            make_page(settings, figures, database, bus, actors, clock=clock),
             settings.admin_listen,
             settings.admin_proxies,
         ),
@@ -99,7 +116,13 @@ async def open_figures(
 
 
 def make_page(
-    settings: Settings, figures: Figures, database: Database, bus: Bus, *, clock: Clock = system_clock
+    settings: Settings,
+    figures: Figures,
+    database: Database,
+    bus: Bus,
+    actors: Mapping[str, type[Message]],
+    *,
+    clock: Clock = system_clock,
 ) -> ASGIApp:
     """The page as an application.
 
@@ -108,13 +131,39 @@ def make_page(
         figures: What it shows.
         database: Where the texts are.
         bus: How its orders go out.
+        actors: What each actor answers, by its name.
         clock: The time.
     """
     assert settings.admin_password
     gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
     rendering = Rendering(gate, clock, settings.home_timezone, settings.text_language)
     pages = Pages(gate, rendering, figures, database, bus, clock, settings.home_timezone)
-    return application(pages, QueuePages(gate, rendering, figures, database), Api(gate, figures))
+    return application(
+        pages,
+        QueuePages(gate, rendering, figures, database),
+        _dead(settings, gate, rendering, figures, make_desk(database, actors, clock), actors, clock),
+        Api(gate, figures),
+    )
+
+
+def _dead(
+    settings: Settings,
+    gate: Gate,
+    rendering: Rendering,
+    figures: Figures,
+    desk: Desk,
+    actors: Mapping[str, type[Message]],
+    clock: Clock,
+) -> Dead:
+    mask, home = Mask(settings.secrets), settings.home_timezone
+    page = DeadPage(gate, rendering, figures, mask, clock, home)
+    pages = DeadPages(page, desk, actors)
+    return Dead(
+        pages,
+        DeadForms(page, pages, desk),
+        DeadReplays(page, desk),
+        DeadApi(figures, desk, mask, clock, home),
+    )
 
 
 @asynccontextmanager

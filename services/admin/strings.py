@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from schema.signs import Language
+from services.admin.dead_strings import DEAD_STRINGS, DeadStrings
 
 #: The forms of a noun: for 1, 2 and 5 in Russian, for 1 and 2 in English.
 Forms = tuple[str, ...]
@@ -179,12 +180,15 @@ class Strings:
     several_releases: str
     no_processes: str
 
+    dead: DeadStrings
+    dead_waiting: str
+
 
 _RU = Strings(
     product="Гороскоп",
     other_language="English",
     skip="К содержанию",
-    pages={"today": "Сегодня", "queues": "Очереди", "processes": "Процессы"},
+    pages={"today": "Сегодня", "queues": "Очереди", "dead": "Мёртвые письма", "processes": "Процессы"},
     sections="Разделы",
     sign_out="Выйти",
     zone="Время: {zone}",
@@ -388,13 +392,15 @@ _RU = Strings(
     lost_hint="не попрощался",
     several_releases="Работают разные версии: {releases}. Во время обновления это нормально.",
     no_processes="Не отметился ни один процесс.",
+    dead=DEAD_STRINGS[Language.RU],
+    dead_waiting="ждут решения",
 )
 
 _EN = Strings(
     product="Horoscope",
     other_language="Русский",
     skip="Skip to content",
-    pages={"today": "Today", "queues": "Queues", "processes": "Processes"},
+    pages={"today": "Today", "queues": "Queues", "dead": "Dead letters", "processes": "Processes"},
     sections="Sections",
     sign_out="Sign out",
     zone="Times: {zone}",
@@ -598,6 +604,8 @@ _EN = Strings(
     lost_hint="did not say goodbye",
     several_releases="Several releases are running: {releases}. During an update that is as it should be.",
     no_processes="No process has said that it runs.",
+    dead=DEAD_STRINGS[Language.EN],
+    dead_waiting="wait for a person",
 )
 
 STRINGS = {Language.RU: _RU, Language.EN: _EN}

@@ -46,6 +46,7 @@ _LISTED = """
     FROM dead_letters AS letter
 """
 _COUNT = "SELECT count(*) FROM dead_letters AS letter"
+_IDS = "SELECT letter.id FROM dead_letters AS letter"
 _GROUPS = """
     WITH narrow AS (
         SELECT fingerprint, release, state, count(*) AS letters, min(died_at) AS first_seen,
@@ -63,7 +64,7 @@ _GROUPS = """
            note.note, note.noted_by, note.noted_at
     FROM kinds JOIN dead_letters AS letter ON letter.id = kinds.latest
     LEFT JOIN dead_letter_notes AS note ON note.fingerprint = kinds.fingerprint
-    ORDER BY kinds.dead DESC, kinds.last_seen DESC
+    ORDER BY kinds.dead DESC, kinds.last_seen DESC LIMIT :limit
 """
 _WHOLE = text("""
     SELECT letter.*, note.note
@@ -78,6 +79,9 @@ _REPLAYS = text("""
            replays.died_as, run.started_by, run.started_at, run.why
     FROM replays JOIN replay_runs AS run ON run.id = replays.run
     WHERE replays.letter = :id ORDER BY run.id
+""")
+_DIED_AGAIN = text("""
+    SELECT letter, died_as FROM replays WHERE run = :run AND state = 'died_again' ORDER BY letter LIMIT :limit
 """)
 _COUNTS = text("""
     SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'waiting') AS waiting
@@ -338,6 +342,17 @@ class Records:
         async with self._database.transaction() as connection:
             return await listed(connection, wanted, limit=limit, before=before)
 
+    async def ids(self, wanted: Filter, *, limit: int | None = None) -> list[int]:
+        """The ids of the letters that a filter asks for, earliest first.
+
+        Args:
+            wanted: Which.
+            limit: How many at the most; None: all.
+        """
+        async with self._database.transaction() as connection:
+            statement = text(f"{_IDS} {wanted.where()} ORDER BY letter.id LIMIT :limit")
+            return list((await connection.execute(statement, wanted.asked | {"limit": limit})).scalars())
+
     async def count(self, wanted: Filter) -> int:
         """How many letters a filter asks for."""
         async with self._database.transaction() as connection:
@@ -346,10 +361,16 @@ class Records:
             ).scalar_one()
         return found
 
-    async def groups(self, wanted: Filter) -> list[Group]:
-        """The letters that a filter asks for, by the kind of their failure; most dead first."""
+    async def groups(self, wanted: Filter, *, limit: int | None = None) -> list[Group]:
+        """The letters that a filter asks for, by the kind of their failure; most dead first.
+
+        Args:
+            wanted: Which letters.
+            limit: How many groups at the most; None: all.
+        """
         async with self._database.transaction() as connection:
-            rows = await connection.execute(text(_GROUPS.format(where=wanted.where())), wanted.asked)
+            asked = wanted.asked | {"limit": limit}
+            rows = await connection.execute(text(_GROUPS.format(where=wanted.where())), asked)
             return [Group(row.fingerprint, int(row.letters), int(row.dead), *row[3:]) for row in rows]
 
     async def whole(self, number: int) -> Letter:
@@ -365,6 +386,17 @@ class Records:
             edits = [Edit(*edit) for edit in await connection.execute(_EDITS, {"id": number})]
             history = [Replayed(*replay) for replay in await connection.execute(_REPLAYS, {"id": number})]
         return _whole(row, edits, history)
+
+    async def died_again(self, run: int, *, limit: int) -> list[tuple[int, int]]:
+        """Letters that a run has replayed in vain, each with the letter that it died as.
+
+        Args:
+            run: Its number.
+            limit: How many at the most.
+        """
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(_DIED_AGAIN, {"run": run, "limit": limit})
+            return [(row.letter, row.died_as) for row in rows]
 
     async def counts(self) -> Counts:
         """What an operator has to see to."""

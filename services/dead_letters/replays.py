@@ -293,10 +293,16 @@ class Replays:
             raise Refused(f"there is no run {number}")
         return Run(*row)
 
-    async def runs(self, limit: int = 50) -> list[Run]:
-        """The latest runs, latest first."""
+    async def runs(self, limit: int = 50, *, before: int | None = None) -> list[Run]:
+        """Runs, latest first.
+
+        Args:
+            limit: How many at the most.
+            before: Only those with a smaller number: the next page.
+        """
+        where, asked = ("WHERE id < :before", {"before": before}) if before is not None else ("", {})
         async with self._database.transaction() as connection:
-            rows = await connection.execute(text(_RUNS.format(where="")), {"limit": limit})
+            rows = await connection.execute(text(_RUNS.format(where=where)), asked | {"limit": limit})
             return [Run(*row) for row in rows]
 
     async def cancel(self, number: int, *, by: str) -> Run:

@@ -20,7 +20,11 @@ from tests.operators import ORIGIN, PASSWORD, Operator, open_admin, settings_of
 # Nothing listens there: whoever comes in is told so, and everything here works all the same.
 NOWHERE = ("postgresql://nobody@127.0.0.1:1/nothing", "amqp://nobody:nothing@127.0.0.1:1/")
 OPERATOR, VISITOR = COOKIES["operator"], COOKIES["visitor"]
-FORMS = ("/sign-in", "/sign-out", "/language", "/texts/2026-11-22/leo")
+FORMS = (
+    "/sign-in", "/sign-out", "/language", "/texts/2026-11-22/leo", "/dead/replay", "/dead/drop", "/dead/restore",
+    "/dead/group/0123456789abcdef/note", "/dead/1/edit", "/dead/1/drop", "/dead/1/restore", "/dead/runs/1/cancel",
+    "/dead/runs/1/resume",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +62,16 @@ async def is_in(operator: Operator) -> bool:
 
 
 async def test_whoever_is_not_signed_in_is_sent_to_do_so_and_comes_back(operator: Operator) -> None:
-    for path in ("/", "/queues", "/processes", "/texts/2026-11-22/leo"):
+    for path in (
+        "/",
+        "/queues",
+        "/processes",
+        "/dead",
+        "/dead/1",
+        "/dead/replay",
+        "/dead/runs/1",
+        "/texts/2026-11-22/leo",
+    ):
         sent = await operator.get(path)
         assert (sent.status_code, sent.text) == (303, "")
     assert sent.headers["location"] == "/sign-in?next=/texts/2026-11-22/leo"

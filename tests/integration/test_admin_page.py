@@ -22,7 +22,7 @@ from services.app import open_servers
 from services.bus import Bus
 from services.days import ONE_DAY, day_in
 from tests.browser import chromium
-from tests.operators import PASSWORD, put_generation, put_process, put_text, settings_of
+from tests.operators import ACTORS, PASSWORD, put_generation, put_process, put_text, settings_of
 
 # One browser for all tests here, so one event loop too.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -73,7 +73,9 @@ async def address(
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
         open_figures(settings, queues, database) as shown,
-        listening(make_page(settings, shown, database, Bus(publisher, database)), settings.admin_listen, ()),
+        listening(
+            make_page(settings, shown, database, Bus(publisher, database), ACTORS), settings.admin_listen, ()
+        ),
     ):
         await publisher.wait_ready(20)
         yield f"http://{settings.admin_listen}"
@@ -122,7 +124,15 @@ async def fits(page: Page) -> bool:
 async def test_every_page_fits_its_screen_and_speaks_both_languages(
     page: Page, address: str, tmp_path: Path
 ) -> None:
-    for path in ("/", "/queues", "/processes", "/queues/views", "/queues/dead_letters/purge"):
+    for path in (
+        "/",
+        "/queues",
+        "/dead",
+        "/dead/runs",
+        "/processes",
+        "/queues/views",
+        "/queues/dead_letters/purge",
+    ):
         await page.goto(address + path)
         assert await fits(page), path
         await page.screenshot(path=tmp_path / f"{path.strip('/').replace('/', '-') or 'today'}.png")

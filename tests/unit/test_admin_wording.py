@@ -1,7 +1,7 @@
 """Numbers, times and dates on the operators' page, in both languages; and where its lines and bars go."""
 
 import string
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -96,6 +96,8 @@ def test_a_time_of_another_day_comes_with_its_date_and_all_are_at_home() -> None
 
 def test_both_languages_fill_in_the_same() -> None:
     def blanks(value: object) -> object:
+        if is_dataclass(value):
+            return [blanks(getattr(value, field.name)) for field in fields(value)]
         if isinstance(value, dict):
             return [{key: blanks(each) for key, each in value.items() if not isinstance(key, int)}]
         if isinstance(value, tuple):
