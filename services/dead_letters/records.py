@@ -46,6 +46,7 @@ _LISTED = """
     FROM dead_letters AS letter
 """
 _COUNT = "SELECT count(*) FROM dead_letters AS letter"
+_IDS = "SELECT letter.id FROM dead_letters AS letter"
 _GROUPS = """
     WITH narrow AS (
         SELECT fingerprint, release, state, count(*) AS letters, min(died_at) AS first_seen,
@@ -337,6 +338,14 @@ class Records:
         """
         async with self._database.transaction() as connection:
             return await listed(connection, wanted, limit=limit, before=before)
+
+    async def ids(self, wanted: Filter) -> list[int]:
+        """The ids of all letters that a filter asks for, earliest first."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                text(f"{_IDS} {wanted.where()} ORDER BY letter.id"), wanted.asked
+            )
+            return list(found.scalars())
 
     async def count(self, wanted: Filter) -> int:
         """How many letters a filter asks for."""
