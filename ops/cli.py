@@ -18,6 +18,7 @@ from rich.table import Table
 
 from actors import TABLE, topology
 from ops.commands import EXIT_NEEDS_A_PERSON, clock_time, told, with_database
+from ops.dead_cli import dead
 from ops.queues_cli import queues
 from schema.messages import GenerateDay, GenerateHoroscope, Message
 from schema.signs import Sign
@@ -58,6 +59,7 @@ def main() -> None:
     """
 
 
+main.add_command(dead)
 main.add_command(queues)
 
 
