@@ -36,3 +36,6 @@ TABLE = (
     Actor(DeadLetter,         DEAD_LETTERS, handlers.archive,        Ladder.FOREVER, batch=LETTERS_AT_ONCE),
 )
 # fmt: on
+
+#: The messages that people may replay, by the actor that answers them: all but those for the archive.
+REPLAYABLE = {actor.name: actor.message for actor in TABLE if actor.message is not DeadLetter}

@@ -29,7 +29,7 @@ from services.app import App, open_app
 from services.bus import UNPARK_S
 from services.chores import chores
 from services.days import Clock, system_clock
-from services.dead_letters.replays import replaying
+from services.dead_letters.replayer import replaying
 from services.health import told
 from services.pauses import Pauses, followed
 from services.processes import present

@@ -16,8 +16,9 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from actors import TABLE, topology
+from actors import REPLAYABLE, TABLE, topology
 from ops.commands import EXIT_NEEDS_A_PERSON, clock_time, told, with_database
+from ops.dead_cli import dead
 from ops.queues_cli import queues
 from schema.messages import GenerateDay, GenerateHoroscope, Message
 from schema.signs import Sign
@@ -58,6 +59,7 @@ def main() -> None:
     """
 
 
+main.add_command(dead)
 main.add_command(queues)
 
 
@@ -118,8 +120,7 @@ def admin() -> None:
     from services.admin import process  # noqa: PLC0415
 
     settings = start("admin", "database_url", "rabbitmq_url", "admin_password")
-    actors = {actor.name: actor.message for actor in TABLE}
-    run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), actors, stop))
+    run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), REPLAYABLE, stop))
 
 
 @main.command()

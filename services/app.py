@@ -61,34 +61,40 @@ async def open_app(
         NotPublished: RabbitMQ cannot be reached.
     """
     assert settings.bot_token
-    home = settings.home_timezone
     async with open_servers(settings, queues, process=process) as (database, publisher):
         await database.check()
         await publisher.wait_ready(START_PATIENCE_S)
         bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url)
-        waiters = Waiters(database)
-        views = Views(database, clock)
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
-        outages = Outages(database, endpoint(settings.openai_base_url, settings.openai_model, key))
-        usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
         async with bot, Bus(publisher, database) as bus:
-            yield App(
-                settings=settings,
-                clock=clock,
-                mask=Mask(settings.secrets),
-                database=database,
-                publisher=publisher,
-                bus=bus,
-                bot=bot,
-                readers=Readers(database, home),
-                horoscopes=Horoscopes(database, home, clock),
-                waiters=waiters,
-                views=views,
-                outages=outages,
-                usage=usage,
-                night=Night(database, waiters, outages, usage, bus, clock, home),
-                activity=Activity(database, clock, home),
-            )
+            yield make_app(settings, database, publisher, bus, bot, clock)
+
+
+def make_app(
+    settings: Settings, database: Database, publisher: Publisher, bus: Bus, bot: Bot, clock: Clock
+) -> App:
+    """Everything on connections that are open."""
+    home = settings.home_timezone
+    waiters = Waiters(database)
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+    outages = Outages(database, endpoint(settings.openai_base_url, settings.openai_model, key))
+    usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
+    return App(
+        settings=settings,
+        clock=clock,
+        mask=Mask(settings.secrets),
+        database=database,
+        publisher=publisher,
+        bus=bus,
+        bot=bot,
+        readers=Readers(database, home),
+        horoscopes=Horoscopes(database, home, clock),
+        waiters=waiters,
+        views=Views(database, clock),
+        outages=outages,
+        usage=usage,
+        night=Night(database, waiters, outages, usage, bus, clock, home),
+        activity=Activity(database, clock, home),
+    )
 
 
 @asynccontextmanager

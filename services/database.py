@@ -7,7 +7,7 @@ reply, and the one that counts views, take the latter.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
 import asyncpg
@@ -147,7 +147,7 @@ class Database:
             DatabaseUnavailable: The database cannot be reached, or went away meanwhile.
         """
         try:
-            async with self._engine.begin() as connection:
+            async with self._begun() as connection:
                 yield connection
         except (*UNREACHABLE, PoolTimeoutError) as error:
             raise _unavailable(error) from error
@@ -159,6 +159,10 @@ class Database:
             ):
                 raise _unavailable(error) from error
             raise
+
+    def _begun(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection in a transaction, which ends with the block."""
+        return self._engine.begin()
 
 
 class Lane:

@@ -13,6 +13,7 @@ from services.dead_letters.archive import Archive
 from services.dead_letters.outcomes import Outcomes
 from services.delivery import Delivery
 from services.leases import Leases
+from services.settings import Settings
 from services.suspects import Suspects
 from services.writer import Writer
 
@@ -39,27 +40,37 @@ class Workshop:
 @asynccontextmanager
 async def open_workshop(app: App) -> AsyncIterator[Workshop]:
     """Open what a worker needs beside the app; ``openai_api_key`` must be set."""
-    settings = app.settings
+    async with open_author(app.settings) as author:
+        yield make_workshop(app, author)
+
+
+@asynccontextmanager
+async def open_author(settings: Settings) -> AsyncIterator[Author]:
+    """The model behind ``openai_api_key``, which must be set."""
     assert settings.openai_api_key
     async with openai.AsyncOpenAI(
         api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url
     ) as client:
-        author = Author(client, settings.openai_model, settings.text_language)
-        yield Workshop(
-            app=app,
-            writer=Writer(
-                app.database,
-                Leases(app.database),
-                author,
-                app.usage,
-                app.outages,
-                app.waiters,
-                app.bus,
-                app.clock,
-                app.mask,
-            ),
-            delivery=Delivery(app.bot, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
-            archive=Archive(app.database, app.mask),
-            outcomes=Outcomes(app.database),
-            suspects=Suspects(app.database),
-        )
+        yield Author(client, settings.openai_model, settings.text_language)
+
+
+def make_workshop(app: App, author: Author) -> Workshop:
+    """The workshop of an app that is open."""
+    return Workshop(
+        app=app,
+        writer=Writer(
+            app.database,
+            Leases(app.database),
+            author,
+            app.usage,
+            app.outages,
+            app.waiters,
+            app.bus,
+            app.clock,
+            app.mask,
+        ),
+        delivery=Delivery(app.bot, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
+        archive=Archive(app.database, app.mask),
+        outcomes=Outcomes(app.database),
+        suspects=Suspects(app.database),
+    )

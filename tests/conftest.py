@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -101,13 +101,26 @@ async def empty_database_url() -> AsyncIterator[str]:
     await _run_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@asynccontextmanager
+async def _copy_of(template: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    await _run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _database_url(name)
+    await _run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 async def database_url(template_database: str) -> AsyncIterator[str]:
     """A migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    await _run_sql(f"CREATE DATABASE {name} TEMPLATE {template_database}")
-    yield _database_url(name)
-    await _run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    async with _copy_of(template_database) as url:
+        yield url
+
+
+@pytest.fixture
+async def other_database_url(template_database: str) -> AsyncIterator[str]:
+    """A second one, of another deployment."""
+    async with _copy_of(template_database) as url:
+        yield url
 
 
 @pytest.fixture

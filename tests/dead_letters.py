@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from actors import TABLE
+from actors import REPLAYABLE
 from schema.errors import InvalidEnvelope, ModelUnavailable
 from schema.messages import DeadLetter, Message
 from services.database import Database
@@ -45,5 +45,5 @@ def letter_of(
 
 
 def desk_on(database: Database) -> Desk:
-    """What people work with, knowing every actor."""
-    return make_desk(database, {actor.name: actor.message for actor in TABLE}, system_clock)
+    """What people work with, knowing every actor whose messages they may replay."""
+    return make_desk(database, REPLAYABLE, system_clock)

@@ -11,7 +11,7 @@ import orjson
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from actors import TABLE, topology
+from actors import REPLAYABLE, topology
 from schema.errors import InvalidEnvelope, PermanentError, TooOld
 from schema.messages import DeadLetter, Message
 from services.admin.process import make_page, open_figures
@@ -28,7 +28,6 @@ from services.publisher import Publisher
 from services.settings import Settings
 
 PASSWORD = "correct horse battery"
-ACTORS = {actor.name: actor.message for actor in TABLE}
 ORIGIN = "http://page.test"
 _TOKEN = re.compile(r'name="form_token" value="(\w+)"')
 
@@ -53,7 +52,10 @@ async def open_admin(
         open_servers(settings, queues, process="test") as (database, publisher),
         open_figures(settings, queues, database, clock=clock) as figures,
     ):
-        yield make_page(settings, figures, database, Bus(publisher, database), ACTORS, clock=clock), publisher
+        yield (
+            make_page(settings, figures, database, Bus(publisher, database), REPLAYABLE, clock=clock),
+            publisher,
+        )
 
 
 class Operator:

@@ -17,7 +17,7 @@ from uuid import uuid4
 import orjson
 import pika
 
-from actors import TABLE
+from actors import REPLAYABLE
 from ops.bench import backlog
 from ops.bench.backlog import PERSISTENT, Wire
 from ops.bench.figures import Spread
@@ -93,7 +93,7 @@ async def measure(rounds: int, seconds: int) -> Result:
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(Stage())
         database = await stack.enter_async_context(Database(stage.database_url))
-        desk = make_desk(database, {actor.name: actor.message for actor in TABLE}, system_clock)
+        desk = make_desk(database, REPLAYABLE, system_clock)
         turns = []
         for number in range(rounds):
             await stage.sql.execute(

@@ -34,7 +34,7 @@ from services.chores import chores
 from services.database import Database
 from services.days import Clock, system_clock
 from services.dead_letters.desk import Desk, make_desk
-from services.dead_letters.replays import replaying
+from services.dead_letters.replayer import replaying
 from services.health import told
 from services.logs import Mask
 from services.processes import present

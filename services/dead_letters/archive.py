@@ -180,7 +180,7 @@ def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
         "died_at": death.at,
         "replay": replay_of(options),
     }
-    return _storable(mask.in_json(row)), body
+    return storable(mask.in_json(row)), body
 
 
 def _parts(body: bytes) -> dict[str, Any] | None:
@@ -253,10 +253,10 @@ def _day(arguments: dict[str, Any] | None) -> date | None:
         return None
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """PostgreSQL keeps no NUL in a text."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, dict):
-        return {_storable(name): _storable(inner) for name, inner in value.items()}
-    return [_storable(inner) for inner in value] if isinstance(value, list) else value
+        return {storable(name): storable(inner) for name, inner in value.items()}
+    return [storable(inner) for inner in value] if isinstance(value, list) else value

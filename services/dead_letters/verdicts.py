@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from pydantic import Field
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -69,7 +70,7 @@ class Verdict:
         edit: What would be published in its place; None: the message as it died.
     """
 
-    id: int
+    id: Annotated[int, Field(ge=1, lt=1 << 63)]
     judgement: Judgement
     reason: str
     actor: str | None

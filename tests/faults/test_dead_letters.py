@@ -38,7 +38,7 @@ Step = tuple[Literal["before", "after"], str]
 
 ARCHIVED = "SELECT count(DISTINCT message_id) FROM dead_letters"
 SETTLED = "SELECT count(*) FROM dead_letters WHERE state = $1"
-TAKEN_OVER_SOON = {"services.dead_letters.replays:LEASE_S": 1}
+TAKEN_OVER_SOON = {"services.dead_letters.replayer:LEASE_S": 1}
 
 
 def view() -> HoroscopeRequested:
@@ -103,11 +103,11 @@ async def order(desk: Desk, ids: list[int], rate: int = 2000) -> Run:
 @pytest.mark.parametrize(
     "step",
     [
-        ("after", "services.dead_letters.replays:Replayer._take_over"),
-        ("after", "services.dead_letters.replays:Replayer._next"),
+        ("after", "services.dead_letters.replayer:Replayer._take_over"),
+        ("after", "services.dead_letters.replayer:Replayer._next"),
         ("before", "services.publisher:Publisher.send"),
         ("after", "services.publisher:Publisher.send"),
-        ("after", "services.dead_letters.replays:Replayer._publish"),
+        ("after", "services.dead_letters.replayer:Replayer._publish"),
         ("before", "services.views:Views.count"),
         ("after", "services.views:Views.count"),
         ("after", "services.dead_letters.outcomes:Outcomes.succeeded"),

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
 
-from actors import topology
+from actors import REPLAYABLE, topology
 from ops.stack.ports import free_port
 from services.admin import figures, rendering, sessions
 from services.admin.process import listening, make_page, open_figures
@@ -22,7 +22,7 @@ from services.app import open_servers
 from services.bus import Bus
 from services.days import ONE_DAY, day_in
 from tests.browser import chromium
-from tests.operators import ACTORS, PASSWORD, put_generation, put_process, put_text, settings_of
+from tests.operators import PASSWORD, put_generation, put_process, put_text, settings_of
 
 # One browser for all tests here, so one event loop too.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -74,7 +74,9 @@ async def address(
         open_servers(settings, queues, process="test") as (database, publisher),
         open_figures(settings, queues, database) as shown,
         listening(
-            make_page(settings, shown, database, Bus(publisher, database), ACTORS), settings.admin_listen, ()
+            make_page(settings, shown, database, Bus(publisher, database), REPLAYABLE),
+            settings.admin_listen,
+            (),
         ),
     ):
         await publisher.wait_ready(20)

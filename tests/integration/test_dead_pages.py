@@ -14,6 +14,7 @@ import orjson
 import pytest
 from starlette.types import ASGIApp
 
+from actors import REPLAYABLE
 from schema.errors import InvalidMessage, ReaderGone, TooOld, WorkerKilled
 from schema.messages import DeliverHoroscope, GenerateDay, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
@@ -22,7 +23,7 @@ from services.database import Database
 from services.days import system_clock
 from services.dead_letters.desk import Desk, make_desk
 from services.dead_letters.records import Filter
-from tests.operators import ACTORS, PASSWORD, Operator, bury, open_admin, settings_of
+from tests.operators import PASSWORD, Operator, bury, open_admin, settings_of
 from tests.proxy import Cable
 
 TODAY = datetime.now(UTC).date()
@@ -56,7 +57,7 @@ async def operator(page: ASGIApp) -> AsyncIterator[Operator]:
 
 @pytest.fixture
 def desk(database: Database) -> Desk:
-    return make_desk(database, ACTORS, system_clock)
+    return make_desk(database, REPLAYABLE, system_clock)
 
 
 def view(sign: Sign = Sign.LEO) -> HoroscopeRequested:

@@ -28,7 +28,8 @@ from services.dead_letters.desk import Desk
 from services.dead_letters.outcomes import Outcomes
 from services.dead_letters.plan import Plan
 from services.dead_letters.records import Filter
-from services.dead_letters.replays import Replayer, Run, replaying
+from services.dead_letters.replayer import Replayer, replaying
+from services.dead_letters.replays import Run
 from services.envelope import encode
 from services.publisher import Publisher
 from services.settings import Settings

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -164,6 +165,14 @@ def test_the_image_takes_packages_by_their_hashes_and_does_not_run_as_root() -> 
     assert re.findall(r"^USER (.*)$", last_stage, re.MULTILINE) == ["10001:10001"]
 
 
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    floors = ("schema", "migrations", "services", "actors", "ops")
+    found = [path.parent for floor in floors for path in (ROOT / floor).rglob("__init__.py")]
+    named = {path.relative_to(ROOT).as_posix().replace("/", ".") for path in found}
+    assert named <= set(project["tool"]["setuptools"]["packages"])
+
+
 def test_the_image_is_given_its_packages_and_never_a_secret() -> None:
     _, everything, *kept, caches = (ROOT / ".dockerignore").read_text().splitlines()
     assert (everything, caches) == ("*", "**/__pycache__/")
@@ -222,6 +231,17 @@ def test_the_readme_names_every_command() -> None:
             *(f"make {name}" for name in targets if name != "help"),
         ]
     )
+
+
+def test_the_readme_names_every_command_for_dead_letters_and_only_options_that_exist() -> None:
+    found = {}
+    for command, described in rows("README.md", "Dead letters"):
+        _, name, *_ = command.strip("`").split()
+        found[name] = set(re.findall(r"`(--[a-z-]+)", described))
+    commands = main.commands["dead"].commands  # type: ignore[attr-defined]
+    assert found.keys() == commands.keys()
+    for name, options in found.items():
+        assert options <= {text for each in commands[name].params for text in each.opts}, name
 
 
 def test_the_readme_names_only_options_that_exist() -> None:
