@@ -1,7 +1,6 @@
 """What an operator sees and does on the page of a queue."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,36 +9,15 @@ import pytest
 from starlette.types import ASGIApp
 
 from schema.messages import DEAD_LETTERS, VIEWS
-from services.admin import figures, sessions
 from tests.integration.test_queues import message
 from tests.operators import Operator, open_admin, settings_of
 from tests.proxy import Cable
 from tests.queues import Queues
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 HTML = "<img src=x onerror=alert(1)>"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sessions._SCRYPT, "n", 2)
-    monkeypatch.setattr(figures, "FRESH_S", 0.0)
-
-
-@pytest.fixture
-async def page(database_url: str, rabbitmq_url: str) -> AsyncIterator[ASGIApp]:
-    async with open_admin(settings_of(database_url, rabbitmq_url)) as (page, publisher):
-        await publisher.wait_ready(20)
-        yield page
-
-
-@pytest.fixture
-async def operator(page: ASGIApp) -> AsyncIterator[Operator]:
-    operator = Operator(page)
-    operator.http.headers["accept-language"] = "en"
-    async with operator.http:
-        await operator.sign_in()
-        yield operator
 
 
 def text_of(html: str) -> str:
