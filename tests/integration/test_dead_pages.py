@@ -507,7 +507,7 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
     assert "Cancel run 1? Not published yet: 1" in await seen(operator, "/dead/runs/1/cancel")
     resumed = await operator.send("/dead/runs/1/resume")
     assert resumed.status_code == 409
-    assert "is cancelling and cannot be resumed" in resumed.text
+    assert "is running and cannot be resumed" in resumed.text
     cancelled = await operator.send("/dead/runs/1/cancel", {"who": "Аня"}, of="/dead/runs/1/cancel")
     assert (cancelled.status_code, cancelled.headers["location"]) == (303, "/dead/runs/1")
     assert await sql.fetchval("SELECT cancelled_by FROM replay_runs") == "page, 192.0.2.1, Аня"
