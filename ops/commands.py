@@ -1,6 +1,7 @@
 """What the commands share: exit codes, a connection, errors told in words, who asks."""
 
 import getpass
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+import structlog
 
 from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
 from services.database import Database
@@ -43,6 +45,20 @@ def told() -> Iterator[None]:
     except HoroscopeError as error:
         click.echo(_masked(error), err=True)
         sys.exit(EXIT_NEEDS_A_PERSON)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What services log for a process's log is no answer to a person; only what warns is, beside the answer."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _masked(error: Exception) -> str:

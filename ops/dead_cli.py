@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -12,13 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, TypeVar
 
 import click
-import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from actors import REPLAYABLE
 from ops import dead_screen
-from ops.commands import EXIT_NEEDS_A_PERSON, by_option, told, with_database
+from ops.commands import EXIT_NEEDS_A_PERSON, by_option, quiet, told, with_database
 from ops.dead_options import NUMBER, Words, filtered, named_or_filtered
 from ops.dead_screen import Screen, plain
 from schema.errors import InvalidMessage, Refused
@@ -659,18 +657,7 @@ def _work(work: Callable[[_Here], Coroutine[Any, Any, _Found]]) -> _Found:
         mask = Mask(settings.secrets)
         return await work(_Here(database, make_desk(database, REPLAYABLE, system_clock), mask, Screen(mask)))
 
-    with told(), _quiet():
+    with told(), quiet():
         settings = Settings.read("database_url")
         found: _Found = asyncio.run(with_database(settings, on))
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What services log for a process's log is no answer to a person."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    try:
-        yield
-    finally:
-        structlog.configure(**before)

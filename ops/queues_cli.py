@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from actors import topology
-from ops.commands import EXIT_NEEDS_A_PERSON, by_option, clock_time, told, with_database
+from ops.commands import EXIT_NEEDS_A_PERSON, by_option, clock_time, quiet, told, with_database
 from schema.errors import UnknownQueue
 from schema.messages import DEAD_LETTERS
 from services import pauses
 from services.database import Database
-from services.logs import Mask, configure
+from services.logs import Mask
 from services.pauses import Pause
 from services.queues import MOST_SHOWN, QueueFigures, Queues, Seen
 from services.rabbitmq_api import ManagementApi
@@ -150,11 +150,8 @@ def peek(name: str, limit: int, as_json: bool) -> None:
 
 
 def _settings(*required: str) -> Settings:
-    """The settings; what is done is logged beside what is said."""
     with told():
-        settings = Settings.read(*required)
-    configure(settings.log_format, Mask(settings.secrets), process="command")
-    return settings
+        return Settings.read(*required)
 
 
 @asynccontextmanager
@@ -202,7 +199,7 @@ def _list(*, as_json: bool) -> None:
 @contextmanager
 def _told_and_named() -> Iterator[None]:
     """As `told`; a queue that there is not is wrong usage, and those that there are get named."""
-    with told():
+    with told(), quiet():
         try:
             yield
         except UnknownQueue as error:

@@ -24,6 +24,7 @@ from schema.signs import Sign
 from services.days import Clock, first_day_alive
 from services.envelope import decode
 from services.night import MIDNIGHT, RECONCILE
+from services.views import OLDEST
 
 #: A message that was replayed so often and died again is not replayed any more, unless somebody insists.
 REPLAYS_AT_MOST = 2
@@ -198,6 +199,8 @@ def _done(message: Message, facts: _Facts, published_at: datetime | None) -> str
     match message:
         case HoroscopeRequested(answered=True):
             done, reason = message.request_id in facts.counted, "its view is counted"
+            if message.day < facts.first_day - OLDEST:
+                done, reason = True, f"nobody can tell any more whether a view of {message.day} was counted"
         case HoroscopeRequested():
             done, reason = message.request_id not in facts.owed, "its reader waits no longer"
         case DeliverHoroscope(sign=sign, day=day):

@@ -183,11 +183,14 @@ async def test_a_verdict_tells_what_a_replay_would_come_to(
     (counted,) = await dead(archive, desk, seen := view())
     (text,) = await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY))
     (over,) = await dead(archive, desk, GenerateDay(TODAY - timedelta(days=5)))
+    (old,) = await dead(archive, desk, replace(view(), day=TODAY - timedelta(days=40)))
     (asked,) = await dead(archive, desk, replace(seen, answered=False))
     (garbage,) = await dead(archive, desk, b"garbage")  # type: ignore[arg-type]
     assert await judged(counted) == ("ready", "")
     assert await judged(text) == ("ready", "")
     assert await judged(over) == ("done", f"nobody lives in {TODAY - timedelta(days=5)} any more")
+    told = f"nobody can tell any more whether a view of {TODAY - timedelta(days=40)} was counted"
+    assert await judged(old) == ("done", told)
     assert await judged(asked) == ("done", "its reader waits no longer")
     judgement, reason = await judged(garbage)
     assert judgement == "unfit"
