@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import structlog
 
 from actors.broker import Delivered, run_on
-from schema.errors import DatabaseUnavailable, WorkerKilled
+from schema.errors import DatabaseUnavailable, DeliveryLost, WorkerKilled
 from services import suspects
 from services.suspects import Try
 
@@ -38,7 +38,7 @@ class Suspects:
     def __init__(self, records: suspects.Suspects, loop: asyncio.AbstractEventLoop) -> None:
         self._records = records
         self._loop = loop
-        self._not_ended: deque[tuple[str, list[str]]] = deque()
+        self._not_ended: deque[tuple[str, list[str], Try]] = deque()
         self._ending = threading.Lock()
         self.alone = threading.Lock()
 
@@ -53,7 +53,7 @@ class Suspects:
             return {}
         with self._ending:
             while self._not_ended:
-                run_on(self._loop, self._records.end(*self._not_ended[0]))
+                run_on(self._loop, self._records.withdraw(*self._not_ended[0]))
                 self._not_ended.popleft()
         return run_on(self._loop, self._records.lost(messages[0].queue_name, ids))
 
@@ -68,15 +68,22 @@ class Suspects:
         if not ids:
             yield
             return
-        tried = (messages[0].queue_name, ids)
-        run_on(self._loop, self._records.begin(*tried, alone=len(messages) == 1))
+        queue = messages[0].queue_name
+        begun = run_on(self._loop, self._records.begin(queue, ids, alone=len(messages) == 1))
+        ended = True
         try:
             yield
+        except DeliveryLost:
+            ended = False  # somebody else may have begun by now, and that must not be forgotten
+            raise
         finally:
             try:
-                run_on(self._loop, self._records.end(*tried))
+                end = self._records.end(queue, ids) if ended else self._records.withdraw(queue, ids, begun)
+                run_on(self._loop, end)
             except DatabaseUnavailable:
-                self._not_ended.append(tried)  # or it would look as if this process had been killed
+                self._not_ended.append(
+                    (queue, ids, begun)
+                )  # or it would look as if this process had been killed
 
 
 def check(message: Delivered, lost: Sequence[Try]) -> None:

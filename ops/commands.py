@@ -14,6 +14,7 @@ import structlog
 
 from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
 from services.database import Database
+from services.days import shown_in
 from services.logs import Mask
 from services.processes import HOST
 from services.settings import Settings, WrongSettings
@@ -71,7 +72,7 @@ def _masked(error: Exception) -> str:
 
 def clock_time(at: datetime | None) -> str:
     """A time as operators read it, by their own machine's clock."""
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else "never"
+    return f"{shown_in(None, at):%Y-%m-%d %H:%M:%S}" if at else "never"
 
 
 def whoever() -> str:

@@ -5,7 +5,7 @@ lived in somewhere are those from the date at UTC-12 to the date at UTC+14.
 """
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 #: The time now, with its zone; a test hands in its own.
@@ -19,6 +19,14 @@ ONE_DAY = timedelta(days=1)
 def system_clock() -> datetime:
     """The machine's time, in UTC."""
     return datetime.now(UTC)
+
+
+def shown_in(zone: tzinfo | None, at: datetime) -> datetime:
+    """An instant as it is shown in a zone; None: the machine's own. At the ends of all time, in its own zone."""
+    try:
+        return at.astimezone(zone)
+    except OverflowError:
+        return at
 
 
 def day_in(zone: ZoneInfo, now: datetime) -> date:

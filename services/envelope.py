@@ -10,6 +10,9 @@ import orjson
 from schema.errors import InvalidEnvelope
 from schema.messages import Message
 
+#: Bytes of a message at the most. Ours have some hundreds, a dead letter some ten thousand; JSON takes thirty times the
+#: memory of its text.
+_LARGEST = 1 << 20
 #: What is nested deeper is nobody's message, and would stop whoever walks through it.
 _DEEPEST = 100
 #: Ids are put on record, and PostgreSQL refuses a row whose key is long.
@@ -40,6 +43,8 @@ def decode(body: bytes) -> dict[str, Any]:
     Raises:
         InvalidEnvelope: There is none, or a part of it is missing, unknown or of a wrong form.
     """
+    if len(body) > _LARGEST:
+        raise InvalidEnvelope(f"it has {len(body)} bytes; expected {_LARGEST} at the most")
     try:
         parts: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:

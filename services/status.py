@@ -57,7 +57,9 @@ _COUNTS = text("""
             WHERE spent_on = :today) AS tokens,
            (SELECT sum(cost_usd) FROM model_usage WHERE spent_on = :today) AS cost_usd,
            (SELECT count(*) FROM readers WHERE zodiac_sign IS NOT NULL AND blocked_at IS NULL) AS readers,
-           (SELECT count(*) FROM dead_letters WHERE state = 'dead') AS dead
+           (SELECT count(*) FROM dead_letters WHERE state = 'dead') AS dead,
+           (SELECT count(*) FROM dead_letters WHERE state = 'waiting' AND state_since < now() - interval '1 day')
+               AS unheard
 """)
 
 
@@ -254,12 +256,22 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
         alarms.append("no tick for fifteen minutes: is a scheduler running?")
     counts = records.counts
     dead = counts.dead + sum(queue.messages for queue in queues or () if queue.kind == "dead")
-    if dead:
-        alarms.append(f"dead letters: {dead}")
-    if counts.overdue:
-        alarms.append(f"readers who have waited for more than two minutes: {counts.overdue}")
-    if counts.parked:
-        alarms.append(f"parked messages: {counts.parked}; was RabbitMQ away, is no bot or worker running?")
+    alarms += [
+        alarm
+        for count, alarm in (
+            (dead, f"dead letters: {dead}"),
+            (
+                counts.unheard,
+                f"replays of which nothing has been heard for a day: {counts.unheard}; was a queue purged?",
+            ),
+            (counts.overdue, f"readers who have waited for more than two minutes: {counts.overdue}"),
+            (
+                counts.parked,
+                f"parked messages: {counts.parked}; was RabbitMQ away, is no bot or worker running?",
+            ),
+        )
+        if count
+    ]
     return Status(
         days=records.days,
         ticks=records.ticks,

@@ -20,6 +20,11 @@ _BEGIN = text("""
     SELECT :queue, message_id, CAST(:begun AS jsonb) FROM unnest(CAST(:ids AS text[])) AS suspect (message_id)
     ON CONFLICT (queue, message_id) DO UPDATE SET begun = suspects.begun || excluded.begun, seen_at = now()
 """)
+_WITHDRAW = text("""
+    UPDATE suspects SET begun = COALESCE(
+        (SELECT jsonb_agg(each) FROM jsonb_array_elements(begun) AS each WHERE each <> CAST(:begun AS jsonb)), '[]')
+    WHERE queue = :queue AND message_id = ANY(:ids)
+""")
 _END = text("DELETE FROM suspects WHERE queue = :queue AND message_id = ANY(:ids)")
 _PRUNE = text("DELETE FROM suspects WHERE seen_at < now() - interval '1 day'")
 
@@ -42,15 +47,22 @@ class Suspects:
             rows = await connection.execute(_LOST, {"queue": queue, "ids": list(ids)})
             return {row.message_id: row.begun for row in rows}
 
-    async def begin(self, queue: str, ids: Sequence[str], *, alone: bool) -> None:
+    async def begin(self, queue: str, ids: Sequence[str], *, alone: bool) -> Try:
         """This process begins to answer these messages; alone: there are no others among them."""
-        begun = {
+        begun: Try = {
             "at": datetime.now(UTC).isoformat(), "host": HOST, "pid": PID, "release": RELEASE, "alone": alone
         }  # fmt: skip
         async with self._database.transaction() as connection:
             await connection.execute(
                 _BEGIN, {"queue": queue, "ids": sorted(set(ids)), "begun": orjson.dumps([begun]).decode()}
             )
+        return begun
+
+    async def withdraw(self, queue: str, ids: Sequence[str], begun: Try) -> None:
+        """This process was stopped in a try, and lives; what others began stays."""
+        async with self._database.transaction() as connection:
+            given = {"queue": queue, "ids": sorted(set(ids)), "begun": orjson.dumps(begun).decode()}
+            await connection.execute(_WITHDRAW, given)
 
     async def end(self, queue: str, ids: Sequence[str]) -> None:
         """It has finished with them, however it went."""

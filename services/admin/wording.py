@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from schema.signs import Language, Sign
 from services.admin.strings import STRINGS
+from services.days import shown_in
 from services.strings import STRINGS as READERS_STRINGS
 
 _NO_BREAK = "\u00a0"
@@ -129,7 +130,7 @@ class Wording:
 
     def time(self, at: datetime, *, seconds: bool = False) -> str:
         """The time of the day, with the date before it when that is another one than now."""
-        at = at.astimezone(self._zone)
+        at = shown_in(self._zone, at)
         clock = f"{at:%H:%M:%S}" if seconds else f"{at:%H:%M}"
         return clock if at.date() == self.now.date() else f"{self.on(at.date())}, {clock}"
 

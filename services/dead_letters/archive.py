@@ -38,7 +38,7 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('dead_letters'))")
 
 # A copy of a letter that is here already is left out: one that has the same death; one of the same message, with as
 # many attempts behind it, that waits for a person or for what its replay comes to; one whose replay has succeeded
-# by another copy. Whose workers were lost begins anew when it is replayed, under the same id.
+# by another copy, or gave way to another replay. Whose workers were lost begins anew when it is replayed, under the same id.
 _KEEP = text("""
     WITH arrived AS (
         SELECT * FROM jsonb_to_recordset(CAST(:letters AS jsonb)) AS letter (
@@ -52,7 +52,7 @@ _KEEP = text("""
         FROM arrived
         LEFT JOIN replays ON replays.id = arrived.replay
         LEFT JOIN dead_letters AS parent ON parent.id = replays.letter
-        WHERE replays.state IS DISTINCT FROM 'succeeded'
+        WHERE (replays.state IS NULL OR replays.state NOT IN ('succeeded', 'superseded'))
           AND NOT EXISTS (
               SELECT FROM dead_letters AS known WHERE known.digest = decode(arrived.digest, 'hex')
                  AND (arrived.again OR arrived.message_id IS NOT NULL AND known.state IN ('dead', 'waiting')))
@@ -72,10 +72,10 @@ _KEEP = text("""
         RETURNING id, death
     ), ended AS (
         UPDATE replays
-        SET state = CASE state WHEN 'superseded' THEN state ELSE 'died_again' END, died_as = kept.id,
-            ended_at = fresh.died_at
+        SET state = 'died_again', died_as = kept.id, ended_at = fresh.died_at
         FROM fresh JOIN kept USING (death)
-        WHERE replays.id = fresh.replay
+        WHERE replays.id = fresh.replay AND replays.id = ANY(ARRAY(
+            SELECT id FROM replays WHERE id IN (SELECT replay FROM arrived) ORDER BY id FOR UPDATE))
         RETURNING replays.letter
     ), died_again AS (
         UPDATE dead_letters SET state = 'died_again', state_since = now()

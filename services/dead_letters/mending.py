@@ -10,21 +10,25 @@ from sqlalchemy import text
 from schema.errors import Refused
 from services.database import Database
 from services.dead_letters.records import Letter, Records
+from services.dead_letters.replays import in_turn
 from services.dead_letters.verdicts import Judge
 
 log = structlog.get_logger(__name__)
 
-_EDIT = text("""
+# What a run has planned is still dead, and is published as it was when it was planned.
+_FREE = """
+    state = 'dead' AND NOT EXISTS (
+        SELECT FROM replays
+        WHERE letter = dead_letters.id AND replays.state IN ('planned', 'publishing', 'published'))
+"""
+_EDIT = text(f"""
     INSERT INTO dead_letter_edits (letter, actor, arguments, edited_by)
-    SELECT id, :actor, CAST(:arguments AS jsonb), :by FROM dead_letters WHERE id = :id AND state = 'dead'
+    SELECT id, :actor, CAST(:arguments AS jsonb), :by FROM dead_letters WHERE id = :id AND {_FREE}
     RETURNING id
 """)
-_DROP = text("""
+_DROP = text(f"""
     UPDATE dead_letters SET state = 'dropped', state_since = now(), said_by = :by, said = :why
-    WHERE id = ANY(:ids) AND state = 'dead'
-      AND NOT EXISTS (
-          SELECT FROM replays
-          WHERE letter = dead_letters.id AND replays.state IN ('planned', 'publishing', 'published'))
+    WHERE id = ANY(:ids) AND {_FREE}
 """)
 _RESTORE = text("""
     UPDATE dead_letters SET state = 'dead', state_since = now(), said_by = NULL, said = NULL
@@ -68,7 +72,7 @@ class Mending:
 
         Raises:
             InvalidMessage: They do not fit the actor.
-            Refused: There is no such letter, or it is not dead any more.
+            Refused: There is no such letter, it is not dead any more, or it is about to be replayed.
         """
         letter = await self._records.whole(number)
         now = letter.edit or letter
@@ -77,7 +81,10 @@ class Mending:
         fit = self._judge.message(actor, asked or {}).arguments()
         given = {"id": number, "actor": actor, "arguments": orjson.dumps(fit).decode(), "by": by}
         async with self._database.transaction() as connection:
+            await in_turn(connection)
             if (await connection.execute(_EDIT, given)).scalar() is None:
+                if letter.state == "dead":
+                    raise Refused(f"dead letter {number} is about to be replayed; cancel that run first")
                 raise Refused(f"dead letter {number} is not dead any more: {letter.state.replace('_', ' ')}")
         log.info("dead_letter.edited", letter=number, by=by)
         return await self._records.whole(number)
@@ -89,6 +96,7 @@ class Mending:
             How many; those that are not dead, or are about to be replayed, are left as they are.
         """
         async with self._database.transaction() as connection:
+            await in_turn(connection)
             dropped = await connection.execute(_DROP, {"ids": sorted(ids), "by": by, "why": why})
         log.info("dead_letters.dropped", count=dropped.rowcount, by=by, why=why)
         return dropped.rowcount

@@ -15,7 +15,8 @@ _ENDED = text("SELECT id FROM replays WHERE id = ANY(:ids) AND state = ANY(:over
 _SUCCEEDED = text("""
     WITH done AS (
         UPDATE replays SET state = 'succeeded', ended_at = now(), published_at = COALESCE(published_at, now())
-        WHERE id = ANY(:ids) AND state IN ('publishing', 'published')
+        WHERE id = ANY(ARRAY(SELECT id FROM replays WHERE id = ANY(:ids) ORDER BY id FOR UPDATE))
+          AND state IN ('publishing', 'published')
         RETURNING letter
     )
     UPDATE dead_letters SET state = 'succeeded', state_since = now()

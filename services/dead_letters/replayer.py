@@ -52,6 +52,8 @@ _RENEW = text("""
     RETURNING id
 """)
 _LET_GO = text("UPDATE replay_runs SET expires_at = now() WHERE id = :run AND token = :token")
+# Whoever changes several replays locks them in the order of their ids first, or two who do so deadlock.
+#
 # Those that somebody left half-way come first: a cancelled run has nothing else to do. Arrays, not joins: as long as
 # PostgreSQL has no statistics of a burst it may take every state for rare, and join by that.
 _NEXT = text("""
@@ -61,7 +63,9 @@ _NEXT = text("""
         SELECT id FROM (SELECT id FROM replays WHERE run = :run AND state = 'planned' ORDER BY letter LIMIT :limit)
         LIMIT :limit
     ), begun AS (
-        UPDATE replays SET state = 'publishing' WHERE id = ANY(ARRAY(SELECT id FROM due))
+        UPDATE replays SET state = 'publishing'
+        WHERE id = ANY(ARRAY(SELECT id FROM replays WHERE id IN (SELECT id FROM due) ORDER BY id FOR UPDATE))
+          AND state IN ('planned', 'publishing')
         RETURNING id, letter, edit
     ), waiting AS (
         UPDATE dead_letters SET state = 'waiting', state_since = now()
@@ -73,7 +77,8 @@ _NEXT = text("""
     ORDER BY begun.letter
 """)
 _PUBLISHED = text("""
-    UPDATE replays SET state = 'published', published_at = now() WHERE id = ANY(:ids) AND state = 'publishing'
+    UPDATE replays SET state = 'published', published_at = now()
+    WHERE id = ANY(ARRAY(SELECT id FROM replays WHERE id = ANY(:ids) ORDER BY id FOR UPDATE)) AND state = 'publishing'
 """)
 _FINISH = text("""
     UPDATE replay_runs SET state = CASE state WHEN 'running' THEN 'finished' ELSE 'cancelled' END, ended_at = now()
@@ -96,16 +101,21 @@ class Replayer:
         self._publisher = publisher
 
     async def work(self) -> None:
-        """Look for runs and carry them out, one at a time, until this is cancelled."""
-        while True:
-            try:
-                if run := await self._take_over():
-                    await self._carry_out(run)
-            except DatabaseUnavailable:
-                pass  # whoever shows the runs says so
-            except Exception:  # one run's fault must not end them all
-                log.exception("replay.failed")
-            await asyncio.sleep(LOOK_S)
+        """Look for runs and carry them out, those of different queues beside each other, until this is cancelled."""
+        async with asyncio.TaskGroup() as runs:
+            while True:
+                try:
+                    while run := await self._take_over():
+                        runs.create_task(self._see_to(run), name=f"replay-run-{run.id}")
+                except DatabaseUnavailable:
+                    pass  # whoever shows the runs says so
+                await asyncio.sleep(LOOK_S)
+
+    async def _see_to(self, run: Row[Any]) -> None:
+        try:
+            await self._carry_out(run)
+        except Exception:  # one run's fault must not end them all
+            log.exception("replay.failed")
 
     async def _take_over(self) -> Row[Any] | None:
         async with self._database.transaction() as connection:

@@ -33,7 +33,8 @@ _BEGIN = text("""
 """)
 _SUPERSEDE = text("""
     UPDATE replays SET state = 'superseded', ended_at = now()
-    WHERE letter = ANY(:letters) AND state IN ('planned', 'publishing', 'published')
+    WHERE id = ANY(ARRAY(SELECT id FROM replays WHERE letter = ANY(:letters) ORDER BY id FOR UPDATE))
+      AND state IN ('planned', 'publishing', 'published')
 """)
 _PLAN = text("""
     INSERT INTO replays (id, run, letter, edit, state)
@@ -199,6 +200,7 @@ class Replays:
             "states": ["dead", "waiting"] if force else ["dead"],
         }
         async with self._database.transaction() as connection:
+            await in_turn(connection)
             await _demand_free(connection, queues)
             asked = {"queues": queues, "rate": rate, "what": what, "why": why, "by": by}
             run: int = (await connection.execute(_BEGIN, asked)).scalar_one()
@@ -257,7 +259,7 @@ class Replays:
         """
         run = await self.run(number)
         async with self._database.transaction() as connection:
-            await connection.execute(_ONE_AT_A_TIME)
+            await in_turn(connection)
             state = (await connection.execute(_RUN_STATE, {"run": number})).scalar_one()
             if state != "cancelled":
                 raise Refused(f"run {number} is {state} and cannot be resumed")
@@ -269,9 +271,16 @@ class Replays:
         return await self.run(number)
 
 
-async def _demand_free(connection: AsyncConnection, queues: Sequence[str]) -> None:
-    """One run at a time in each queue, also when two people ask at once."""
+async def in_turn(connection: AsyncConnection) -> None:
+    """One person at a time decides what becomes of letters, so that each sees what the one before did.
+
+    It must stand before whatever looks at the letters: a statement sees what was there when it began.
+    """
     await connection.execute(_ONE_AT_A_TIME)
+
+
+async def _demand_free(connection: AsyncConnection, queues: Sequence[str]) -> None:
+    """One run at a time in each queue; after :func:`in_turn`."""
     busy = (await connection.execute(_BUSY, {"queues": list(queues)})).one_or_none()
     if busy:
         raise Refused(

@@ -5,12 +5,12 @@ import binascii
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,6 +71,17 @@ _BRING_IN = text("""
 """)
 
 
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("there is no such moment in UTC") from None
+
+
+#: PostgreSQL keeps moments that nobody could read back.
+_Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Edit:
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -78,7 +89,7 @@ class _Edit:
     actor: str
     arguments: dict[str, Any]
     edited_by: str
-    edited_at: AwareDatetime
+    edited_at: _Instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +119,8 @@ class _Line:
     attempts: list[dict[str, Any]]
     release: str
     host: str
-    published_at: AwareDatetime | None
-    died_at: AwareDatetime
+    published_at: _Instant | None
+    died_at: _Instant
     replays: Annotated[int, Field(ge=0, lt=1 << 31)]
     dropped_by: str | None
     dropped_why: str | None

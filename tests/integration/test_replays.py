@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from actors import topology
 from schema.errors import Refused
@@ -23,13 +24,14 @@ from schema.messages import (
 )
 from schema.signs import Sign
 from services.database import Database
+from services.dead_letters import replays
 from services.dead_letters.archive import Archive
 from services.dead_letters.desk import Desk
 from services.dead_letters.outcomes import Outcomes
 from services.dead_letters.plan import Plan
 from services.dead_letters.records import Filter
 from services.dead_letters.replayer import Replayer, replaying
-from services.dead_letters.replays import Run
+from services.dead_letters.replays import Run, in_turn
 from services.envelope import encode
 from services.publisher import Publisher
 from services.settings import Settings
@@ -241,10 +243,10 @@ async def test_an_edit_is_what_is_published_and_a_plan_holds_it_fast(
     content = Plan(datetime.now(UTC), "Anna", "both", force=False, letters=verdicts).to_json()
     plan = Plan.read(content)
     plan.demand_unchanged(await desk.replays.verdicts(ids))
-    run = await desk.replays.start(plan.letters, **ORDERED)
     await desk.mending.edit(ids[0], by="me", arguments=aries | {"sign": "virgo"})
     with pytest.raises(Refused, match=f"dead letters {ids[0]} have changed"):
         plan.demand_unchanged(await desk.replays.verdicts(ids))
+    run = await desk.replays.start(plan.letters, **ORDERED)  # whoever asks must look first, as everybody does
     async with replaying(database, publisher):
         await until_over(desk, run)
     messages = taken(queues, GENERATION)
@@ -382,3 +384,97 @@ async def test_what_was_to_be_replayed_once_more_and_was_cancelled_is_dead_again
     assert await desk.mending.drop([number], by="me", why="no") == 0, "it is about to be replayed"
     await desk.replays.cancel(again.id, by="me")
     assert (await desk.records.whole(number)).state == "dead"
+
+
+async def test_what_somebody_plans_while_another_drops_or_edits_it_is_decided_in_turn(
+    archive: Archive, desk: Desk, database: Database, sql: asyncpg.Connection
+) -> None:
+    first, second = await dead(archive, desk, view(), view())
+    verdicts = await desk.replays.verdicts([first, second])
+    async with database.transaction() as connection:
+        await in_turn(connection)  # somebody plans a run; it is not committed yet
+        given = {"queues": [VIEWS], "rate": 1, "what": "", "why": "", "by": "Anna"}
+        run = (await connection.execute(replays._BEGIN, given)).scalar_one()
+        planned = {"ids": [uuid4()], "letters": [first], "edits": [None], "states": ["dead"], "run": run}
+        await connection.execute(replays._PLAN, planned)
+        drop = asyncio.create_task(desk.mending.drop([first, second], by="Boris", why="no use"))
+        await until_sql(
+            sql, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'", True
+        )
+    assert await drop == 1, "the one that is not planned"
+    assert [(await desk.records.whole(each)).state for each in (first, second)] == ["dead", "dropped"]
+    arguments = (await desk.records.whole(first)).arguments
+    with pytest.raises(Refused, match="is about to be replayed"):
+        await desk.mending.edit(first, by="Boris", arguments=arguments)
+    assert len(verdicts) == 2
+
+
+async def test_a_replay_that_gave_way_to_another_and_died_does_not_speak_for_it(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    (number,) = await dead(archive, desk, message := view())
+    async with replaying(database, publisher):
+        await until_over(desk, await ordered(desk, [number]))
+        await until_over(desk, await ordered(desk, [number], force=True))
+    first, second = (await desk.records.whole(number)).history
+    await archive.keep([letter_of(message, replay=first.id)])
+    await Outcomes(database).succeeded([second.id])
+    assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["succeeded"]
+
+
+async def test_those_who_change_the_same_replays_at_once_do_not_deadlock(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+) -> None:
+    for _ in range(3):
+        await archive.keep([letter_of(view()) for _ in range(500)])
+    ids = await desk.records.ids(Filter())
+    async with replaying(database, publisher):
+        await until_over(desk, await ordered(desk, ids, rate=100_000))
+    async with database.transaction() as connection:
+        found = await connection.execute(text("SELECT id FROM replays"))
+        published = list(found.scalars())
+        await connection.execute(text("ANALYZE replays"))
+    verdicts = await desk.replays.verdicts(ids)
+    outcomes = Outcomes(database)
+    parts = [published[start : start + 500] for start in range(0, 1500, 250)]
+    came = await asyncio.gather(
+        *(outcomes.succeeded(part) for part in parts),
+        *(outcomes.succeeded(part[::-1]) for part in parts),
+        desk.replays.start(verdicts, force=True, **ORDERED),
+        return_exceptions=True,
+    )
+    assert [each for each in came if each is not None and not isinstance(each, Run | Refused)] == []
+
+
+async def test_runs_of_different_queues_do_not_wait_for_each_other(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    slow = await ordered(desk, await dead(archive, desk, *(view() for _ in range(60))), rate=1)
+    quick = await ordered(desk, await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY)))
+    async with replaying(database, publisher):
+        await until_over(desk, quick)
+        assert (await desk.replays.run(slow.id)).planned > 30
+
+
+async def test_a_run_that_its_process_lets_go_of_is_free_at_once(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+) -> None:
+    run = await ordered(desk, await dead(archive, desk, *(view() for _ in range(60))), rate=1)
+    async with replaying(database, publisher):
+        await queues.filled(VIEWS)
+    assert (await desk.replays.run(run.id)).abandoned
+
+
+async def test_what_another_run_has_taken_meanwhile_is_not_resumed(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+) -> None:
+    first, second = await dead(archive, desk, view(), view())
+    run = await ordered(desk, [first, second])
+    await desk.replays.cancel(run.id, by="Anna")
+    async with replaying(database, publisher):
+        await until_over(desk, run)
+        other = await ordered(desk, [first], rate=1)
+        await until_over(desk, other)
+    (await Outcomes(database).succeeded([(await desk.records.whole(first)).history[-1].id]))
+    resumed = await desk.replays.resume(run.id, by="Anna")
+    assert (resumed.planned, resumed.cancelled) == (1, 1)
