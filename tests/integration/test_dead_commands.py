@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -467,3 +468,19 @@ def test_a_shell_completes_what_is_known() -> None:
     assert completed("export", "--queue", "dead") == ["dead_letters"]
     assert completed("list", "--sign", "le") == ["leo"]
     assert completed("edit", "1", "--actor", "del") == ["delivery.DeliverHoroscope"]
+
+
+@pytest.mark.parametrize(
+    "at", [datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)]
+)
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+async def test_letters_of_the_ends_of_all_time_are_shown(
+    dead: Dead, archive: Archive, monkeypatch: pytest.MonkeyPatch, at: datetime, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    await archive.keep([DeadLetter(b"\xff", {}, published_at=at)])
+    for command in ("list", "groups", "show 1"):
+        assert str(at.year) in (await dead(*command.split())).stdout
+    monkeypatch.undo()
+    time.tzset()

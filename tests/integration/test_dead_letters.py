@@ -399,3 +399,23 @@ async def test_a_message_that_killed_its_workers_begins_anew_when_it_is_replayed
         await suspects.begin("generation", [identity, "another"], alone=False)
     await archive.keep([letter])
     assert (await suspects.lost("generation", [identity, "another"])).keys() == {"another"}
+
+
+async def test_what_is_larger_than_any_message_is_none(archive: Archive, desk: Desk) -> None:
+    """JSON takes many times the memory of its text, in every worker that it is handed to."""
+    body = encode(GenerateHoroscope(Sign.LEO, TODAY)).replace(b'"leo"', b"[" + b"[]," * 400_000 + b"[]]")
+    with pytest.raises(InvalidEnvelope, match="bytes; expected"):
+        decode(body)
+    await archive.keep([DeadLetter(body, {})])
+    (kept,) = await desk.records.listed(Filter())
+    assert (kept.actor, (await desk.records.whole(kept.id)).body) == (None, body)
+
+
+async def test_whoever_is_stopped_in_a_try_takes_back_only_its_own(database: Database) -> None:
+    suspects = Suspects(database)
+    first = await suspects.begin("views", ["a"], alone=True)
+    second = await suspects.begin("views", ["a"], alone=True)
+    await suspects.withdraw("views", ["a"], first)
+    assert await suspects.lost("views", ["a"]) == {"a": [second]}
+    await suspects.withdraw("views", ["a"], second)
+    assert await suspects.lost("views", ["a"]) == {"a": []}

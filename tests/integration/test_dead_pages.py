@@ -15,13 +15,16 @@ from starlette.types import ASGIApp
 
 from actors import REPLAYABLE
 from schema.errors import InvalidMessage, ReaderGone, TooOld, WorkerKilled
-from schema.messages import DeliverHoroscope, GenerateDay, GenerateHoroscope, HoroscopeRequested
+from schema.messages import DeadLetter, DeliverHoroscope, GenerateDay, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.admin import dead_page, dead_pages, dead_replays, figures
 from services.database import Database
 from services.days import system_clock
+from services.dead_letters.archive import Archive
 from services.dead_letters.desk import Desk, make_desk
 from services.dead_letters.records import Filter
+from services.envelope import decode, encode
+from services.logs import Mask
 from tests.operators import PASSWORD, Operator, bury, open_admin, settings_of
 from tests.proxy import Cable
 
@@ -642,3 +645,17 @@ async def test_a_script_must_sign_in(page: ASGIApp) -> None:
         assert (await stranger.get(path)).status_code == 401
         told = await stranger.http.get(path, auth=("me", PASSWORD))
         assert told.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "at", [datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)]
+)
+async def test_letters_of_the_ends_of_all_time_are_shown(
+    operator: Operator, database: Database, at: datetime
+) -> None:
+    parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY))) | {
+        "options": {"attempts": [{"at": at.isoformat(), "error": "once"}]}
+    }
+    await Archive(database, Mask([])).keep([DeadLetter(orjson.dumps(parts), {}, published_at=at)])
+    for path in ("/dead", "/dead/1", "/api/dead/letters"):
+        assert "1" in await seen(operator, path)

@@ -172,6 +172,11 @@ SPOILT: list[tuple[Callable[[bytes], bytes], str]] = [
     (lambda line: broken(line, digest="00"), "digest: "),
     (lambda line: broken(line, fingerprint="x" * 16), "fingerprint: "),
     (lambda line: broken(line, died_at="yesterday"), "died_at: "),
+    (
+        lambda line: broken(line, died_at="9999-12-31T23:59:59-14:00"),
+        "died_at: Value error, there is no such moment",
+    ),
+    (lambda line: broken(line, published_at="0001-01-01T00:00:00+14:00"), "published_at: Value error"),
     (lambda line: broken(line, replays=-1), "replays: "),
     (lambda line: broken(line, cause="x" * 31), "cause: "),
     (lambda line: broken(line, body=...), "expected either body or body_base64"),

@@ -422,28 +422,29 @@ async def test_a_replay_that_gave_way_to_another_and_died_does_not_speak_for_it(
     assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["succeeded"]
 
 
-async def test_those_who_change_the_same_replays_at_once_do_not_deadlock(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+@pytest.mark.parametrize("act", ["succeeded", "superseded"])
+async def test_whoever_changes_several_replays_locks_them_in_the_order_of_their_ids(
+    archive: Archive, desk: Desk, database: Database, publisher: Publisher, sql: asyncpg.Connection, act: str
 ) -> None:
-    for _ in range(3):
-        await archive.keep([letter_of(view()) for _ in range(500)])
-    ids = await desk.records.ids(Filter())
+    """Or two who change the same ones at once would deadlock."""
+    ids = await dead(archive, desk, *(view() for _ in range(200)))
     async with replaying(database, publisher):
-        await until_over(desk, await ordered(desk, ids, rate=100_000))
-    async with database.transaction() as connection:
-        found = await connection.execute(text("SELECT id FROM replays"))
-        published = list(found.scalars())
-        await connection.execute(text("ANALYZE replays"))
+        await until_over(desk, await ordered(desk, ids))
     verdicts = await desk.replays.verdicts(ids)
-    outcomes = Outcomes(database)
-    parts = [published[start : start + 500] for start in range(0, 1500, 250)]
-    came = await asyncio.gather(
-        *(outcomes.succeeded(part) for part in parts),
-        *(outcomes.succeeded(part[::-1]) for part in parts),
-        desk.replays.start(verdicts, force=True, **ORDERED),
-        return_exceptions=True,
-    )
-    assert [each for each in came if each is not None and not isinstance(each, Run | Refused)] == []
+    first, *others = sorted(row["id"] for row in await sql.fetch("SELECT id FROM replays"))
+    await sql.execute("ANALYZE replays")
+    lock = text("SELECT id FROM replays WHERE id = ANY(:ids) FOR UPDATE NOWAIT")
+    async with database.transaction() as connection:
+        await connection.execute(lock, {"ids": [first]})
+        changing: asyncio.Task[object] = asyncio.create_task(
+            Outcomes(database).succeeded([*reversed(others), first])
+            if act == "succeeded"
+            else desk.replays.start(verdicts, force=True, **ORDERED)
+        )
+        waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()"
+        await until_sql(sql, waits, True)
+        await connection.execute(lock, {"ids": others})
+    await changing
 
 
 async def test_runs_of_different_queues_do_not_wait_for_each_other(
