@@ -25,6 +25,7 @@ _WITHDRAW = text("""
         (SELECT jsonb_agg(each) FROM jsonb_array_elements(begun) AS each WHERE each <> CAST(:begun AS jsonb)), '[]')
     WHERE queue = :queue AND message_id = ANY(:ids)
 """)
+_FORGET = text("DELETE FROM suspects WHERE queue = :queue AND message_id = ANY(:ids) AND begun = '[]'")
 _END = text("DELETE FROM suspects WHERE queue = :queue AND message_id = ANY(:ids)")
 _PRUNE = text("DELETE FROM suspects WHERE seen_at < now() - interval '1 day'")
 
@@ -63,6 +64,7 @@ class Suspects:
         async with self._database.transaction() as connection:
             given = {"queue": queue, "ids": sorted(set(ids)), "begun": orjson.dumps(begun).decode()}
             await connection.execute(_WITHDRAW, given)
+            await connection.execute(_FORGET, {"queue": queue, "ids": given["ids"]})
 
     async def end(self, queue: str, ids: Sequence[str]) -> None:
         """It has finished with them, however it went."""

@@ -418,4 +418,4 @@ async def test_whoever_is_stopped_in_a_try_takes_back_only_its_own(database: Dat
     await suspects.withdraw("views", ["a"], first)
     assert await suspects.lost("views", ["a"]) == {"a": [second]}
     await suspects.withdraw("views", ["a"], second)
-    assert await suspects.lost("views", ["a"]) == {"a": []}
+    assert await suspects.lost("views", ["a"]) == {}
