@@ -29,7 +29,7 @@ from pika.exceptions import AMQPError
 from actors.table import Actor
 from schema.errors import DeliveryLost, InvalidEnvelope, NotPublished, UnknownActor
 from services.envelope import decode
-from services.publisher import Publisher, Queue, connection_parameters
+from services.publisher import UNREACHABLE, Publisher, Queue, connection_parameters
 
 log = structlog.get_logger(__name__)
 
@@ -189,7 +189,7 @@ class QueueConsumer(Consumer):
         self.closed = False
         try:
             self._connection = pika.BlockingConnection(broker.parameters)
-        except (AMQPError, OSError) as error:
+        except UNREACHABLE as error:
             raise ConnectionClosed(error) from None
         try:
             self._channel = self._connection.channel()
@@ -199,7 +199,7 @@ class QueueConsumer(Consumer):
             self._channel.add_on_cancel_callback(self._on_cancel)
             if queue_name not in broker.paused:
                 self._consuming = self._channel.basic_consume(queue_name, self._on_message)
-        except (AMQPError, OSError) as error:
+        except UNREACHABLE as error:
             self.close()
             raise ConnectionClosed(error) from None
 
@@ -235,7 +235,7 @@ class QueueConsumer(Consumer):
             else:
                 self._consuming = self._channel.basic_consume(self.queue_name, self._on_message)
                 log.info("consumer.resumed", queue=self.queue_name)
-        except (AMQPError, OSError) as error:
+        except UNREACHABLE as error:
             raise ConnectionClosed(error) from None
 
     def _let_go(self) -> list[int]:
@@ -258,7 +258,7 @@ class QueueConsumer(Consumer):
         self.broker.turned[self.queue_name] = time.monotonic()
         try:
             self._connection.process_data_events(time_limit=seconds)
-        except (AMQPError, OSError) as error:
+        except UNREACHABLE as error:
             raise ConnectionClosed(error) from None
         if self._cancelled or not self._channel.is_open:
             raise ConnectionClosed(f"RabbitMQ cancelled the consumer of {self.queue_name!r}")
@@ -374,7 +374,7 @@ class QueueConsumer(Consumer):
             if self._connection.is_open:
                 self._connection.process_data_events(time_limit=0)
                 self._connection.close()
-        except (AMQPError, OSError) as error:
+        except UNREACHABLE as error:
             raise ConnectionClosed(error) from None
 
 

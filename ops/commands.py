@@ -1,9 +1,12 @@
 """What the commands share: exit codes, a connection, errors told in words, who asks."""
 
+import errno
 import getpass
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -46,6 +49,11 @@ def told() -> Iterator[None]:
     except HoroscopeError as error:
         click.echo(_masked(error), err=True)
         sys.exit(EXIT_NEEDS_A_PERSON)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read it has read enough; click ends quietly
+            raise
+        click.echo(f"{error.filename or 'what was to be written'}: {error.strerror or error}", err=True)
+        sys.exit(EXIT_NEEDS_A_PERSON)
 
 
 @contextmanager
@@ -60,6 +68,19 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         structlog.configure(**before)
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """While somebody is asked, Ctrl-C ends the question at once, though an event loop runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are not ours to handle here
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _masked(error: Exception) -> str:

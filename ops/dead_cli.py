@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from actors import REPLAYABLE
 from ops import dead_screen
-from ops.commands import EXIT_NEEDS_A_PERSON, by_option, quiet, told, with_database
-from ops.dead_options import NUMBER, Words, filtered, named_or_filtered
+from ops.commands import EXIT_NEEDS_A_PERSON, asking, by_option, quiet, told, with_database
+from ops.dead_options import NUMBER, Said, Words, filtered, named_or_filtered
 from ops.dead_screen import Screen, plain
 from schema.errors import InvalidMessage, Refused
 from services.database import Database
@@ -33,6 +33,8 @@ from services.settings import Settings
 
 #: What a shell says of a command that Ctrl-C has ended.
 EXIT_INTERRUPTED = 130
+#: Letters that died again, named at the end of a run at the most.
+DIED_SHOWN = 10
 #: Seconds between two looks at a run.
 LOOK_S = 0.5
 #: Seconds after which a run that nobody carries out is worth a word.
@@ -69,7 +71,8 @@ def dead() -> None:
     """Dead letters: find, understand, mend and replay what finally failed.
 
     `dead groups` says what kinds of failures there are, `dead list --group …` and `dead show` what is behind
-    one, `dead replay --dry-run` what a replay would come to. Workers carry replays out.
+    one, `dead replay --dry-run` what a replay would come to. Workers and the operators' page carry
+    replays out.
     """
 
 
@@ -116,7 +119,9 @@ def groups(wanted: Filter, as_json: bool) -> None:
         if kinds:
             dead_screen.show_groups(here.screen, kinds)
         dead_letters = sum(each.dead for each in kinds)
-        here.screen.say(f"{len(kinds)} kinds of failures, {dead_letters} dead letters ({wanted.words})")
+        here.screen.say(
+            f"{len(kinds)} kind{'s' * (len(kinds) != 1)} of failures, {_letters(dead_letters)} ({wanted.words})"
+        )
         if kinds:
             here.screen.say("The letters of one: horoscope dead list --group GROUP")
 
@@ -216,7 +221,8 @@ async def _edited_by_hand(here: _Here, letter: Letter, arguments: dict[str, Any]
     """The letter after its arguments were changed in an editor, until they fit or the editor gives up."""
     text: str | None = json.dumps(here.mask.in_json(arguments), ensure_ascii=False, indent=2) + "\n"
     while True:
-        text = click.edit(text, extension=".json")
+        with asking():
+            text = click.edit(text, extension=".json")
         if text is None:
             return letter
         try:
@@ -225,7 +231,8 @@ async def _edited_by_hand(here: _Here, letter: Letter, arguments: dict[str, Any]
             click.echo(
                 here.mask(error.message if isinstance(error, click.BadParameter) else str(error)), err=True
             )
-            click.confirm("Edit it again?", default=True, abort=True, err=True)
+            with asking():
+                click.confirm("Edit it again?", default=True, abort=True, err=True)
 
 
 def _assigned(text: str) -> tuple[str, Any]:
@@ -351,7 +358,7 @@ def _taken(*, force: bool) -> Sequence[str]:
 
 def _tell_plan(screen: Screen, plan: Plan, path: str | None, *, as_json: bool) -> None:
     if path:
-        with click.open_file(path, "wb", atomic=True) as file:
+        with click.open_file(path, "wb") as file:
             file.write(plan.to_json() + b"\n")
     if as_json:
         screen.json(plan)
@@ -392,7 +399,8 @@ def _confirm(question: str, *, yes: bool) -> None:
         return
     if not is_terminal():
         raise Refused(f"{question} Nobody is there to be asked; add --yes")
-    click.confirm(question, abort=True, err=True)
+    with asking():
+        click.confirm(question, abort=True, err=True)
 
 
 def _letters(count: int) -> str:
@@ -478,10 +486,10 @@ def _tell_run(number: int, *, wait: bool, timeout: float | None, as_json: bool) 
             here.screen.json(run)
         else:
             dead_screen.show_run(here.screen, run)
-            if run.died_again:
-                here.screen.say(
-                    f"Those that died again: horoscope dead list --state died_again --run {number}"
-                )
+            for letter, died_as in await here.desk.records.died_again(number, limit=DIED_SHOWN):
+                here.screen.say(f"{letter} died again as {died_as}: horoscope dead show {died_as}")
+            if run.died_again > DIED_SHOWN:
+                here.screen.say(f"All of them: horoscope dead list --state died_again --run {number}")
             if not run.is_settled:
                 here.screen.say(f"It is not over yet. Watch on: horoscope dead run {number} --wait")
         return run
@@ -504,6 +512,8 @@ async def _settled(desk: Desk, number: int, timeout: float | None) -> Run:
     clock = asyncio.get_running_loop().time
     started = carried_out_at = clock()
     warned = False
+    for pause in await desk.replays.pauses(await desk.replays.run(number)):
+        click.echo(f"{pause.queue} is {pause}: what is published waits there.", err=True)
     with _watching() as watch:
         while True:
             run = await desk.replays.run(number)
@@ -541,7 +551,7 @@ def _watching() -> Iterator[Callable[[Run], None]]:
 
 @dead.command()
 @named_or_filtered(demanded=True)
-@click.option("--why", required=True, type=Words(), help="Why, for the record.")
+@click.option("--why", required=True, type=Said(), help="Why, for the record.")
 @yes_option
 @by_option
 @json_option
@@ -600,7 +610,7 @@ def export(wanted: Filter, output: str) -> None:
         if wanted.ids:
             await _chosen(here.desk, wanted)
         count = 0
-        with click.open_file(output, "wb", atomic=output != "-") as file:
+        with click.open_file(output, "wb") as file:
             async for line in Transfer(here.database, here.mask).taken_out(wanted):
                 file.write(line)
                 count += 1

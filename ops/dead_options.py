@@ -51,6 +51,17 @@ class Words(click.ParamType[str]):
         return [CompletionItem(word) for word in self._known if word.startswith(incomplete)]
 
 
+class Said(Words):
+    """Words that say something."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is."""
+        words = super().convert(value, param, ctx)
+        if not words.strip():
+            self.fail("expected some words", param, ctx)
+        return words
+
+
 class _Cause(Words):
     """A cause; in a shell it is easier to write with hyphens."""
 

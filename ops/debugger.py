@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from actors import REPLAYABLE, TABLE
 from actors.table import Actor, Attempt
+from ops.commands import asking
 from schema.errors import ModelUnavailable, Refused
 from schema.messages import GenerateHoroscope, HoroscopeRequested, Message
 from schema.signs import Language, Sign
@@ -300,7 +301,8 @@ class _Debugger(pdb.Pdb):
 
     def interaction(self, *about: Any) -> None:
         began = time.monotonic()
-        super().interaction(*about)
+        with asking():
+            super().interaction(*about)
         self._loop.sat += time.monotonic() - began
 
 

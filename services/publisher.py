@@ -15,6 +15,8 @@ from typing import Any, Self
 import pika
 import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.exceptions import AMQPError
 from prometheus_client import Counter
 
 from schema.errors import NotPublished
@@ -23,6 +25,8 @@ from services import metrics
 log = structlog.get_logger(__name__)
 
 CONFIRM_TIMEOUT_S = 5.0
+#: What pika raises when a server is away, or does not answer; the last is no AMQPError.
+UNREACHABLE = (AMQPError, OSError, AMQPConnectorException)
 #: Seconds that a process waits for RabbitMQ as it starts.
 START_PATIENCE_S = 30.0
 RECONNECT_DELAYS_S = (0.2, 0.5, 1.0, 2.0)

@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import pika
 import structlog
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
 from schema.errors import InvalidEnvelope, ManagementUnavailable, NotPublished, Refused, UnknownQueue
 from schema.messages import DEAD_LETTERS
 from services.envelope import decode
 from services.logs import Mask
 from services.pauses import Pause
-from services.publisher import Queue, connection_parameters
+from services.publisher import UNREACHABLE, Queue, connection_parameters
 from services.rabbitmq_api import ManagementApi, QueueFlow
 
 log = structlog.get_logger(__name__)
@@ -316,7 +316,7 @@ def _connected(urls: str) -> Iterator[Any]:
         finally:
             if connection.is_open:
                 connection.close()
-    except (AMQPError, OSError) as error:
+    except UNREACHABLE as error:
         raise NotPublished(f"RabbitMQ cannot be reached: {error!r}; check RABBITMQ_URL") from error
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schema.errors import Refused
 from services.database import Database
 from services.dead_letters.verdicts import FORCED, Judge, Verdict
+from services.pauses import Pause, read_pauses
 
 log = structlog.get_logger(__name__)
 
@@ -224,6 +225,12 @@ class Replays:
         if row is None:
             raise Refused(f"there is no run {number}")
         return Run(*row)
+
+    async def pauses(self, run: Run) -> list[Pause]:
+        """Which of a run's queues somebody has paused, so that its messages wait there."""
+        async with self._database.transaction() as connection:
+            paused = await read_pauses(connection)
+        return [paused[queue] for queue in run.queues if queue in paused]
 
     async def runs(self, limit: int = 50, *, before: int | None = None) -> list[Run]:
         """Runs, latest first.

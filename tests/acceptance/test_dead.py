@@ -1,6 +1,12 @@
 """A developer's way with dead letters: found, mended, replayed by the workers, and told what became of each."""
 
+import asyncio
+import os
+import pty
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -44,10 +50,67 @@ async def test_letters_are_mended_and_replayed_and_what_became_of_each_is_told(
         arguments={"sign": "virgo", "day": TODAY.isoformat()},
     )
     await processes.workers(queues=["generation", "views", "dead_letters"])
-    waited = await dead("replay", "--all", "--why", "mended", "--by", "Anna", "--yes", "--wait", code=1)
+    waited = await dead(
+        "replay", "--all", "--why", "mended", "--by", "Anna", "--yes", "--wait", "--force", code=1
+    )
     assert "3: 2 succeeded, 1 died again" in waited
-    assert "horoscope dead list --state died_again --run 1" in waited
     (listed,) = await desk.records.listed(Filter())
+    assert f"2 died again as {listed.id}: horoscope dead show {listed.id}" in waited
     assert (listed.cause, listed.parent, listed.replays) == ("too old", 2, 1)
     assert f"died again as {listed.id}" in await dead("show", 2)
     assert await sql.fetchval("SELECT count(*) FROM horoscope_cache") == 2
+
+
+async def test_ctrl_c_at_a_question_ends_it_and_nothing_is_done(
+    processes: Processes, database: Database
+) -> None:
+    await Archive(database, MASK).keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY))])
+    ours, theirs = pty.openpty()
+    child = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("horoscope"),
+        *("dead", "drop", "1", "--why", "of no use"),
+        env=processes._settings({}),
+        stdin=theirs,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert child.stdout
+    try:
+        async with asyncio.timeout(20):
+            said = await child.stdout.readuntil(b"[y/N]")
+            child.send_signal(signal.SIGINT)
+            said += await child.stdout.read()
+            assert await child.wait() == 1
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert b"Traceback" not in said
+    assert await desk_on(database).records.count(Filter()) == 1
+
+
+async def test_a_rabbitmq_that_accepts_and_says_nothing_cannot_be_reached(processes: Processes) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        code, said = await processes.run(
+            "queues", environment={"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{port}/"}
+        )
+    assert code == 69
+    assert "RabbitMQ cannot be reached" in said
+
+
+async def test_what_cannot_be_written_is_said(
+    processes: Processes, database: Database, tmp_path: Path
+) -> None:
+    await Archive(database, MASK).keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY))])
+    code, said = await processes.run("dead", "export", "--output", str(tmp_path / "nowhere" / "x"))
+    assert (code, "No such file or directory" in said) == (1, True)
+    os.mkfifo(tmp_path / "pipe")
+    reading = asyncio.create_task(asyncio.to_thread((tmp_path / "pipe").read_bytes))
+    code, _ = await processes.run("dead", "export", "--output", str(tmp_path / "pipe"))
+    assert code == 0
+    assert (await asyncio.wait_for(reading, 10)).count(b"\n") == 1, "it stays what it is"
