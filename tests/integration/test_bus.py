@@ -82,8 +82,15 @@ async def test_a_broken_connection_is_opened_anew(rabbitmq_url: str) -> None:
 
 
 async def test_what_could_not_be_published_is_parked_and_sent_in_order_once(
-    database: Database, sql: asyncpg.Connection, settings: Settings, queues: Queues, free_port: int
+    database: Database,
+    sql: asyncpg.Connection,
+    settings: Settings,
+    queues: Queues,
+    free_port: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What PostgreSQL takes too long for is held as well, and parked a second time.
+    monkeypatch.setattr("services.bus.PARKING_PATIENCE_S", 20)
     nowhere = f"amqp://127.0.0.1:{free_port}"
     async with Publisher(nowhere, topology.queues(settings)) as publisher:
         bus = Bus(publisher, database)
