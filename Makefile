@@ -26,7 +26,7 @@ up: install ## run everything here: PostgreSQL, RabbitMQ, bot, workers, schedule
 	@exec $(BIN)/python -m ops.stack
 
 test: check ## lint, types, floors and all tests, on real PostgreSQL and RabbitMQ
-	@$(BIN)/python -m pytest --numprocesses 5 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 check: install ## lint, types, floors
 	@$(BIN)/ruff check --quiet .

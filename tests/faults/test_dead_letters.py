@@ -103,9 +103,7 @@ async def order(desk: Desk, ids: list[int], rate: int = 2000) -> Run:
 @pytest.mark.parametrize(
     "step",
     [
-        ("after", "services.dead_letters.replayer:Replayer._take_over"),
         ("after", "services.dead_letters.replayer:Replayer._next"),
-        ("before", "services.publisher:Publisher.send"),
         ("after", "services.publisher:Publisher.send"),
         ("after", "services.dead_letters.replayer:Replayer._publish"),
         ("before", "services.views:Views.count"),
@@ -113,9 +111,7 @@ async def order(desk: Desk, ids: list[int], rate: int = 2000) -> Run:
         ("after", "services.dead_letters.outcomes:Outcomes.succeeded"),
     ],
     ids=[
-        "taken over",
         "on record",
-        "half of them published",
         "one confirmed",
         "published, not on record",
         "before the effect",

@@ -218,7 +218,7 @@ _headers = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     letters=st.lists(
         st.tuples(st.binary(max_size=50) | _message, _headers, st.booleans()), min_size=1, max_size=5
