@@ -1,9 +1,8 @@
 """How dead letters are asked for on the command line: by their numbers, or by what is true of them."""
 
 import functools
-import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import click
@@ -11,13 +10,12 @@ from click.shell_completion import CompletionItem
 
 from actors import REPLAYABLE, TABLE
 from schema.signs import Sign
+from services.days import instant_asked
 from services.dead_letters.death import CAUSES
 from services.dead_letters.records import STATES, Filter
 
 #: A number as PostgreSQL has them.
 NUMBER = click.IntRange(1, (1 << 63) - 1)
-_AGE = re.compile(r"(\d{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Words(click.ParamType[str]):
@@ -89,10 +87,8 @@ class _Moment(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
-            if age := _AGE.fullmatch(value):
-                return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-            return datetime.fromisoformat(value).astimezone()
-        except (ValueError, OverflowError):
+            return instant_asked(value, datetime.now(UTC), None)
+        except ValueError:
             self.fail(
                 f"{value!r} is no moment; expected a date or time such as 2026-11-22 or 2026-11-22T06:30, "
                 "or an age such as 15m, 2h, 3d",

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ops.commands import clock_time
+from services.days import instant_noted
 from services.dead_letters.records import Edit, Group, Letter, Listed, Replayed
 from services.dead_letters.replays import Run
 from services.dead_letters.transfer import body_told
@@ -175,7 +176,10 @@ def _show_attempts(screen: Screen, letter: Letter) -> None:
     if letter.tries:
         screen.say("\nAttempts", "bold")
         names = ["seconds", "host", "release", "error"]
-        rows = [(_moment(each.get("at")), *(each.get(name) for name in names)) for each in letter.tries]
+        rows = [
+            (instant_noted(each.get("at")) or each.get("at"), *(each.get(name) for name in names))
+            for each in letter.tries
+        ]
         screen.table(["at", *names[:-1]], names[-1:], rows)
     if letter.trace:
         screen.say("\nLast traceback", "bold")
@@ -295,14 +299,6 @@ def what(letter: Listed) -> str:
 
 def _words(state: str) -> str:
     return state.replace("_", " ")
-
-
-def _moment(said: Any) -> Any:
-    """A time as an attempt notes it; whatever else stands there, as it is."""
-    try:
-        return datetime.fromisoformat(said)
-    except (TypeError, ValueError):
-        return said
 
 
 def _indented(words: str) -> str:

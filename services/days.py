@@ -4,6 +4,7 @@ Every rule is stated by instants. The zones of the Earth span UTC-12 to UTC+14, 
 lived in somewhere are those from the date at UTC-12 to the date at UTC+14.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
@@ -14,6 +15,9 @@ Clock = Callable[[], datetime]
 WESTERNMOST = timedelta(hours=-12)
 EASTERNMOST = timedelta(hours=14)
 ONE_DAY = timedelta(days=1)
+
+_AGE = re.compile(r"(\d{1,9}) ?([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def system_clock() -> datetime:
@@ -27,6 +31,38 @@ def shown_in(zone: tzinfo | None, at: datetime) -> datetime:
         return at.astimezone(zone)
     except OverflowError:
         return at
+
+
+def instant_asked(written: str, now: datetime, zone: tzinfo | None) -> datetime:
+    """The instant, in UTC, that a person means by an age such as «2h», or by «2026-11-22 14:00».
+
+    Args:
+        written: By the person.
+        now: Ages count from here.
+        zone: Of times that name none; None: the machine's own.
+
+    Raises:
+        ValueError: It is neither, or beyond all time.
+    """
+    try:
+        if age := _AGE.fullmatch(written.lower()):
+            return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        return _in_utc(written, zone)
+    except OverflowError as error:
+        raise ValueError(f"{written} is beyond all time") from error
+
+
+def instant_noted(said: object) -> datetime | None:
+    """The instant, in UTC, that a message notes in its options; None: it notes something else."""
+    try:
+        return _in_utc(said, UTC) if isinstance(said, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _in_utc(written: str, zone: tzinfo | None) -> datetime:
+    at = datetime.fromisoformat(written)
+    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def day_in(zone: ZoneInfo, now: datetime) -> date:

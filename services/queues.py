@@ -264,28 +264,17 @@ class Queues:
         try:
             message = decode(body)
         except InvalidEnvelope:
-            # Masked before it is cut: half a secret is one, too.
-            said = self._mask(body.decode("latin-1")).encode("latin-1", errors="replace")
+            said = self._mask.in_bytes(body)  # before it is cut: half a secret is one, too
             beginning = repr(said[:_GARBAGE_SHOWN]) + ("…" if len(said) > _GARBAGE_SHOWN else "")
             return Seen(None, None, None, None, 0, redelivered, beginning)
         return Seen(
-            message_id=self._masked(message["message_id"]),
-            actor=self._masked(message["actor_name"]),
+            message_id=self._mask(message["message_id"]),
+            actor=self._mask(message["actor_name"]),
             published_at=datetime.fromtimestamp(message["message_timestamp"] / 1000, UTC),
-            arguments=self._masked(message["kwargs"]),
+            arguments=self._mask.in_json(message["kwargs"]),
             attempts=len(message["options"].get("attempts", ())),
             redelivered=redelivered,
         )
-
-    def _masked(self, value: Any) -> Any:
-        match value:
-            case str():
-                return self._mask(value)
-            case dict():
-                return {self._mask(key): self._masked(each) for key, each in value.items()}
-            case list():
-                return [self._masked(each) for each in value]
-        return value
 
 
 def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:

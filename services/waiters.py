@@ -64,7 +64,7 @@ _COLUMNS = "request_id, chat_id, zodiac_sign, horoscope_date, language, message_
 _ADD = f"""
     INSERT INTO waiters
         (request_id, chat_id, zodiac_sign, horoscope_date, language, replaces, claimed_until)
-    SELECT *, now() + make_interval(secs => {SENDING_S})
+    SELECT *, now() + make_interval(secs => $7)
     FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::date[], $5::text[], $6::bigint[]) AS asked (request_id)
     ORDER BY request_id
     ON CONFLICT DO NOTHING
@@ -195,7 +195,9 @@ class Waiters:
 
     async def _add_all(self, asked: Sequence[tuple[Any, ...]]) -> list[Waiter | None]:
         """The new waiters among several; None for each that was there before."""
-        rows = await self._database.writes.fetch(_ADD, *zip(*asked, strict=True), timeout=STATEMENT_S)
+        rows = await self._database.writes.fetch(
+            _ADD, *zip(*asked, strict=True), SENDING_S, timeout=STATEMENT_S
+        )
         added = {row["request_id"]: _waiter(row) for row in rows}
         return [added.pop(request_id, None) for request_id, *_ in asked]
 

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -19,6 +19,7 @@ from schema.signs import Sign
 from services.admin.dead_page import DeadPage, answered
 from services.admin.dead_query import Query
 from services.admin.sessions import Session
+from services.days import instant_noted
 from services.dead_letters.death import CAUSES
 from services.dead_letters.desk import Desk
 from services.dead_letters.records import STATES, Edit, Filter, Group, Letter, Listed
@@ -253,7 +254,7 @@ def _attempts(tries: Sequence[dict[str, Any]]) -> list[Attempt]:
     """The attempts that a message brought along; anybody may have put anything there."""
     return [
         Attempt(
-            at=_instant(each.get("at")),
+            at=instant_noted(each.get("at")),
             seconds=_duration(each.get("seconds")),
             host=str(each.get("host", "")),
             pid=str(each.get("pid", "")),
@@ -263,14 +264,6 @@ def _attempts(tries: Sequence[dict[str, Any]]) -> list[Attempt]:
         for each in tries[-ATTEMPTS:]
         if isinstance(each, dict)
     ]
-
-
-def _instant(said: object) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(str(said))
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _duration(said: object) -> float | None:

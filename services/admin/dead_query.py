@@ -1,15 +1,15 @@
 """Which dead letters an operator asks for: the query of an address, read and written."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from starlette.datastructures import QueryParams
 
 from schema.signs import Sign
+from services.days import instant_asked
 from services.dead_letters.records import STATES, Filter, State
 
 #: What may be asked for, in the order of the form; as the command line names it.
@@ -34,8 +34,6 @@ ANY = "any"
 
 _LONGEST = 200
 _LARGEST = 2**63
-_AGE = re.compile(r"(\d{1,9})\s?(s|m|h|d|w)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +105,15 @@ def read_query(given: QueryParams, now: datetime, home: ZoneInfo) -> Query:
     for name, value in typed.items():
         try:
             found[name] = _read(name, value, now, home)
-        except (ValueError, OverflowError):
+        except ValueError:
             faults.append(name)
     return Query(Filter(**found), typed, tuple(faults), is_given="state" in found)  # type: ignore[arg-type]
 
 
 def _read(name: str, value: str, now: datetime, home: ZoneInfo) -> object:
     if name in {"since", "until"}:
-        return _instant(value, now, home)
+        return instant_asked(value, now, home)
     return _READ.get(name, str)(value)
-
-
-def _instant(value: str, now: datetime, home: ZoneInfo) -> datetime:
-    """Such as «2h», two hours ago, or «2026-11-22 14:00»."""
-    if age := _AGE.fullmatch(value.lower()):
-        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
-    at = datetime.fromisoformat(value)
-    return (at if at.tzinfo else at.replace(tzinfo=home)).astimezone(UTC)
 
 
 def _ids(given: Sequence[str]) -> tuple[tuple[int, ...], bool]:

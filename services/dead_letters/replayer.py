@@ -109,6 +109,8 @@ class Replayer:
                         runs.create_task(self._see_to(run), name=f"replay-run-{run.id}")
                 except DatabaseUnavailable:
                     pass  # whoever shows the runs says so
+                except Exception:  # nor must a look that fails be the last
+                    log.exception("replay.failed")
                 await asyncio.sleep(LOOK_S)
 
     async def _see_to(self, run: Row[Any]) -> None:

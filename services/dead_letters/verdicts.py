@@ -197,10 +197,10 @@ def _done(message: Message, facts: _Facts, published_at: datetime | None) -> str
     """Why a message has nothing left to do; empty when it has."""
     done, reason = False, ""
     match message:
+        case HoroscopeRequested(answered=True, day=day) if day < facts.first_day - OLDEST:
+            done, reason = True, f"nobody can tell any more whether a view of {day} was counted"
         case HoroscopeRequested(answered=True):
             done, reason = message.request_id in facts.counted, "its view is counted"
-            if message.day < facts.first_day - OLDEST:
-                done, reason = True, f"nobody can tell any more whether a view of {message.day} was counted"
         case HoroscopeRequested():
             done, reason = message.request_id not in facts.owed, "its reader waits no longer"
         case DeliverHoroscope(sign=sign, day=day):

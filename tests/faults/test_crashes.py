@@ -11,6 +11,7 @@ from schema.messages import GenerateDay
 from schema.signs import Sign
 from tests.acceptance.conftest import GENERATING, heading, reader_of, until_written
 from tests.dead import Dead
+from tests.faults.conftest import SOON
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql, until_views
@@ -51,14 +52,14 @@ async def test_a_bot_killed_after_the_waiter_is_recorded_goes_on_when_the_update
     await until_written(sql)
     await sql.execute("DELETE FROM horoscope_cache WHERE zodiac_sign = 'leo'")
     sandbox.telegram.faults.add("hang", method="sendMessage", times=1)
-    bot = await processes.bot()
+    bot = await processes.bot(constants=SOON)
     reader = await reader_of(sql, sandbox, 7, Sign.LEO)
     await reader.say("/today")
     await until_sql(sql, "SELECT count(*) FROM waiters", 1)
     await sandbox.telegram.wait_for_calls("sendMessage")
     bot.kill()
     await bot.ended()
-    await processes.bot()
+    await processes.bot(constants=SOON)
     await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
     assert len(reader.received) == 1
     await until_views(sql, 1)

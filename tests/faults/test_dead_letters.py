@@ -189,7 +189,7 @@ async def test_a_text_that_failed_to_the_end_is_written_by_a_replay_when_the_mod
     scene: Scene, desk: Desk
 ) -> None:
     trouble = scene.sandbox.model.faults.add("500")
-    await scene.processes.workers()
+    await scene.processes.workers(1, queues=(*WORK, DEAD_LETTERS))
     scene.queues.publish(GenerateHoroscope(Sign.LEO, scene.today))
     await until_sql(scene.sql, SETTLED, 1, "dead")
     (letter,) = await desk.records.listed(Filter())
