@@ -50,6 +50,8 @@ PREFETCH = {REQUESTS: 40, GENERATION: 1, DELIVERY: 8, TICKS: 1}
 #: Seconds between two looks for readers whom nobody answers.
 WAITERS_S = 15
 
+#: Milliseconds within which an idle thread looks whether the worker stops: twice as long takes an idle worker's stop.
+LOOK_MS = 250
 #: Milliseconds that a stopping worker waits for what is under way.
 GRACE_MS = 60_000
 
@@ -89,7 +91,9 @@ async def run(
     ):
         meter = Meter(TABLE)
         broker = make_broker(app, workshop, meter, pauses)
-        worker = dramatiq.Worker(broker, queues=set(only) or None, worker_threads=THREADS)
+        worker = dramatiq.Worker(
+            broker, queues=set(only) or None, worker_timeout=LOOK_MS, worker_threads=THREADS
+        )
         worker.start()
         threads = Threads(broker, worker, meter)
         health.live["threads"] = threads.trouble

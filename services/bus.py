@@ -99,12 +99,13 @@ class Bus:
         return True
 
     async def _keep(self, row: _Row, patience: float | None) -> None:
-        """Park a message; or hold it, if that fails or takes longer than so many seconds."""
+        """Park a message; it stays held, if that fails or takes longer than so many seconds."""
+        place = self._hold(row)
         try:
             async with asyncio.timeout(patience):
-                await self._parking.ask(row)
+                await self._parking.ask(place)
         except Exception as error:
-            self._hold(row)
+            self._kept.add(1, held=len(self._held))
             if isinstance(error, TimeoutError) and self._emptying is None:
                 # PostgreSQL may be slow and not away: that is soon over.
                 self._emptying = asyncio.create_task(self._empty(), name="parking")
@@ -194,7 +195,18 @@ class Bus:
                 raise failed
         return len(sent), 0 if self._publisher.silent or not parked else parked[-1].id
 
-    async def _park(self, rows: Sequence[_Row]) -> list[None]:
+    async def _park(self, places: Sequence[int]) -> list[None]:
+        """Until they are parked they are held: what is stopped half-way must find all of them."""
+        async with self._one_at_a_time:  # two would park some of them twice
+            rows = {place: self._held[place] for place in places if place in self._held}
+            if rows:
+                await self._insert([*rows.values()])
+            for place in rows:
+                self._held.pop(place, None)  # the oldest may have been lost meanwhile
+            metrics.HELD.set(len(self._held))
+        return [None] * len(places)
+
+    async def _insert(self, rows: Sequence[_Row]) -> None:
         try:
             async with asyncio.timeout(PARKING_S), self._database.transaction() as connection:
                 await connection.execute(
@@ -210,15 +222,16 @@ class Bus:
         for row in rows:
             metrics.PARKED.labels(row["queue"]).inc()
         self._parked.add(len(rows), reason=rows[-1]["reason"])
-        return [None] * len(rows)
 
-    def _hold(self, row: _Row) -> None:
-        self._held[next(self._places)] = row
+    def _hold(self, row: _Row) -> int:
+        """Hold a message until it is parked; its place among those that are held."""
+        place = next(self._places)
+        self._held[place] = row
         if len(self._held) > HELD_AT_MOST:
             oldest = self._held.pop(next(iter(self._held)))
             self._lose([oldest], "RabbitMQ and PostgreSQL are both away, and memory is full")
-        self._kept.add(1, held=len(self._held))
         metrics.HELD.set(len(self._held))
+        return place
 
     def _lose(self, rows: Sequence[_Row], reason: str) -> None:
         for row in rows:
@@ -226,13 +239,8 @@ class Bus:
         self._lost.add(len(rows), reason=reason)
 
     async def _park_held(self) -> None:
-        """Until they are parked they are held: what is stopped half-way must find all of them."""
-        async with self._one_at_a_time:
-            while held := dict(itertools.islice(self._held.items(), _PARK_AT_ONCE)):
-                await self._park([*held.values()])
-                for place in held:
-                    self._held.pop(place, None)  # the oldest may have been lost meanwhile
-                metrics.HELD.set(len(self._held))
+        while held := [*itertools.islice(self._held, _PARK_AT_ONCE)]:
+            await self._park(held)
 
 
 class _Tally:

@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -224,29 +223,13 @@ class Processes:
         assert await asyncio.gather(*(each.stop() for each in running)) == [0] * len(running)
 
     async def run(self, *command: str, environment: Mapping[str, str] = _NOTHING) -> tuple[int, str]:
-        """Run a command to its end, with the program that a person would call.
+        """Run ``horoscope COMMAND`` to its end.
 
         Returns:
             The exit code and what was printed.
         """
-        child = await asyncio.create_subprocess_exec(
-            Path(sys.executable).with_name("horoscope"),
-            *command,
-            env=self._settings(environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            async with asyncio.timeout(30):
-                output, _ = await child.communicate()
-        except TimeoutError:
-            child.kill()
-            raise AssertionError(f"horoscope {' '.join(command)} did not end") from None
-        said = output.decode(errors="replace").rstrip()
-        assert "Traceback" not in said, said
-        assert child.returncode is not None
-        return child.returncode, said
+        process = await self.start(*command, environment=environment)
+        return await process.ended(30), process.output
 
     def _settings(self, environment: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -51,6 +51,7 @@ class Cable:
         self._plugged = True
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._pairs.add(writer)
         if not self._plugged:
             writer.transport.abort()
             return
@@ -61,7 +62,9 @@ class Cable:
         else:
             writer.transport.abort()
             return
-        self._pairs |= {writer, back}
+        self._pairs.add(back)
+        if not self._plugged:
+            self.cut()
         for task in (asyncio.create_task(_pump(reader, back)), asyncio.create_task(_pump(there, writer))):
             self._tasks.add(task)
 

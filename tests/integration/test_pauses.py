@@ -198,7 +198,7 @@ async def test_what_arrived_at_a_plain_consumer_and_has_not_begun_is_put_back_in
     await until(lambda: consumer._connection.process_data_events(0) or len(consumer._arrived) == 3)
     bench.paused.add(WORK)
     assert await asyncio.to_thread(next, consumer) is None
-    assert queues.count(WORK) == 3
+    await until(lambda: queues.count(WORK) == 3)
     consumer.ack(first)
     bench.paused.clear()
     again = [await asyncio.to_thread(next, consumer) for _ in range(3)]
