@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
+from actors import topology
 from ops.sandbox import Sandbox
 from ops.sandbox.readers import Reader
 from ops.stack.ports import free_port
@@ -104,7 +105,9 @@ class Scene:
     async def at_rest(self) -> None:
         """Nothing is left to do: nobody is owed an answer, the workers have stopped, the queues are empty."""
         await until_sql(self.sql, "SELECT count(*) FROM waiters WHERE answered_at IS NULL", 0)
-        await self.queues.drained(*WORK)
+        # In the order in which a message goes on.
+        rungs = [queue.name for queue in topology.queues(self.app.settings) if ".retry." in queue.name]
+        await self.queues.drained(*rungs, *WORK)
         await self.processes.stop("worker")
         assert {queue: self.queues.count(queue) for queue in WORK} == dict.fromkeys(WORK, 0)
 
