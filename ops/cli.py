@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors import REPLAYABLE, TABLE, topology
-from ops.commands import EXIT_NEEDS_A_PERSON, clock_time, told, with_database
+from ops.commands import EXIT_NEEDS_A_PERSON, clock_time, confirm, told, with_database
 from ops.dead_cli import dead
 from ops.queues_cli import queues
 from schema.messages import GenerateDay, GenerateHoroscope, Message
@@ -148,18 +148,14 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
             written = asyncio.run(with_database(settings, lambda database: generated(database, which)))
             replaced = {each: written[each] for each in asked if each in written}
             if replaced and not yes:
-                _confirm_replacing(replaced, which)
+                for each, at in replaced.items():
+                    click.echo(f"  {each.value:<12} written {at:%Y-%m-%d %H:%M} UTC", err=True)
+                confirm(f"Replace what readers of {which} may have read?", yes=yes)
             orders += [GenerateHoroscope(each, which, replaces=at) for each, at in replaced.items()]
         asyncio.run(_publish(settings, orders))
     what = asked[0] if sign else "all signs"
     exist = "" if again else ", unless they exist"
     click.echo(f"Ordered: {what}, {which}{exist}. Follow it with: horoscope status")
-
-
-def _confirm_replacing(replaced: dict[Sign, datetime], day: date) -> None:
-    for sign, at in replaced.items():
-        click.echo(f"  {sign.value:<12} written {at:%Y-%m-%d %H:%M} UTC")
-    click.confirm(f"Replace what readers of {day} may have read?", abort=True)
 
 
 async def _publish(settings: Settings, messages: Sequence[Message]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import structlog
 
-from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
+from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished, Refused
 from services.database import Database
 from services.days import shown_in
 from services.logs import Mask
@@ -81,6 +81,26 @@ def asking() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def is_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only if a person says so, who is asked on the standard error, or has said so beforehand.
+
+    Raises:
+        Refused: Nobody is there to be asked.
+        click.Abort: They say no.
+    """
+    if yes:
+        return
+    if not is_terminal():
+        raise Refused(f"{question} Nobody is there to be asked; add --yes")
+    with asking():
+        click.confirm(question, abort=True, err=True)
 
 
 def _masked(error: Exception) -> str:

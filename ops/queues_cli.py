@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors import topology
-from ops.commands import EXIT_NEEDS_A_PERSON, by_option, clock_time, quiet, told, with_database
+from ops.commands import by_option, clock_time, confirm, quiet, told, with_database
 from schema.errors import UnknownQueue
 from schema.messages import DEAD_LETTERS
 from services import pauses
@@ -117,8 +116,11 @@ def purge(name: str, yes: bool, by: str) -> None:
 
     with _told_and_named():
         waiting = asyncio.run(_with_queues(settings, count))
-        if not yes:
-            _confirm_purge(name, waiting)
+        if name == DEAD_LETTERS and not yes:
+            click.echo(
+                "These letters are not archived yet: once deleted, nobody can replay them any more.", err=True
+            )
+        confirm(f"Delete all {waiting} messages of {name}, for good?", yes=yes)
 
         async def work(queues: Queues) -> int:
             return await queues.purge(name, at_most=None if yes else waiting, by=by)
@@ -204,19 +206,6 @@ def _told_and_named() -> Iterator[None]:
             yield
         except UnknownQueue as error:
             raise click.BadParameter(str(error), param_hint="QUEUE") from None
-
-
-def _confirm_purge(name: str, waiting: int) -> None:
-    if not sys.stdin.isatty():
-        click.echo(
-            f"{name} holds {waiting} messages. Nobody is there to ask; to delete them: --yes", err=True
-        )
-        sys.exit(EXIT_NEEDS_A_PERSON)
-    if name == DEAD_LETTERS:
-        click.echo(
-            "These letters are not archived yet: once deleted, nobody can look at them or replay them any more."
-        )
-    click.confirm(f"Delete all {waiting} messages of {name}, for good?", abort=True)
 
 
 def _print_queues(found: list[QueueFigures], unmanaged: str | None, paused: dict[str, Pause]) -> None:

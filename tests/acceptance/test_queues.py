@@ -186,7 +186,11 @@ async def test_whoever_still_consumes_a_paused_queue_is_told_of_and_keeps_others
         (("peek", "nonsense"), 2, "there are dead_letters, views"),
         (("peek", "requests.pause.47s"), 2, "there are dead_letters, views"),
         (("peek", "views", "--limit", "0"), 2, "--limit"),
-        (("purge", "views"), 1, "views holds 0 messages. Nobody is there to ask; to delete them: --yes"),
+        (
+            ("purge", "views"),
+            1,
+            "Delete all 0 messages of views, for good? Nobody is there to be asked; add --yes",
+        ),
         (("purge", "requests.retry.1s", "--yes"), 0, "Deleted 0 messages of requests.retry.1s."),
         (("--json", "peek", "views"), 2, "--json stands behind the command"),
         (("peek",), 2, "Missing argument 'QUEUE'"),

@@ -14,7 +14,7 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
-from ops import dead_cli
+from ops import commands, replay_cli
 from ops.cli import main
 from schema.errors import ReaderGone
 from schema.messages import DEAD_LETTERS, DeadLetter, DeliverHoroscope, GenerateHoroscope
@@ -72,7 +72,7 @@ async def letters(archive: Archive, desk: Desk) -> list[int]:
 
 @pytest.fixture
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_cli, "is_terminal", lambda: True)
+    monkeypatch.setattr(commands, "is_terminal", lambda: True)
 
 
 async def told(dead: Dead, *command: Any, **about: Any) -> Any:
@@ -378,8 +378,8 @@ async def test_a_plan_is_carried_out_exactly_and_refused_when_something_has_chan
 async def test_a_run_that_nobody_carries_out_is_said_and_waited_for_no_longer_than_asked(
     dead: Dead, letters: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_cli, "ABANDONED_S", 0.0)
-    monkeypatch.setattr(dead_cli, "LOOK_S", 0.05)
+    monkeypatch.setattr(replay_cli, "ABANDONED_S", 0.0)
+    monkeypatch.setattr(replay_cli, "LOOK_S", 0.05)
     result = await dead("replay", "--all", "--yes", "--wait", "--timeout", "0.5", code=1)
     assert result.stderr.count("is a worker running?") == 1
     assert "2: 2 not published yet" in result.stderr
@@ -393,7 +393,7 @@ async def test_ctrl_c_leaves_a_run_as_it_is(
     async def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dead_cli, "_settled", interrupted)
+    monkeypatch.setattr(replay_cli, "_settled", interrupted)
     result = await dead("replay", "--all", "--yes", "--wait", code=130)
     assert "Run 1 goes on without you. Watch it: horoscope dead run 1 --wait" in result.stderr
     assert "horoscope dead cancel 1" in result.stderr
