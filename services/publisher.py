@@ -266,18 +266,18 @@ class Publisher:
             if not closed.done():
                 closed.set_result(None)
 
-        _Connection(
+        connection = _Connection(
             parameters,
             on_open_callback=opened.set_result,
             on_open_error_callback=on_open_error,
             on_close_callback=on_close,
             custom_ioloop=loop,
         )
-        connection = await opened
         try:
+            await opened
             channel = await asyncio.wait_for(self._open_channel(connection, on_close), CONFIRM_TIMEOUT_S)
         except BaseException:
-            if connection.is_open:
+            if not (connection.is_closing or connection.is_closed):
                 connection.close()
             raise
         self._channel = channel

@@ -25,7 +25,7 @@ class Cable:
         self._server: asyncio.Server
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = str(self._server_urls[0].with_port(self._server.sockets[0].getsockname()[1]))
         return self
 
@@ -50,8 +50,11 @@ class Cable:
         """Let connections be made again."""
         self._plugged = True
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._pairs.add(writer)
+        self._tasks.add(asyncio.create_task(self._join(reader, writer)))
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._plugged:
             writer.transport.abort()
             return

@@ -82,6 +82,25 @@ async def test_a_broken_connection_is_opened_anew(rabbitmq_url: str) -> None:
         await publisher.send("here", b"4")
 
 
+async def test_a_publisher_that_ends_while_it_connects_leaves_no_connection_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.publisher.CONFIRM_TIMEOUT_S", 60)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server, asyncio.timeout(10):
+        port = server.sockets[0].getsockname()[1]
+        async with Publisher(f"amqp://guest:guest@127.0.0.1:{port}/", []):
+            await begun.wait()
+        await ended.wait()
+
+
 async def test_what_could_not_be_published_is_parked_and_sent_in_order_once(
     database: Database, sql: asyncpg.Connection, settings: Settings, queues: Queues, free_port: int
 ) -> None:
