@@ -70,6 +70,10 @@ class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
             asyncio.get_running_loop().call_soon(self._send_unsent)
         self._unsent += marshaled_frames
 
+    def _on_connection_workflow_done(self, result: Any) -> None:
+        """[override] Where a handshake is aborted, pika 1.4 hands over the error's class and stumbles over it."""
+        super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
+
     def _send_unsent(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self.is_closed:

@@ -82,13 +82,15 @@ async def test_a_broken_connection_is_opened_anew(rabbitmq_url: str) -> None:
         await publisher.send("here", b"4")
 
 
+@pytest.mark.parametrize("heard", [b"", b"AMQP\0\0\x09\x01"], ids=["reached", "greeted"])
 async def test_a_publisher_that_ends_while_it_connects_leaves_no_connection_behind(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, heard: bytes
 ) -> None:
     monkeypatch.setattr("services.publisher.CONFIRM_TIMEOUT_S", 60)
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readexactly(len(heard)) == heard
         begun.set()
         await reader.read()
         ended.set()
@@ -99,6 +101,7 @@ async def test_a_publisher_that_ends_while_it_connects_leaves_no_connection_behi
         async with Publisher(f"amqp://guest:guest@127.0.0.1:{port}/", []):
             await begun.wait()
         await ended.wait()
+    assert "Traceback" not in caplog.text
 
 
 async def test_what_could_not_be_published_is_parked_and_sent_in_order_once(
