@@ -45,6 +45,7 @@ _servers = ExitStack()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers once, in the process that the workers of pytest-xdist are started by."""
+    gc.disable()  # what is imported stays
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     memory = _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
@@ -70,6 +71,7 @@ def pytest_collection_finish() -> None:
     """Have the collector of garbage pass over what stays for the whole run."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -201,7 +201,6 @@ async def test_without_a_scheduler_a_worker_that_starts_makes_up_for_the_night_a
         ("Europe/Berlin", date(2026, 3, 29)),
         ("Europe/Berlin", date(2026, 10, 25)),
         ("Africa/Cairo", date(2026, 4, 24)),  # its midnight does not exist
-        ("America/Santiago", date(2026, 9, 6)),  # nor does this one's
     ],
 )
 async def test_a_night_in_which_clocks_are_changed_is_a_night_like_any_other(
