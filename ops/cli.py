@@ -150,7 +150,7 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
             if replaced and not yes:
                 for each, at in replaced.items():
                     click.echo(f"  {each.value:<12} written {at:%Y-%m-%d %H:%M} UTC", err=True)
-                confirm(f"Replace what readers of {which} may have read?", yes=yes)
+                confirm(f"Replace what readers of {which} may have read?", yes=False)
             orders += [GenerateHoroscope(each, which, replaces=at) for each, at in replaced.items()]
         asyncio.run(_publish(settings, orders))
     what = asked[0] if sign else "all signs"

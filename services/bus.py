@@ -50,8 +50,8 @@ UNPARK_S = 5
 #: Messages held in memory while RabbitMQ and PostgreSQL are both away.
 HELD_AT_MOST = 10_000
 
-#: Seconds that a stopping process tries to park what it holds.
-CLOSING_S = 3.0
+#: Seconds that a stopping process tries to park what it holds, behind what is being parked already.
+CLOSING_S = 5.0
 
 _Row = dict[str, Any]
 
@@ -68,6 +68,8 @@ class Bus:
         self._publisher = publisher
         self._database = database
         self._parking = Gathering(self._park)
+        #: What PostgreSQL is asked to take, and what it did not take, by the order of its coming.
+        self._asked: dict[int, _Row] = {}
         self._held: dict[int, _Row] = {}
         self._places = itertools.count()
         self._emptying: asyncio.Task[None] | None = None
@@ -99,18 +101,21 @@ class Bus:
         return True
 
     async def _keep(self, row: _Row, patience: float | None) -> None:
-        """Park a message; it stays held, if that fails or takes longer than so many seconds."""
-        place = self._hold(row)
+        """Park a message; or hold it, if that fails or takes longer than so many seconds."""
+        place = next(self._places)
+        self._asked[place] = row
         try:
             async with asyncio.timeout(patience):
                 await self._parking.ask(place)
         except Exception as error:
-            self._kept.add(1, held=len(self._held))
             if isinstance(error, TimeoutError) and self._emptying is None:
                 # PostgreSQL may be slow and not away: that is soon over.
                 self._emptying = asyncio.create_task(self._empty(), name="parking")
             if not isinstance(error, DatabaseUnavailable | TimeoutError):
                 log.exception("message.not_parked")
+        finally:
+            if place in self._asked:
+                self._hold(place, self._asked.pop(place))
 
     async def _empty(self) -> None:
         try:
@@ -162,11 +167,13 @@ class Bus:
 
     async def __aexit__(self, *_: object) -> None:
         """Park what is held; say what cannot be kept."""
-        if self._emptying:
-            self._emptying.cancel()
         with suppress(Exception):  # whatever it is, what is lost for it is said
             async with asyncio.timeout(CLOSING_S):
+                if self._emptying:
+                    await asyncio.wait({self._emptying})
                 await self._park_held()
+        if self._emptying:
+            self._emptying.cancel()
         self._lose([*self._held.values()], "the process ends while RabbitMQ and PostgreSQL are both away")
         for tally in (self._parked, self._lost):
             tally.say()
@@ -196,13 +203,15 @@ class Bus:
         return len(sent), 0 if self._publisher.silent or not parked else parked[-1].id
 
     async def _park(self, places: Sequence[int]) -> list[None]:
-        """Until they are parked they are held: what is stopped half-way must find all of them."""
+        """Until they are parked they stay where they are: what is stopped half-way must find all of them."""
         async with self._one_at_a_time:  # two would park some of them twice
-            rows = {place: self._held[place] for place in places if place in self._held}
+            found = {place: self._asked.get(place) or self._held.get(place) for place in places}
+            rows = {place: row for place, row in found.items() if row}
             if rows:
                 await self._insert([*rows.values()])
             for place in rows:
-                self._held.pop(place, None)  # the oldest may have been lost meanwhile
+                self._asked.pop(place, None)
+                self._held.pop(place, None)
             metrics.HELD.set(len(self._held))
         return [None] * len(places)
 
@@ -223,15 +232,13 @@ class Bus:
             metrics.PARKED.labels(row["queue"]).inc()
         self._parked.add(len(rows), reason=rows[-1]["reason"])
 
-    def _hold(self, row: _Row) -> int:
-        """Hold a message until it is parked; its place among those that are held."""
-        place = next(self._places)
+    def _hold(self, place: int, row: _Row) -> None:
         self._held[place] = row
         if len(self._held) > HELD_AT_MOST:
             oldest = self._held.pop(next(iter(self._held)))
             self._lose([oldest], "RabbitMQ and PostgreSQL are both away, and memory is full")
+        self._kept.add(1, held=len(self._held))
         metrics.HELD.set(len(self._held))
-        return place
 
     def _lose(self, rows: Sequence[_Row], reason: str) -> None:
         for row in rows:
@@ -239,8 +246,9 @@ class Bus:
         self._lost.add(len(rows), reason=reason)
 
     async def _park_held(self) -> None:
-        while held := [*itertools.islice(self._held, _PARK_AT_ONCE)]:
-            await self._park(held)
+        held = sorted(self._held)  # what comes meanwhile has its turn next time
+        for first in range(0, len(held), _PARK_AT_ONCE):
+            await self._park(held[first : first + _PARK_AT_ONCE])
 
 
 class _Tally:

@@ -45,10 +45,13 @@ _servers = ExitStack()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers once, in the process that the workers of pytest-xdist are started by."""
-    gc.disable()  # what is imported stays
+    if hasattr(config, "workerinput"):
+        gc.disable()  # until the tests are collected: what they import stays
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
-    memory = _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
+    unused = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    roomy = _MEMORY.is_dir() and min(shutil.disk_usage(_MEMORY).free, unused) > _ROOM
+    memory = _MEMORY if roomy else None
     folder = Path(_servers.enter_context(tempfile.TemporaryDirectory(prefix="horoscope-tests-", dir=memory)))
     fast = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "400"}
     postgres, rabbitmq = Postgres(folder / "postgres", settings=fast), RabbitMQ(folder / "rabbitmq")

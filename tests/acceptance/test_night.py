@@ -161,11 +161,11 @@ async def test_of_two_schedulers_whose_midnights_coincide_one_night_comes(
     for sign in Sign:
         await put_text(sql, sign, TODAY - timedelta(days=1))
         await put_text(sql, sign, TODAY)
-    for _ in range(2):
-        await processes.start("scheduler", clock=eve)
+    schedulers = [await processes.start("scheduler", clock=eve) for _ in range(2)]
     await processes.workers(2, clock=MIDNIGHT)
     await until_sql(sql, WRITTEN, 12, TOMORROW)
-    await until_sql(sql, "SELECT count(*) FROM ticks WHERE name = 'midnight'", 1)
+    for scheduler in schedulers:
+        await scheduler.said("tick=ticks.MidnightTick")
     await processes.stop("scheduler")
     await queues.drained("ticks", "generation", "delivery")
     await processes.stop("worker")

@@ -1,6 +1,7 @@
 """Publishing: confirmed, parked, sent later."""
 
 import asyncio
+import itertools
 import json
 import os
 from contextlib import suppress
@@ -19,7 +20,7 @@ from schema.messages import REQUESTS, GenerateDay, HoroscopeRequested
 from schema.signs import Sign
 from services import horoscopes
 from services.app import App
-from services.bus import PARKING_PATIENCE_S, PATIENCE_S, Bus
+from services.bus import CLOSING_S, PARKING_PATIENCE_S, PARKING_S, PATIENCE_S, Bus
 from services.database import Database
 from services.logs import Mask, configure
 from services.publisher import Publisher, Queue
@@ -184,7 +185,7 @@ async def test_a_process_that_ends_parks_what_it_holds(
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Bus(publisher, database) as bus,
     ):
-        bus._hold({"queue": "views", "body": b"{}", "reason": "both are away"})
+        bus._hold(0, {"queue": "views", "body": b"{}", "reason": "both are away"})
     assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 1
 
 
@@ -258,6 +259,44 @@ async def test_what_a_database_refuses_is_held_and_parked_when_it_can_be(
         await bus.send_parked()
     kept = await sql.fetch("SELECT body FROM parked_messages ORDER BY id")
     assert [UUID(json.loads(row[0])["kwargs"]["request_id"]).int for row in kept] == [0, 1, 2, 3]
+
+
+async def test_only_what_postgresql_did_not_take_is_held_and_may_be_lost(
+    database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.bus.HELD_AT_MOST", 3)
+    async with (
+        Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
+        Bus(publisher, database) as bus,
+    ):
+        await asyncio.gather(*(bus.publish(GenerateDay(DAY + timedelta(days=each))) for each in range(20)))
+        assert not bus._held
+        assert not bus._asked
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 20
+
+
+async def test_what_is_parked_has_its_turn_while_more_comes_all_the_time(
+    database: Database, sql: asyncpg.Connection, free_port: int
+) -> None:
+    async def go_on() -> None:
+        for number in itertools.count():
+            await bus.publish(view(number))
+
+    async with (
+        Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
+        Bus(publisher, database) as bus,
+    ):
+        busy = [asyncio.create_task(go_on()) for _ in range(20)]
+        await until_sql(sql, "SELECT count(*) > 50 FROM parked_messages", True)
+        async with asyncio.timeout(10):
+            await bus.send_parked()
+        for each in busy:
+            each.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+
+
+def test_a_process_that_ends_waits_for_what_is_being_parked_and_parks_the_rest() -> None:
+    assert CLOSING_S > 2 * PARKING_S
 
 
 def test_a_reply_of_which_every_server_is_silent_is_given_within_half_a_second() -> None:

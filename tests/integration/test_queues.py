@@ -34,7 +34,7 @@ async def service(rabbitmq_url: str, queues: Queues) -> AsyncIterator[QueueServi
     for queue in DECLARED:
         queues._channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
     async with ManagementApi(rabbitmq_url, NOWHERE) as api:
-        yield QueueService(rabbitmq_url, DECLARED, api, Mask(["a-secret"]))
+        yield QueueService(rabbitmq_url, DECLARED, api, Mask(["a-secret", "тайна"]))
 
 
 def message(number: int, **options: Any) -> bytes:
@@ -66,7 +66,7 @@ async def test_what_is_shown_holds_no_secret_and_no_bytes_make_it_stumble(
     sound = json.loads(message(2))
     garbage = [
         b"", b"\xff\x00a-secret" + b"x" * 1000, b"[]", b"null", b"[" * 5000,
-        b'{"kwargs":' + b'{"a":' * 900 + b"1" + b"}" * 901,
+        b'{"kwargs":' + b'{"a":' * 900 + b"1" + b"}" * 901, "и тайна".encode(),
         *(
             json.dumps(sound | odd).encode()
             for odd in (
@@ -92,6 +92,7 @@ async def test_what_is_shown_holds_no_secret_and_no_bytes_make_it_stumble(
     assert others[1].garbage.startswith(r"b'\xff\x00***xxx")
     assert len(others[1].garbage) < 300
     assert "a-secret" not in repr(others)
+    assert others[6].garbage == repr("и ***".encode())
 
 
 async def test_peeking_is_refused_where_it_would_disturb(service: QueueService, queues: Queues) -> None:

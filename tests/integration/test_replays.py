@@ -457,6 +457,31 @@ async def test_runs_of_different_queues_do_not_wait_for_each_other(
         assert (await desk.replays.run(slow.id)).planned > 30
 
 
+async def test_a_look_for_runs_that_fails_is_not_the_last(
+    archive: Archive,
+    desk: Desk,
+    database: Database,
+    publisher: Publisher,
+    queues: Queues,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.dead_letters.replayer.LOOK_S", 0.05)
+    take_over, looks = Replayer._take_over, 0
+
+    async def take_over_the_second_time(self: Replayer) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise RuntimeError("what nobody foresaw")
+        return await take_over(self)
+
+    monkeypatch.setattr(Replayer, "_take_over", take_over_the_second_time)
+    run = await ordered(desk, await dead(archive, desk, view()))
+    async with replaying(database, publisher):
+        await until_over(desk, run)
+        await queues.filled(VIEWS)
+
+
 async def test_a_run_that_its_process_lets_go_of_is_free_at_once(
     archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
 ) -> None:

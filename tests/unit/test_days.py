@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.days import day_in, days_to_write, first_day_alive, next_night
+from services.days import (
+    day_in,
+    days_to_write,
+    first_day_alive,
+    instant_asked,
+    instant_noted,
+    next_night,
+)
 
 MOSCOW = ZoneInfo("Europe/Moscow")
 #: Every zone of the database, UTC-12 to UTC+14 among them.
@@ -126,6 +133,44 @@ def test_no_day_is_ordered_in_which_nobody_lives_until_the_next_night_save_tomor
     assert ordered == [today + timedelta(days=ahead) for ahead in range(len(ordered))]
     lived_in = max(day_in(ZoneInfo("Etc/GMT-14"), next_night(now, home)), today + timedelta(days=1))
     assert ordered[-1] == lived_in
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("90s", datetime(2026, 11, 22, 11, 58, 30, tzinfo=UTC)),
+        ("2 H", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("1w", datetime(2026, 11, 15, 12, tzinfo=UTC)),
+        ("2026-11-22", datetime(2026, 11, 21, 21, tzinfo=UTC)),
+        ("2026-11-22 06:30", datetime(2026, 11, 22, 3, 30, tzinfo=UTC)),
+        ("2026-11-22T06:30+01:00", datetime(2026, 11, 22, 5, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_is_asked_for_by_an_age_or_by_a_time_at_home(written: str, meant: datetime) -> None:
+    assert instant_asked(written, datetime(2026, 11, 22, 12, tzinfo=UTC), MOSCOW) == meant
+
+
+@pytest.mark.parametrize(
+    "written", ["", "yesterday", "2 y", "-2h", "1.5h", "999999999w", "0001-01-01", "9999-12-31T23:59-01:00"]
+)
+def test_what_is_no_moment_or_beyond_all_time_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        instant_asked(written, datetime(2026, 11, 22, 12, tzinfo=UTC), MOSCOW)
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ("2026-11-22T06:30:00+03:00", datetime(2026, 11, 22, 3, 30, tzinfo=UTC)),
+        ("2026-11-22T06:30:00", datetime(2026, 11, 22, 6, 30, tzinfo=UTC)),
+        ("9999-12-31T23:59-01:00", None),
+        ("2h", None),
+        (17, None),
+        (None, None),
+    ],
+)
+def test_what_a_message_notes_is_an_instant_or_nothing(said: object, noted: datetime | None) -> None:
+    assert instant_noted(said) == noted
 
 
 def test_a_night_in_moscow_orders_two_days_and_keeps_yesterday() -> None:
