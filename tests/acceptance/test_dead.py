@@ -42,6 +42,9 @@ async def test_letters_are_mended_and_replayed_and_what_became_of_each_is_told(
     code, said = await processes.run("dead", "list", "--since", since, environment={"TZ": there.key})
     assert (code, "3 of 3 dead letters" in said) == (0, True), "of the machine's zone"
     assert f"{begun.astimezone(there):%Y-%m-%d %H:%M:%S}" in said
+    dropping = ("drop", "--since", "2020-01-01", "--why", "noise")
+    code, said = await processes.run("dead", *dropping, environment={"TZ": there.key})
+    assert (code, "since 2020-01-01 00:00:00+09:00)? Nobody is there" in said) == (1, True), said
     desk = desk_on(database)
     await desk.mending.edit(
         3,

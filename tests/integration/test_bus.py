@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -276,17 +277,25 @@ async def test_only_what_postgresql_did_not_take_is_held_and_may_be_lost(
 
 
 async def test_what_is_parked_has_its_turn_while_more_comes_all_the_time(
-    database: Database, sql: asyncpg.Connection, free_port: int
+    database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def go_on() -> None:
+    insert = Bus._insert
+
+    async def insert_slowly(self: Bus, rows: Sequence[Any]) -> None:
+        await asyncio.sleep(0.02)
+        await insert(self, rows)
+
+    async def go_on(pause: float) -> None:
         for number in itertools.count():
             await bus.publish(view(number))
+            await asyncio.sleep(pause)
 
     async with (
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Bus(publisher, database) as bus,
     ):
-        busy = [asyncio.create_task(go_on()) for _ in range(20)]
+        monkeypatch.setattr(Bus, "_insert", insert_slowly)
+        busy = [asyncio.create_task(go_on(number / 1000)) for number in range(1, 40)]
         await until_sql(sql, "SELECT count(*) > 50 FROM parked_messages", True)
         async with asyncio.timeout(10):
             await bus.send_parked()
