@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import date
@@ -255,20 +256,24 @@ class Stage:
             return [Shown(*each) for each in orjson.loads(await response.read())]
 
     async def calm(self) -> None:
-        """Wait until no process of ours has asked PostgreSQL for anything for half a second.
+        """Wait until no process of ours has had PostgreSQL write anything for half a second.
 
         Raises:
             BenchError: They do not come to rest.
         """
+        written, since = "", 0.0
 
         async def resting() -> bool:
-            busy = await self.sql.fetchval(
+            nonlocal written, since
+            busy, now_written = await self.sql.fetchrow(
                 """
-                SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'horoscope %'
-                AND (state <> 'idle' OR state_change > clock_timestamp() - interval '0.5 s')
+                SELECT count(*) FILTER (WHERE state <> 'idle'), pg_current_wal_insert_lsn()::text
+                FROM pg_stat_activity WHERE application_name LIKE 'horoscope %'
                 """
             )
-            return not busy
+            if busy or now_written != written:
+                written, since = now_written, time.monotonic()
+            return time.monotonic() - since >= 0.5
 
         await until(resting, "the processes come to rest")
 
