@@ -81,9 +81,8 @@ class Suspects:
                 end = self._records.end(queue, ids) if ended else self._records.withdraw(queue, ids, begun)
                 run_on(self._loop, end)
             except DatabaseUnavailable:
-                self._not_ended.append(
-                    (queue, ids, begun)
-                )  # or it would look as if this process had been killed
+                # Or it would look as if this process had been killed.
+                self._not_ended.append((queue, ids, begun))
 
 
 def check(message: Delivered, lost: Sequence[Try]) -> None:

@@ -304,8 +304,28 @@ async def test_what_is_parked_has_its_turn_while_more_comes_all_the_time(
         await asyncio.gather(*busy, return_exceptions=True)
 
 
-def test_a_process_that_ends_waits_for_what_is_being_parked_and_parks_the_rest() -> None:
-    assert CLOSING_S > 2 * PARKING_S
+async def test_a_process_that_ends_waits_for_what_is_being_parked_and_parks_the_rest(
+    database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert, begun, go_on = Bus._insert, asyncio.Event(), asyncio.Event()
+
+    async def insert_late(self: Bus, rows: Sequence[Any]) -> None:
+        begun.set()
+        await go_on.wait()
+        await insert(self, rows)
+
+    monkeypatch.setattr(Bus, "_insert", insert_late)
+    async with Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher:
+        bus = Bus(publisher, database)
+        first = asyncio.create_task(bus.publish(view(1)))
+        await begun.wait()
+        await asyncio.gather(first, bus.publish(view(2)))
+        ending = asyncio.create_task(bus.__aexit__())
+        await asyncio.sleep(0)
+        go_on.set()
+        await ending
+    assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 2
+    assert CLOSING_S > 2 * PARKING_S, "time for both"
 
 
 def test_a_reply_of_which_every_server_is_silent_is_given_within_half_a_second() -> None:
