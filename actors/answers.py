@@ -10,15 +10,15 @@ import structlog
 from dramatiq.middleware import CurrentMessage
 
 from actors import batches
+from actors.app import Workshop
 from actors.batches import Parsed
 from actors.broker import Broker, Delivered
+from actors.poison import Suspects, check
 from actors.retries import Retries, attempt
-from actors.suspects import Suspects, check
 from actors.table import Actor
 from schema.errors import InvalidMessage, WorkerKilled
 from schema.messages import Message
 from services.dead_letters.outcomes import replay_of
-from services.workshop import Workshop
 
 log = structlog.get_logger(__name__)
 

@@ -20,11 +20,11 @@ import structlog
 from dramatiq import MessageProxy
 
 from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
+from actors.poison import Suspects, check
 from actors.retries import Retries
-from actors.suspects import Suspects, check
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
-from services import metrics
+from services.process import metrics
 
 log = structlog.get_logger(__name__)
 

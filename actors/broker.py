@@ -2,7 +2,7 @@
 
 It differs from ``dramatiq.brokers.rabbitmq`` on purpose:
 
-- every publish is confirmed, over the process's one :class:`services.publisher.Publisher`;
+- every publish is confirmed, over the process's one :class:`services.messaging.publisher.Publisher`;
 - nothing is delayed in memory: a retry waits in a queue of the broker's own (see ``actors.retries``);
 - a message that dies is published to ``dead_letters`` as it died, not as it was last delivered;
 - a delivery belongs to the consumer that received it, so that after a reconnection an old delivery cannot
@@ -28,8 +28,8 @@ from pika.exceptions import AMQPError
 
 from actors.table import Actor
 from schema.errors import DeliveryLost, InvalidEnvelope, NotPublished, UnknownActor
-from services.envelope import decode
-from services.publisher import UNREACHABLE, Publisher, Queue, connection_parameters
+from services.messaging.envelope import decode
+from services.messaging.publisher import UNREACHABLE, Publisher, Queue, connection_parameters
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from actors.broker import Broker, Delivered
 from schema.messages import DEAD_LETTERS
 from services.dead_letters.death import Death, described, traced
 from services.dead_letters.outcomes import replay_of
-from services.logs import Mask
-from services.processes import HOST, RELEASE
+from services.process.heartbeats import HOST, RELEASE
+from services.process.logs import Mask
 
 log = structlog.get_logger(__name__)
 

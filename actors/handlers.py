@@ -16,10 +16,10 @@ from schema.messages import (
     MidnightTick,
     ReconcileTick,
 )
-from services.leases import Ladder, Order, Refusal
+from services.horoscopes.leases import Ladder, Order, Refusal
 
 if TYPE_CHECKING:  # the table is read by processes that have no use for the model and Telegram
-    from services.workshop import Workshop
+    from actors.app import Workshop
 
 
 async def count_views(workshop: "Workshop", events: Sequence[HoroscopeRequested]) -> None:

@@ -10,7 +10,7 @@ import dramatiq
 from actors.batches import DeliveredBatch
 from actors.broker import Delivered
 from actors.table import Actor
-from services import metrics
+from services.process import metrics
 
 _OUTCOMES = ("done", "retried", "put_back", "dead", "dropped")
 

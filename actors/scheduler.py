@@ -23,10 +23,10 @@ from schema.errors import NotPublished
 from schema.messages import MidnightTick, ReconcileTick
 from services.app import open_servers
 from services.health import Health, told
-from services.night import RECONCILE_EVERY_S
-from services.processes import present
-from services.publisher import START_PATIENCE_S, Publisher, Queue
-from services.settings import Settings
+from services.horoscopes.night import RECONCILE_EVERY_S
+from services.messaging.publisher import START_PATIENCE_S, Publisher, Queue
+from services.process.heartbeats import present
+from services.process.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from schema.messages import Message, actor_name
-from services.settings import Settings
+from services.process.settings import Settings
 
 
 class Ladder(Enum):

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from actors import TABLE
 from schema.messages import DEAD_LETTERS, GENERATION
-from services.publisher import Queue
-from services.settings import Settings
+from services.messaging.publisher import Queue
+from services.process.settings import Settings
 
 #: Seconds after its last use in which a pause's queue has let its messages go.
 _UNUSED_S = 300

@@ -14,28 +14,28 @@ from dramatiq.middleware import CurrentMessage
 
 from actors import TABLE, topology
 from actors.answers import answering
+from actors.app import Workshop, open_workshop
 from actors.batches import BatchConsumer, Batches
 from actors.broker import Broker, blocking_publish, declare
+from actors.dead_letter_consumer import LetterConsumer
 from actors.dead_letters import DeadLetters
-from actors.letters import LetterConsumer
 from actors.meter import Meter
+from actors.poison import Suspects
 from actors.retries import Retries
-from actors.suspects import Suspects
 from actors.table import Ladder
 from actors.threads import Threads
 from schema.errors import HoroscopeError
 from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
 from services.app import App, open_app
-from services.bus import UNPARK_S
-from services.chores import chores
 from services.days import Clock, system_clock
 from services.dead_letters.replayer import replaying
 from services.health import told
-from services.pauses import Pauses, followed
-from services.processes import present
-from services.settings import Settings
-from services.views import PRUNE_S
-from services.workshop import Workshop, open_workshop
+from services.messaging.bus import UNPARK_S
+from services.messaging.pauses import Pauses, followed
+from services.process.heartbeats import present
+from services.process.periodic import chores
+from services.process.settings import Settings
+from services.readers.views import PRUNE_S
 
 log = structlog.get_logger(__name__)
 

@@ -4,23 +4,22 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from aiogram import Bot
-
-from services.activity import Activity
-from services.bus import Bus
-from services.database import Database
+from services.database.pool import Database
 from services.days import Clock, system_clock
-from services.horoscopes import Horoscopes
-from services.logs import Mask
-from services.night import Night
-from services.outages import Outages, endpoint
-from services.publisher import START_PATIENCE_S, Publisher, Queue
-from services.readers import Readers
-from services.settings import Settings
-from services.telegram import open_bot
-from services.usage import Usage
-from services.views import Views
-from services.waiters import Waiters
+from services.horoscopes.night import Night
+from services.horoscopes.outages import Outages, endpoint
+from services.horoscopes.serving import Horoscopes
+from services.horoscopes.usage import Usage
+from services.horoscopes.waiters import Waiters
+from services.messaging.bus import Bus
+from services.messaging.publisher import START_PATIENCE_S, Publisher, Queue
+from services.process.logs import Mask
+from services.process.settings import Settings
+from services.readers.activity import Activity
+from services.readers.profiles import Readers
+from services.readers.views import Views
+from services.telegram import Bot
+from services.telegram.client import open_bot
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from schema.errors import DatabaseUnavailable
-from services import metrics
-from services.database import Database
-from services.listening import listening
-from services.logs import Mask
-from services.processes import RELEASE
-from services.publisher import Publisher
-from services.settings import Settings
+from services.database.pool import Database
+from services.messaging.publisher import Publisher
+from services.process import metrics
+from services.process.heartbeats import RELEASE
+from services.process.http import listening
+from services.process.logs import Mask
+from services.process.settings import Settings
 
 #: Seconds that PostgreSQL is given to answer, and for which its answer is taken for granted.
 GLANCE_S = 1.0

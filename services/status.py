@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.messages import GENERATION
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.days import Clock, day_in, days_to_write, next_night
-from services.night import MIDNIGHT, RECONCILE, RECONCILE_EVERY_S
-from services.outages import BELIEVED_S
-from services.pauses import FORGOTTEN_S, Pause, read_pauses
-from services.processes import ProcessStatus, read_processes
-from services.queues import QueueStatus
-from services.usage import Usage
+from services.horoscopes.night import MIDNIGHT, RECONCILE, RECONCILE_EVERY_S
+from services.horoscopes.outages import BELIEVED_S
+from services.horoscopes.usage import Usage
+from services.messaging.pauses import FORGOTTEN_S, Pause, read_pauses
+from services.messaging.queues import QueueStatus
+from services.process.heartbeats import ProcessStatus, read_processes
 
 _DAYS = text("""
     SELECT sign.name AS sign, CASE WHEN cache.id IS NOT NULL THEN 'written'

@@ -23,9 +23,9 @@ from ops.stack.ports import free_port as find_free_port
 from ops.stack.postgres import Postgres
 from ops.stack.rabbitmq import RabbitMQ
 from services.app import App, open_app
-from services.database import Database
-from services.migrations import migrate
-from services.settings import Settings
+from services.database.migrations import migrate
+from services.database.pool import Database
+from services.process.settings import Settings
 from tests.dead import Dead
 from tests.nursery import Nursery
 from tests.processes import Processes

@@ -9,12 +9,12 @@ import orjson
 from actors import REPLAYABLE
 from schema.errors import InvalidEnvelope, ModelUnavailable
 from schema.messages import DeadLetter, Message
-from services.database import Database
+from services.database.pool import Database
 from services.days import system_clock
 from services.dead_letters.death import Death
-from services.dead_letters.desk import Desk, make_desk
-from services.envelope import decode, encode
-from services.logs import Mask
+from services.dead_letters.inspector import Desk, make_desk
+from services.messaging.envelope import decode, encode
+from services.process.logs import Mask
 
 SECRET = 'sk-a-"secret"-ключ'
 MASK = Mask([SECRET])

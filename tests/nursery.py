@@ -26,7 +26,7 @@ from typing import Any, Self
 from ops.stack.leash import leashed
 
 _FOREIGN = (
-    "services",  # first: it sees to how aiogram is imported
+    "services.telegram",  # first: it patches the import of aiogram
     "aiogram",
     "aiohttp.web",
     "alembic.command",

@@ -14,18 +14,18 @@ from starlette.types import ASGIApp
 from actors import REPLAYABLE, topology
 from schema.errors import InvalidEnvelope, PermanentError, TooOld
 from schema.messages import DeadLetter, Message
-from services.admin.process import make_page, open_figures
+from services.admin.server import make_page, open_figures
 from services.app import open_servers
-from services.bus import Bus
-from services.database import Database
+from services.database.pool import Database
 from services.days import Clock, system_clock
 from services.dead_letters.archive import Archive
 from services.dead_letters.death import Death
 from services.dead_letters.records import Filter, Records
-from services.envelope import decode, encode
-from services.logs import Mask
-from services.publisher import Publisher
-from services.settings import Settings
+from services.messaging.bus import Bus
+from services.messaging.envelope import decode, encode
+from services.messaging.publisher import Publisher
+from services.process.logs import Mask
+from services.process.settings import Settings
 
 PASSWORD = "correct horse battery"
 ORIGIN = "http://page.test"

@@ -36,7 +36,7 @@ class Death:
 
     Args:
         when: Before the call, or after it has returned well.
-        function: Whose call, such as ``services.leases:Leases.acquire``; it may be a coroutine function.
+        function: Whose call, such as ``services.horoscopes.leases:Leases.acquire``; it may be a coroutine function.
         about: Only calls with all of these words among their arguments, as ``repr`` shows them.
         call: The how-manieth of these calls in a process, from 1.
         token: A file that whoever dies takes along.
@@ -177,7 +177,7 @@ class Processes:
             environment: Settings beside the test's own, or in their place.
             clock: What the process takes for the time as it starts.
             death: Where it dies.
-            constants: Values for constants of ours, such as ``{"services.leases:LEASE_S": 2}``.
+            constants: Values for constants of ours, such as ``{"services.horoscopes.leases:LEASE_S": 2}``.
         """
         arranged = {
             "clock": clock.isoformat() if clock else None,

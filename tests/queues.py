@@ -11,7 +11,7 @@ import pika
 from pika.exceptions import ChannelClosedByBroker
 
 from schema.messages import Message
-from services.envelope import encode
+from services.messaging.envelope import encode
 
 
 @dataclass(frozen=True, slots=True)

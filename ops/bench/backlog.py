@@ -14,8 +14,8 @@ from pika import frame, spec
 from ops.bench.stage import HOME
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
-from services import envelope
 from services.days import ONE_DAY, day_in, system_clock
+from services.messaging import envelope
 
 PERSISTENT = 2
 #: One message in so many is published a second time.

@@ -22,9 +22,9 @@ from celery_batches import Batches, SimpleRequest
 from ops import cli
 from ops.bench.backlog import PERSISTENT, Wire
 from schema.messages import HoroscopeRequested
-from services.database import Database
+from services.database.pool import Database
 from services.days import system_clock
-from services.views import Views
+from services.readers.views import Views
 
 QUEUE = "celery"
 READY = "celery.ready"

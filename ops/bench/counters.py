@@ -25,8 +25,8 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from ops import cli
 from ops.bench.backlog import PERSISTENT, Wire
 from schema.messages import HoroscopeRequested
-from services.settings import Settings
-from services.views import BUCKET
+from services.process.settings import Settings
+from services.readers.views import BUCKET
 
 SINGLE, BARE = "single", "bare"
 READY = "counter.ready"

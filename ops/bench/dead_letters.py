@@ -26,14 +26,14 @@ from ops.bench.stage import HOME, HOROSCOPE, BenchError, Running, Stage, until
 from schema.errors import ModelUnavailable
 from schema.messages import DEAD_LETTERS, VIEWS, HoroscopeRequested
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.days import day_in, system_clock
 from services.dead_letters.death import TRACEBACK_LIMIT, Death
-from services.dead_letters.desk import Desk, make_desk
+from services.dead_letters.inspector import Desk, make_desk
 from services.dead_letters.records import Filter
 from services.dead_letters.replays import FASTEST
-from services.envelope import decode, encode
-from services.logs import Mask
+from services.messaging.envelope import decode, encode
+from services.process.logs import Mask
 
 #: Letters of a round.
 LETTERS = 10_000

@@ -22,10 +22,10 @@ from ops.bench.report import Line, Result
 from ops.bench.stage import BenchError, Stage
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
-from services.database import Database
+from services.database.migrations import migrate
+from services.database.pool import Database
 from services.days import ONE_DAY, first_day_alive, system_clock
-from services.migrations import migrate
-from services.views import RECEIPTS_KEPT, Views
+from services.readers.views import RECEIPTS_KEPT, Views
 
 A_DAY = 60_000  # views
 DAYS = RECEIPTS_KEPT.days + 1

@@ -26,8 +26,8 @@ from ops.bench import telegram
 from ops.bench.machine import cpu_seconds, peak_mib, resident_mib
 from ops.bench.model import Model
 from ops.bench.telegram import Shown
-from ops.sandbox.prompts import Prompt
-from ops.sandbox.texts import compose
+from ops.sandbox.model.prompts import Prompt
+from ops.sandbox.model.texts import compose
 from ops.stack.child import Child, Process
 from ops.stack.ports import free_port
 from ops.stack.postgres import Postgres
@@ -35,11 +35,11 @@ from ops.stack.processes import start_time
 from ops.stack.rabbitmq import RabbitMQ
 from schema.messages import Message
 from schema.signs import Sign
-from services import envelope
-from services.database import Database
+from services.database.migrations import migrate
+from services.database.pool import Database
 from services.days import ONE_DAY, day_in, system_clock
-from services.migrations import migrate
-from services.settings import Settings
+from services.messaging import envelope
+from services.process.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 HOROSCOPE = str(Path(sys.executable).with_name("horoscope"))

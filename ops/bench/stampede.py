@@ -26,8 +26,8 @@ from ops.bench.stage import FIRST_READER, HOME, HOROSCOPE, READERS, BenchError, 
 from ops.bench.steady import Generator, Update
 from ops.bench.telegram import Shown
 from schema.signs import Language, Sign
-from services import replies
 from services.days import day_in, system_clock
+from services.readers import replies
 
 SIGN = Sign.LEO
 FIRST, CROWD = FIRST_READER + READERS, 1000

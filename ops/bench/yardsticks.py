@@ -30,9 +30,9 @@ from schema.signs import Sign
 from schema.tables import horoscope_cache, horoscope_views
 from services.bot import handlers, process, updates, webhook
 from services.bot.answers import Answer
-from services.listening import listening
-from services.settings import Settings
-from services.telegram import open_bot
+from services.process.http import listening
+from services.process.settings import Settings
+from services.telegram.client import open_bot
 
 EMPTY, PLAIN = "empty", "plain"
 #: What the bot itself says when it serves.

@@ -5,11 +5,11 @@ from typing import Self
 
 from aiohttp import web
 
-from ops.sandbox.control import Control
-from ops.sandbox.events import Events
-from ops.sandbox.model import Model
+from ops.sandbox.model.server import Model
+from ops.sandbox.page.control import Control
+from ops.sandbox.page.events import Events
 from ops.sandbox.state import State
-from ops.sandbox.telegram import Telegram
+from ops.sandbox.telegram.server import Telegram
 
 _MOST_BYTES = 10 * 1024 * 1024  # of a request's body
 _GRACE = 0.5  # seconds for the last answers when stopping

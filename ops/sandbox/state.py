@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from ops.sandbox.events import Events
-from ops.sandbox.messages import Message
-from ops.sandbox.telegram import Telegram
+from ops.sandbox.page.events import Events
+from ops.sandbox.telegram.messages import Message
+from ops.sandbox.telegram.server import Telegram
 
 _INTERVAL = 1.0  # seconds between two writings at least
 

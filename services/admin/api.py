@@ -8,9 +8,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.figures import POSTGRESQL, RABBITMQ, Away, Figures, Picture, Service
-from services.admin.gate import Gate
-from services.analytics import Trend
+from services.admin.auth import Gate
+from services.admin.snapshots import POSTGRESQL, RABBITMQ, Away, Figures, Picture, Service
+from services.readers.analytics import Trend
 from services.status import DayStatus
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.analytics import HourViews
+from services.readers.analytics import HourViews
 
 #: Units of the hourly chart; it is stretched to whatever room there is.
 WIDTH, HEIGHT = 240.0, 100.0

@@ -15,14 +15,14 @@ from starlette.responses import Response
 
 from services.admin import api
 from services.admin.api import Handler
-from services.admin.dead_page import answered
-from services.admin.dead_pages import before_of
-from services.admin.dead_query import read_query
-from services.admin.figures import POSTGRESQL, Figures
+from services.admin.pages.dead_letters import before_of
+from services.admin.pages.page import answered
+from services.admin.snapshots import POSTGRESQL, Figures
 from services.days import Clock
-from services.dead_letters.desk import Desk
+from services.dead_letters.filters import read_query
+from services.dead_letters.inspector import Desk
 from services.dead_letters.records import Filter
-from services.logs import Mask
+from services.process.logs import Mask
 
 #: Entries of one answer, unless the query says otherwise; and at the most.
 ENTRIES = 50

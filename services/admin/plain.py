@@ -3,7 +3,7 @@
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
-from services.logs import Mask
+from services.process.logs import Mask
 
 _Value = TypeVar("_Value")
 

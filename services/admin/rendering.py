@@ -11,12 +11,12 @@ from starlette.responses import HTMLResponse, Response
 
 from schema.signs import Language, Sign
 from services.admin import charts
-from services.admin.figures import Picture
-from services.admin.gate import Gate, local_path
+from services.admin.auth import Gate, local_path
+from services.admin.i18n import Wording
 from services.admin.sessions import Session
-from services.admin.wording import Wording
+from services.admin.snapshots import Picture
 from services.days import Clock
-from services.processes import BEAT_S, LOST_S
+from services.process.heartbeats import BEAT_S, LOST_S
 
 LANGUAGE_COOKIE = "horoscope_admin_language"
 

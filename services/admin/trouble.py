@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
-from services.admin.figures import Service
+from services.admin.snapshots import Service
 from services.status import SignStatus
 
 

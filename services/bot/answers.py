@@ -8,11 +8,11 @@ from aiogram import Bot
 
 from schema.errors import ReaderGone
 from schema.messages import HoroscopeRequested
-from services import telegram
-from services.activity import CACHE, Activity
-from services.bus import Bus
-from services.readers import Readers
-from services.replies import Reply
+from services.messaging.bus import Bus
+from services.readers.activity import CACHE, Activity
+from services.readers.profiles import Readers
+from services.readers.replies import Reply
+from services.telegram import client as telegram
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Answer:
         reply: What is shown.
         message_id: The message that the reply replaces; None: it is a new one.
         view: Published when the reply shows a text.
-        source: Where the text came from; see :mod:`services.activity`.
+        source: Where the text came from; see :mod:`services.readers.activity`.
         began: When the update came, on the monotonic clock.
     """
 

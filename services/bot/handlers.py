@@ -19,18 +19,19 @@ from aiogram.types import CallbackQuery, ChatMemberUpdated, InaccessibleMessage,
 from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable, UpdateUnfinished
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
-from services import replies, telegram
-from services.activity import CACHE, MEMORY, MISSING, Activity
 from services.bot import zones
 from services.bot.answers import Answer
 from services.bot.typing import Typing
-from services.bus import Bus
 from services.days import Clock
-from services.horoscopes import Horoscopes, Today
-from services.readers import Readers
-from services.replies import Reply
-from services.strings import STRINGS
-from services.waiters import UNNAMED_S, Waiters
+from services.horoscopes.serving import Horoscopes, Today
+from services.horoscopes.waiters import UNNAMED_S, Waiters
+from services.messaging.bus import Bus
+from services.readers import replies
+from services.readers.activity import CACHE, MEMORY, MISSING, Activity
+from services.readers.profiles import Readers
+from services.readers.replies import Reply
+from services.readers.strings import STRINGS
+from services.telegram import client as telegram
 
 log = structlog.get_logger(__name__)
 

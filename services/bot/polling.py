@@ -14,11 +14,11 @@ from aiogram.exceptions import AiogramError
 from aiogram.methods import TelegramMethod
 
 from schema.errors import PassingError, UpdateUnfinished
-from services.activity import Activity
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
-from services.bus import Bus
-from services.readers import Readers
+from services.messaging.bus import Bus
+from services.readers.activity import Activity
+from services.readers.profiles import Readers
 
 log = structlog.get_logger(__name__)
 

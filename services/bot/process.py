@@ -14,22 +14,22 @@ from aiogram.types import BotCommand
 
 from schema.errors import DatabaseUnavailable, PassingError
 from schema.signs import Language
-from services import telegram
-from services.activity import WRITE_S
 from services.app import App, open_app
 from services.bot import webhook
 from services.bot.polling import Polling
 from services.bot.typing import TYPING_S
 from services.bot.updates import Updates
-from services.bus import UNPARK_S
-from services.chores import chores
 from services.days import Clock, system_clock
 from services.health import Health, told
-from services.listening import listening
-from services.processes import present
-from services.publisher import Queue
-from services.settings import Settings, WrongSettings
-from services.strings import STRINGS
+from services.messaging.bus import UNPARK_S
+from services.messaging.publisher import Queue
+from services.process.heartbeats import present
+from services.process.http import listening
+from services.process.periodic import chores
+from services.process.settings import Settings, WrongSettings
+from services.readers.activity import WRITE_S
+from services.readers.strings import STRINGS
+from services.telegram import client as telegram
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from aiogram.enums import ChatAction
 from aiogram.exceptions import AiogramError
 from aiogram.methods import SendChatAction
 
-from services.waiters import Waiters
+from services.horoscopes.waiters import Waiters
 
 log = structlog.get_logger(__name__)
 

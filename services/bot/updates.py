@@ -11,12 +11,12 @@ from aiogram.types import CallbackQuery, Message, TelegramObject, Update
 from pydantic import ValidationError
 
 from schema.errors import PassingError, TelegramUnavailable, UpdateUnfinished
-from services import replies
 from services.app import App
 from services.bot.answers import Answer
 from services.bot.handlers import Asker, Handlers
 from services.bot.typing import Typing
-from services.strings import interface_language
+from services.readers import replies
+from services.readers.strings import interface_language
 
 log = structlog.get_logger(__name__)
 

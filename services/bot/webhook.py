@@ -10,12 +10,12 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from schema.errors import PassingError
-from services import telegram
-from services.activity import Activity
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
-from services.bus import Bus
-from services.settings import WrongSettings
+from services.messaging.bus import Bus
+from services.process.settings import WrongSettings
+from services.readers.activity import Activity
+from services.telegram import client as telegram
 
 log = structlog.get_logger(__name__)
 

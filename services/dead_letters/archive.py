@@ -13,12 +13,12 @@ from sqlalchemy import text
 from schema.errors import InvalidEnvelope
 from schema.messages import DEAD_LETTERS, DeadLetter
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.days import instant_noted
 from services.dead_letters.death import CAUSES_OF_RABBITMQ, TRACEBACK_LIMIT, Death, fingerprint
 from services.dead_letters.outcomes import replay_of
-from services.envelope import decode
-from services.logs import Mask
+from services.messaging.envelope import decode
+from services.process.logs import Mask
 
 log = structlog.get_logger(__name__)
 

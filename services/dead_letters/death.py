@@ -12,7 +12,7 @@ from uuid import UUID, uuid4, uuid5
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from schema.errors import PermanentError
-from services.processes import HOST, RELEASE
+from services.process.heartbeats import HOST, RELEASE
 
 #: The end of a traceback tells most; this many characters of it are kept.
 TRACEBACK_LIMIT = 8000

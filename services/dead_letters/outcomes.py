@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from services.database import Database
+from services.database.pool import Database
 
 #: A replay in one of these is over: a copy of its message has nothing left to do.
 OVER = ("succeeded", "died_again", "superseded")

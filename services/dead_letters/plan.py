@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from schema.errors import Refused
-from services.dead_letters.verdicts import Verdict
+from services.dead_letters.preflight import Verdict
 
 #: Letters that an error names at the most.
 _NAMED = 5

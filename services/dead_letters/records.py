@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import Refused
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 
 #: What a dead letter is in.
 State = Literal["dead", "waiting", "succeeded", "died_again", "dropped"]

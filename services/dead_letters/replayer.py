@@ -21,10 +21,10 @@ import structlog
 from sqlalchemy import Row, text
 
 from schema.errors import DatabaseUnavailable, InvalidEnvelope, NotPublished
-from services.database import Database
-from services.envelope import decode, now
-from services.processes import HOST, PID
-from services.publisher import Publisher
+from services.database.pool import Database
+from services.messaging.envelope import decode, now
+from services.messaging.publisher import Publisher
+from services.process.heartbeats import HOST, PID
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import Refused
-from services.database import Database
-from services.dead_letters.verdicts import FORCED, Judge, Verdict
-from services.pauses import Pause, read_pauses
+from services.database.pool import Database
+from services.dead_letters.preflight import FORCED, Judge, Verdict
+from services.messaging.pauses import Pause, read_pauses
 
 log = structlog.get_logger(__name__)
 

@@ -15,10 +15,10 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import Refused
-from services.database import Database
+from services.database.pool import Database
 from services.dead_letters.archive import storable
 from services.dead_letters.records import Filter, State
-from services.logs import Mask
+from services.process.logs import Mask
 
 #: Letters that are held in memory at once.
 PAGE = 100

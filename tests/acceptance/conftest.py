@@ -3,7 +3,7 @@
 import asyncpg
 
 from ops.sandbox import Sandbox
-from ops.sandbox.readers import Reader
+from ops.sandbox.telegram.world import Reader
 from schema.signs import Sign
 from tests.waiting import until_sql
 

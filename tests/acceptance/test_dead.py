@@ -15,7 +15,7 @@ import asyncpg
 
 from schema.messages import GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.dead_letters.archive import Archive
 from services.dead_letters.records import Filter
 from tests.dead_letters import MASK, TODAY, desk_on, letter_of

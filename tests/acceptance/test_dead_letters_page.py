@@ -9,7 +9,7 @@ from playwright.async_api import expect
 from schema.errors import ModelRefused
 from schema.messages import GenerateHoroscope
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from tests.browser import chromium
 from tests.operators import PASSWORD, bury
 from tests.processes import Processes
@@ -17,7 +17,7 @@ from tests.waiting import until_sql
 
 # The process that serves the page publishes what is replayed, too, while no worker lives.
 ALONE = {"BOT_TOKEN": "", "OPENAI_API_KEY": "", "ADMIN_PASSWORD": PASSWORD}
-QUICK = {"services.admin.rendering:REFRESH_S": 0.3, "services.admin.figures:FRESH_S": 0.1}
+QUICK = {"services.admin.rendering:REFRESH_S": 0.3, "services.admin.snapshots:FRESH_S": 0.1}
 
 
 async def test_an_operator_walks_from_the_group_to_the_end_of_the_replay(

@@ -11,7 +11,7 @@ from schema.errors import ModelUnavailable
 from schema.messages import ReconcileTick
 from schema.signs import Sign
 from services.app import App
-from services.outages import KNOWN_AFTER
+from services.horoscopes.outages import KNOWN_AFTER
 from tests.acceptance.conftest import FAILED, GENERATING, heading, reader_of, until_written
 from tests.dead import Dead
 from tests.processes import Processes

@@ -257,7 +257,7 @@ async def test_in_a_night_with_a_failing_sign_and_a_worker_killed_eleven_texts_c
     for sign in Sign:
         await put_text(sql, sign, TOMORROW)
     retries = {"NIGHT_RETRIES": "4,4,4"}
-    death = processes.death("after", "services.author:Author.write", "virgo")
+    death = processes.death("after", "services.horoscopes.model:Author.write", "virgo")
     await processes.workers(2, retries, death=death, clock=MIDNIGHT)
     await until_sql(sql, WRITTEN, 11, TODAY)
     assert death.happened

@@ -20,7 +20,7 @@ from schema.messages import DEAD_LETTERS, GENERATION, VIEWS, GenerateHoroscope, 
 from schema.signs import Sign
 from services.app import App
 from services.days import day_in, system_clock
-from services.settings import Settings
+from services.process.settings import Settings
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql, until_views
@@ -169,7 +169,7 @@ async def test_whoever_still_consumes_a_paused_queue_is_told_of_and_keeps_others
     processes: Processes, queues: Queues, app: App
 ) -> None:
     queues._channel.basic_consume(VIEWS, lambda *_: None)
-    code, said = await run(processes, "pause", VIEWS, constants={"ops.queues_cli:LET_GO_S": 0.1})
+    code, said = await run(processes, "pause", VIEWS, constants={"ops.cli.queues:LET_GO_S": 0.1})
     assert (code, "Still there: 1; they let go when" in said) == (0, True), said
     code, said = await run(processes, "peek", VIEWS)
     assert code == 1

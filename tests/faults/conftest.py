@@ -12,7 +12,7 @@ import pytest
 
 from actors import topology
 from ops.sandbox import Sandbox
-from ops.sandbox.readers import Reader
+from ops.sandbox.telegram.world import Reader
 from ops.stack.ports import free_port
 from schema.messages import DELIVERY, GENERATION, REQUESTS, VIEWS
 from schema.signs import Sign
@@ -30,10 +30,10 @@ from tests.waiting import until_sql, until_views
 WORK = (VIEWS, REQUESTS, GENERATION, DELIVERY)
 #: Seconds instead of a minute until others take over what somebody had claimed.
 SOON = {
-    "services.waiters:CLAIM_S": 4,
-    "services.delivery:ANSWER_S": 3,
-    "services.waiters:SENDING_S": 1,
-    "services.waiters:OVERDUE_S": 1,
+    "services.horoscopes.waiters:CLAIM_S": 4,
+    "services.horoscopes.delivery:ANSWER_S": 3,
+    "services.horoscopes.waiters:SENDING_S": 1,
+    "services.horoscopes.waiters:OVERDUE_S": 1,
     "actors.worker:WAITERS_S": 1,
 }
 

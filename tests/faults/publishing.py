@@ -15,8 +15,8 @@ from schema.errors import DatabaseUnavailable
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
 from services.app import open_servers
-from services.bus import HELD_AT_MOST, Bus
-from services.settings import Settings
+from services.messaging.bus import HELD_AT_MOST, Bus
+from services.process.settings import Settings
 
 _TOGETHER = 200
 

@@ -7,8 +7,8 @@ import pytest
 
 from ops.stack.postgres import Postgres
 from ops.stack.rabbitmq import RabbitMQ
-from services.database import Database
-from services.migrations import migrate
+from services.database.migrations import migrate
+from services.database.pool import Database
 
 
 class OwnRabbitMQ:

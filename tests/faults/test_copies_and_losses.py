@@ -17,7 +17,7 @@ from schema.messages import (
 from schema.signs import Sign
 from services.bot import handlers
 from services.bot.updates import Updates
-from services.envelope import encode
+from services.messaging.envelope import encode
 from tests.acceptance.conftest import AGAIN, FAILED, GENERATING, heading
 from tests.faults.conftest import SOON, WORK, Scene
 from tests.waiting import until_sql
@@ -112,7 +112,7 @@ async def test_postgresql_away_for_a_moment_between_the_steps_of_a_wait_is_not_n
 
 async def test_a_night_whose_worker_dies_while_it_hands_out_the_orders_is_complete(scene: Scene) -> None:
     await scene.sql.execute("DELETE FROM horoscope_cache WHERE horoscope_date = $1", scene.today)
-    death = scene.processes.death("after", "services.bus:Bus.publish", "GenerateHoroscope", call=3)
+    death = scene.processes.death("after", "services.messaging.bus:Bus.publish", "GenerateHoroscope", call=3)
     await scene.processes.workers(2, queues=(GENERATION,), death=death)
     scene.queues.publish(GenerateDay(scene.today))
     written = "SELECT count(*) FROM horoscope_cache WHERE horoscope_date = $1"
@@ -127,7 +127,9 @@ async def test_the_ladder_goes_on_when_its_worker_dies_after_the_reader_was_told
         scene.app.outages.endpoint,
     )
     scene.sandbox.model.faults.add("hang", times=1)
-    (first,) = await scene.processes.workers(1, queues=WORK, constants={"services.writer:HOPE_S": 1})
+    (first,) = await scene.processes.workers(
+        1, queues=WORK, constants={"services.horoscopes.writer:HOPE_S": 1}
+    )
     reader = await scene.ask()
     await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
     await scene.processes.workers(1, queues=WORK)

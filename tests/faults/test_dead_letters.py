@@ -20,12 +20,12 @@ from schema.messages import (
     HoroscopeRequested,
 )
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.dead_letters.archive import Archive
-from services.dead_letters.desk import Desk
+from services.dead_letters.inspector import Desk
 from services.dead_letters.records import Filter
 from services.dead_letters.replays import Run
-from services.envelope import decode, encode
+from services.messaging.envelope import decode, encode
 from tests.acceptance.conftest import FAILED
 from tests.dead_letters import MASK, TODAY, desk_on, letter_of
 from tests.faults.conftest import WORK, Scene
@@ -104,10 +104,10 @@ async def order(desk: Desk, ids: list[int], rate: int = 2000) -> Run:
     "step",
     [
         ("after", "services.dead_letters.replayer:Replayer._next"),
-        ("after", "services.publisher:Publisher.send"),
+        ("after", "services.messaging.publisher:Publisher.send"),
         ("after", "services.dead_letters.replayer:Replayer._publish"),
-        ("before", "services.views:Views.count"),
-        ("after", "services.views:Views.count"),
+        ("before", "services.readers.views:Views.count"),
+        ("after", "services.readers.views:Views.count"),
         ("after", "services.dead_letters.outcomes:Outcomes.succeeded"),
     ],
     ids=[
@@ -264,7 +264,7 @@ async def test_a_message_that_kills_its_worker_three_times_is_isolated_and_its_r
 ) -> None:
     reader = await scene.ask()
     for _ in range(3):
-        death = scene.processes.death("before", "services.author:Author.write")
+        death = scene.processes.death("before", "services.horoscopes.model:Author.write")
         worker = await scene.processes.start("worker", "--queues", ",".join(WORK), death=death)
         assert await worker.ended() == -9
     await scene.processes.workers(queues=(*WORK, DEAD_LETTERS))
@@ -291,7 +291,7 @@ async def test_a_view_that_kills_its_worker_takes_no_other_view_along(
     for event in (*(view() for _ in range(20)), poison, *(view() for _ in range(20))):
         queues.publish(event)
     for _ in range(4):  # of the first two any of them may have been to blame
-        death = processes.death("before", "services.views:Views.count", str(poison.request_id))
+        death = processes.death("before", "services.readers.views:Views.count", str(poison.request_id))
         worker = await processes.start("worker", "--queues", VIEWS, death=death)
         assert await worker.ended() == -9
     await processes.workers()
@@ -310,7 +310,7 @@ async def test_workers_that_are_killed_again_and_again_cost_no_message_that_is_n
     for _ in range(30):
         queues.publish(view())
     for _ in range(2):
-        death = processes.death("before", "services.views:Views.count")
+        death = processes.death("before", "services.readers.views:Views.count")
         worker = await processes.start("worker", "--queues", VIEWS, death=death)
         assert await worker.ended() == -9
     await processes.workers()

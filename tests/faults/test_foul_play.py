@@ -10,17 +10,17 @@ import openai
 import pytest
 from aiohttp import web
 
+from actors.app import open_workshop
 from ops.sandbox import Sandbox
 from schema.errors import ModelUnavailable, TextRejected
 from schema.messages import DEAD_LETTERS, GENERATION, TICKS, DeliverHoroscope
 from schema.signs import Language, Sign
-from services import author
 from services.app import App
-from services.author import Author
 from services.bot.updates import Updates, request_id
-from services.leases import Order
-from services.waiters import Waiters
-from services.workshop import open_workshop
+from services.horoscopes import model as author
+from services.horoscopes.leases import Order
+from services.horoscopes.model import Author
+from services.horoscopes.waiters import Waiters
 from tests.acceptance.conftest import GENERATING, heading, reader_of, until_written
 from tests.dead import Dead
 from tests.processes import Processes

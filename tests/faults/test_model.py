@@ -16,7 +16,7 @@ REASONS = {
     "refusal": "text rejected",
     "english": "text rejected by the rule 'script'",
 }
-IMPATIENT = {"services.author:ANSWER_TIMEOUT_S": 2}
+IMPATIENT = {"services.horoscopes.model:ANSWER_TIMEOUT_S": 2}
 
 
 @pytest.mark.parametrize(("kind", "reason"), REASONS.items(), ids=REASONS)

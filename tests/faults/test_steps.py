@@ -16,10 +16,10 @@ Step = tuple[Literal["before", "after"], str, str]
 Order = Literal["request", "night"]
 
 GENERATION: dict[str, Step] = {
-    "before the lease": ("before", "services.leases:Leases.acquire", "leo"),
-    "after the call": ("after", "services.author:Author.write", "leo"),
-    "after the commit": ("before", "services.bus:Bus.publish", "DeliverHoroscope"),
-    "before the acknowledgement": ("after", "services.bus:Bus.publish", "DeliverHoroscope"),
+    "before the lease": ("before", "services.horoscopes.leases:Leases.acquire", "leo"),
+    "after the call": ("after", "services.horoscopes.model:Author.write", "leo"),
+    "after the commit": ("before", "services.messaging.bus:Bus.publish", "DeliverHoroscope"),
+    "before the acknowledgement": ("after", "services.messaging.bus:Bus.publish", "DeliverHoroscope"),
 }
 
 
@@ -68,9 +68,9 @@ async def test_a_worker_that_dies_while_the_model_writes_is_replaced_by_another(
 @pytest.mark.parametrize(
     "step",
     [
-        ("after", "services.telegram:show", "Лев"),
-        ("before", "services.bus:Bus.publish", "answered=True"),
-        ("before", "services.waiters:Waiters.settle", "UUID"),
+        ("after", "services.telegram.client:show", "Лев"),
+        ("before", "services.messaging.bus:Bus.publish", "answered=True"),
+        ("before", "services.horoscopes.waiters:Waiters.settle", "UUID"),
     ],
     ids=["after an edit", "before its view is published", "before they are settled"],
 )
@@ -90,7 +90,10 @@ async def test_a_worker_that_dies_in_a_delivery_leaves_nobody_without_an_answer_
 @pytest.mark.parametrize("mode", ["polling", "webhook"])
 @pytest.mark.parametrize(
     "step",
-    [("after", "services.waiters:Waiters.add", ""), ("before", "services.bus:Bus.publish", "answered=False")],
+    [
+        ("after", "services.horoscopes.waiters:Waiters.add", ""),
+        ("before", "services.messaging.bus:Bus.publish", "answered=False"),
+    ],
     ids=["before the progress message", "before the request is published"],
 )
 async def test_a_bot_that_dies_once_a_waiter_is_on_record_is_replaced_when_the_update_comes_again(

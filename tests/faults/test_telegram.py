@@ -6,7 +6,7 @@ from tests.acceptance.conftest import GENERATING, heading
 from tests.faults.conftest import SOON, WORK, Scene
 from tests.waiting import until_sql, until_views
 
-IMPATIENT = SOON | {"services.telegram:CALL_TIMEOUT_S": 1}
+IMPATIENT = SOON | {"services.telegram.client:CALL_TIMEOUT_S": 1}
 BLOCKED = "SELECT blocked_at IS NOT NULL FROM readers"
 
 

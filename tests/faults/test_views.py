@@ -18,7 +18,7 @@ from ops.stack.rabbitmq import RabbitMQ
 from schema.errors import DatabaseUnavailable
 from schema.messages import DEAD_LETTERS, VIEWS
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from tests.acceptance.conftest import heading, reader_of
 from tests.faults.conftest import Scene
 from tests.faults.servers import OwnPostgreSQL, OwnRabbitMQ

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import ASGIApp
 
-from services.admin import figures, sessions
+from services.admin import sessions, snapshots
 from tests.operators import Operator, open_admin, settings_of
 
 
@@ -13,7 +13,7 @@ from tests.operators import Operator, open_admin, settings_of
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are made quickly, and every look is a new one."""
     monkeypatch.setitem(sessions._SCRYPT, "n", 2)
-    monkeypatch.setattr(figures, "FRESH_S", 0.0)
+    monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
 
 
 @pytest.fixture

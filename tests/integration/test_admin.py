@@ -17,12 +17,13 @@ from schema.errors import NotPublished
 from schema.messages import DeadLetter, GenerateHoroscope
 from schema.signs import Sign
 from services import status
-from services.admin import figures, pages, sessions
-from services.database import Database
+from services.admin import sessions, snapshots
+from services.admin.pages import today
+from services.database.pool import Database
 from services.days import ONE_DAY, day_in
 from services.dead_letters.archive import Archive
-from services.logs import Mask
-from services.settings import Settings
+from services.process.logs import Mask
+from services.process.settings import Settings
 from tests.operators import PASSWORD, Operator, open_admin, put_generation, put_process, put_text, settings_of
 from tests.proxy import Cable
 from tests.queues import Queues, open_queues
@@ -37,7 +38,7 @@ ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&amp;&#34;&#39;"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are made quickly, and every look is a new one."""
     monkeypatch.setitem(sessions._SCRYPT, "n", 2)
-    monkeypatch.setattr(figures, "FRESH_S", 0.0)
+    monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
 
 
 @pytest.fixture
@@ -407,7 +408,7 @@ async def test_without_postgresql_the_page_says_so_and_recovers_by_itself(
                 )
                 assert "Without PostgreSQL" not in told
             assert (await operator.get("/api/today")).status_code == 503
-            monkeypatch.setattr(figures, "KEPT_S", 0.0)
+            monkeypatch.setattr(snapshots, "KEPT_S", 0.0)
             told = text_of((await operator.get("/")).text)
             assert "Without PostgreSQL there is nothing to show" in told
             assert "Below are the figures" not in told
@@ -417,7 +418,7 @@ async def test_a_database_that_does_not_answer_is_away_for_a_text_too(
     operator: Operator, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, queues: Queues
 ) -> None:
     token = await operator.token("/texts/2026-11-22/leo")
-    monkeypatch.setattr(pages, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(today, "PATIENCE_S", 0.2)
     async with sql.transaction():
         await sql.execute("LOCK TABLE horoscope_cache IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(3):
@@ -493,7 +494,7 @@ async def test_no_password_is_shown_whatever_a_server_says_nor_sent_to_where_it_
             shown = (await operator.get("/queues")).text
             assert f"http://127.0.0.1:{port} (302 " in shown
             assert len(asked) == 1
-            monkeypatch.setattr(figures, "read_queues", told)
+            monkeypatch.setattr(snapshots, "read_queues", told)
             away = (await operator.get("/")).text + (await operator.get("/api/queues")).text
             assert away.count("RabbitMQ cannot be reached: ") == 2
             assert "watchers-secret" not in shown + away
@@ -513,8 +514,8 @@ async def test_many_who_look_at_once_cost_one_look(
         looks += 1
         return await read(*arguments)
 
-    monkeypatch.setattr(figures, "read_records", counted)
-    monkeypatch.setattr(figures, "FRESH_S", 60.0)
+    monkeypatch.setattr(snapshots, "read_records", counted)
+    monkeypatch.setattr(snapshots, "FRESH_S", 60.0)
     answers = await asyncio.gather(*(operator.get(path) for path in ("/", "/queues", "/processes") * 5))
     assert {answer.status_code for answer in answers} == {200}
     await operator.get("/")

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from services.admin import sessions, tries
-from services.admin.gate import COOKIES, KNOWN_COOKIE
-from services.admin.protection import _HEADERS
+from services.admin import sessions, sign_in_limits
+from services.admin.auth import COOKIES, KNOWN_COOKIE
+from services.admin.security_headers import _HEADERS
 from services.admin.sessions import Sessions
 from services.days import system_clock
 from tests.operators import ORIGIN, PASSWORD, Operator, open_admin, settings_of
@@ -143,7 +143,7 @@ async def test_after_five_wrong_tries_even_the_right_password_has_to_wait(
     somebody_else = Operator(page, "192.0.2.99")
     assert (await somebody_else.sign_in()).status_code == 303
 
-    monkeypatch.setattr(tries, "WITHIN_S", 0.0)
+    monkeypatch.setattr(sign_in_limits, "WITHIN_S", 0.0)
     assert (await operator.sign_in()).status_code == 303
     assert await is_in(operator)
 
@@ -405,7 +405,7 @@ async def test_a_bug_is_logged_and_shown_as_a_page_without_a_word_about_the_code
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await operator.sign_in()
-    monkeypatch.setattr("services.admin.figures.Figures.now", None)
+    monkeypatch.setattr("services.admin.snapshots.Figures.now", None)
     with capture_logs() as logs:
         page = await operator.get("/")
         json = await operator.get("/api/today")

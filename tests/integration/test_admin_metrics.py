@@ -10,14 +10,14 @@ from prometheus_client import Metric
 from actors import topology
 from schema.messages import DEAD_LETTERS, VIEWS, DeadLetter, ReconcileTick
 from schema.signs import Sign
-from services.admin import cluster_metrics, figures
-from services.admin.cluster_metrics import ClusterMetrics
-from services.admin.process import open_figures
+from services.admin import metrics, snapshots
+from services.admin.metrics import ClusterMetrics
+from services.admin.server import open_figures
 from services.app import open_servers
 from services.days import EASTERNMOST
 from services.dead_letters.archive import Archive
-from services.logs import Mask
-from services.settings import Settings
+from services.process.logs import Mask
+from services.process.settings import Settings
 from tests.proxy import Cable
 from tests.queues import Queues
 from tests.telling import series
@@ -35,7 +35,7 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
 ) -> None:
     assert settings.database_url
     assert settings.rabbitmq_url
-    monkeypatch.setattr(figures, "FRESH_S", 0.0)
+    monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
     for sign in list(Sign)[:5]:
         await sql.execute(
             "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ($1, $2, 'text')",
@@ -117,13 +117,13 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
             assert now['horoscope_cluster_read_success{server="rabbitmq"}'] == 0
             assert now['horoscope_cluster_read_success{server="postgresql"}'] == 1
             assert now['horoscope_queue_messages{queue="ticks"}'] == 1, "what was read last is still told"
-            monkeypatch.setattr(cluster_metrics, "STALE_S", 0.0)
+            monkeypatch.setattr(metrics, "STALE_S", 0.0)
             now = told(whole.collect())
             assert not any(name.startswith("horoscope_queue") for name in now), (
                 "and after a while not any more"
             )
 
-            monkeypatch.setattr(cluster_metrics, "STALE_S", 60.0)
+            monkeypatch.setattr(metrics, "STALE_S", 60.0)
             database_cable.unplug()
             broker_cable.plug()
             await whole.refresh()
@@ -145,7 +145,7 @@ async def test_dead_letters_are_told_from_the_archive_and_what_is_on_its_way_the
 ) -> None:
     assert settings.database_url
     assert settings.rabbitmq_url
-    monkeypatch.setattr(figures, "FRESH_S", 0.0)
+    monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
     async with (
         Cable(settings.database_url.get_secret_value()) as database_cable,
         Cable(settings.rabbitmq_url.get_secret_value()) as broker_cable,
@@ -172,5 +172,5 @@ async def test_dead_letters_are_told_from_the_archive_and_what_is_on_its_way_the
             broker_cable.plug()
             await whole.refresh()
             assert told(whole.collect())["horoscope_dead_letters"] == 2, "what was read last is still told"
-            monkeypatch.setattr(cluster_metrics, "STALE_S", 0.0)
+            monkeypatch.setattr(metrics, "STALE_S", 0.0)
             assert "horoscope_dead_letters" not in told(whole.collect()), "and after a while not any more"

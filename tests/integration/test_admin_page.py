@@ -16,11 +16,11 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from actors import REPLAYABLE, topology
 from ops.stack.ports import free_port
-from services.admin import figures, rendering, sessions
-from services.admin.process import listening, make_page, open_figures
+from services.admin import rendering, sessions, snapshots
+from services.admin.server import listening, make_page, open_figures
 from services.app import open_servers
-from services.bus import Bus
 from services.days import ONE_DAY, day_in
+from services.messaging.bus import Bus
 from tests.browser import chromium
 from tests.operators import PASSWORD, put_generation, put_process, put_text, settings_of
 
@@ -55,7 +55,7 @@ async def address(
 ) -> AsyncIterator[str]:
     """Where the page is, with a day behind it that has its troubles."""
     monkeypatch.setitem(sessions._SCRYPT, "n", 2)
-    monkeypatch.setattr(figures, "FRESH_S", 0.0)
+    monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
     monkeypatch.setattr(rendering, "REFRESH_S", 0.5)
     settings = settings_of(database_url, rabbitmq_url, admin_listen=f"127.0.0.1:{free_port()}")
     today = day_in(settings.home_timezone, datetime.now(UTC))

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from services.admin import process
-from services.admin.process import listening
-from services.settings import Settings
+from services.admin import server as process
+from services.admin.server import listening
+from services.process.settings import Settings
 
 BY_HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
 

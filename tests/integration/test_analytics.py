@@ -9,11 +9,11 @@ import pytest
 
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
-from services.activity import CACHE, MEMORY, MISSING, Activity
-from services.analytics import Analytics, Trend, day_before, read_analytics
-from services.database import Database
-from services.readers import Readers
-from services.views import Views
+from services.database.pool import Database
+from services.readers.activity import CACHE, MEMORY, MISSING, Activity
+from services.readers.analytics import Analytics, Trend, day_before, read_analytics
+from services.readers.profiles import Readers
+from services.readers.views import Views
 
 MOSCOW = ZoneInfo("Europe/Moscow")
 BERLIN = ZoneInfo("Europe/Berlin")

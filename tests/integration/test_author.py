@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from ops.sandbox import Sandbox
 from schema.errors import ModelRefused, ModelUnavailable, TextRejected
 from schema.signs import Language, Sign
-from services import author as module
-from services import text_rules
-from services.author import Author
-from services.prompt import VERSION, Rejected
-from services.text_rules import Neighbour
+from services.horoscopes import model as module
+from services.horoscopes import rules
+from services.horoscopes.model import Author
+from services.horoscopes.prompt import VERSION, Rejected
+from services.horoscopes.rules import Neighbour
 
 DAY = date(2026, 11, 22)
 
@@ -70,10 +70,10 @@ async def test_a_repair_tells_the_model_its_text_and_the_reason_and_brings_anoth
     sandbox.model.faults.add("html", times=1)
     draft = await author.write(Sign.LEO, DAY)
     with pytest.raises(TextRejected) as refused:
-        text_rules.check(draft.text, Language.RU)
+        rules.check(draft.text, Language.RU)
     error = refused.value
     again = await author.write(Sign.LEO, DAY, Rejected(error.reason, error.text))
-    text_rules.check(again.text, Language.RU)
+    rules.check(again.text, Language.RU)
 
     first, second = sandbox.model.calls
     assert (first.repair, second.repair) == (False, True)
@@ -113,9 +113,9 @@ async def test_the_almost_same_text_is_refused_and_its_repair_is_not(
     neighbours = [Neighbour(Sign.VIRGO, DAY, virgo.text)]
     assert draft.text != virgo.text
     with pytest.raises(TextRejected, match="is the text of virgo for 2026-11-22") as refused:
-        text_rules.check(draft.text, Language.RU, neighbours)
+        rules.check(draft.text, Language.RU, neighbours)
     again = await author.write(Sign.LEO, DAY, Rejected(refused.value.reason, refused.value.text))
-    text_rules.check(again.text, Language.RU, neighbours)
+    rules.check(again.text, Language.RU, neighbours)
 
 
 def completion(message: dict[str, Any], finish_reason: str = "stop") -> dict[str, Any]:

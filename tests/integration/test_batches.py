@@ -16,16 +16,16 @@ from actors import batches
 from actors.batches import BatchConsumer, Batches, Parsed
 from actors.broker import Broker, Delivered, blocking_publish
 from actors.dead_letters import DeadLetters
+from actors.poison import Suspects
 from actors.retries import Retries
-from actors.suspects import Suspects
 from actors.table import Batch
 from actors.topology import rung_of
 from schema.errors import DatabaseUnavailable, HoroscopeError
 from schema.messages import DEAD_LETTERS
-from services import suspects
-from services.database import Database
-from services.logs import Mask
-from services.publisher import Publisher, Queue
+from services.database.pool import Database
+from services.messaging import poison
+from services.messaging.publisher import Publisher, Queue
+from services.process.logs import Mask
 from tests.proxy import Cable
 from tests.queues import Queues
 
@@ -46,7 +46,7 @@ class Bench:
         )
         self.broker.cemetery = DeadLetters(self.broker, Mask([]))
         self.retries = Retries(self.broker.cemetery)
-        self.suspects = Suspects(suspects.Suspects(database), asyncio.get_running_loop())
+        self.suspects = Suspects(poison.Suspects(database), asyncio.get_running_loop())
         for middleware in (self.retries, Batches()):
             self.broker.add_middleware(middleware)
         self.calls: list[tuple[str, list[int]]] = []

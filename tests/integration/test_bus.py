@@ -19,13 +19,13 @@ from actors import topology
 from schema.errors import DatabaseUnavailable, NotPublished
 from schema.messages import REQUESTS, GenerateDay, HoroscopeRequested
 from schema.signs import Sign
-from services import horoscopes
 from services.app import App
-from services.bus import CLOSING_S, PARKING_PATIENCE_S, PARKING_S, PATIENCE_S, Bus
-from services.database import Database
-from services.logs import Mask, configure
-from services.publisher import Publisher, Queue
-from services.settings import Settings
+from services.database.pool import Database
+from services.horoscopes import serving
+from services.messaging.bus import CLOSING_S, PARKING_PATIENCE_S, PARKING_S, PATIENCE_S, Bus
+from services.messaging.publisher import Publisher, Queue
+from services.process.logs import Mask, configure
+from services.process.settings import Settings
 from tests.proxy import Cable
 from tests.queues import Queues
 from tests.waiting import until_sql
@@ -88,7 +88,7 @@ async def test_a_broken_connection_is_opened_anew(rabbitmq_url: str) -> None:
 async def test_a_publisher_that_ends_while_it_connects_leaves_no_connection_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, heard: bytes
 ) -> None:
-    monkeypatch.setattr("services.publisher.CONFIRM_TIMEOUT_S", 60)
+    monkeypatch.setattr("services.messaging.publisher.CONFIRM_TIMEOUT_S", 60)
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,7 +132,7 @@ async def test_while_both_servers_are_away_messages_are_held_in_memory(
     database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = str(yarl.URL(os.environ["TEST_POSTGRES"]).with_port(free_port))
-    monkeypatch.setattr("services.bus.HELD_AT_MOST", 3)
+    monkeypatch.setattr("services.messaging.bus.HELD_AT_MOST", 3)
     async with (
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Database(away) as nowhere,
@@ -153,7 +153,7 @@ async def test_what_overflows_is_counted_and_said(
     free_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("json", Mask([]), process="test")
-    monkeypatch.setattr("services.bus.HELD_AT_MOST", 30)
+    monkeypatch.setattr("services.messaging.bus.HELD_AT_MOST", 30)
     nowhere = f"127.0.0.1:{free_port}"
     lost_before = REGISTRY.get_sample_value("horoscope_lost_messages_total", {"queue": "views"}) or 0
     async with (
@@ -231,7 +231,7 @@ async def test_two_who_send_what_is_parked_keep_its_order(
         patched.setattr(app.publisher, "send", away)
         for number in range(40):
             await app.bus.publish(view(number))
-    monkeypatch.setattr("services.bus._UNPARK_AT_ONCE", 7)
+    monkeypatch.setattr("services.messaging.bus._UNPARK_AT_ONCE", 7)
     assert settings.rabbitmq_url
     async with Publisher(settings.rabbitmq_url.get_secret_value(), []) as publisher:
         await publisher.wait_ready(10)
@@ -265,7 +265,7 @@ async def test_what_a_database_refuses_is_held_and_parked_when_it_can_be(
 async def test_only_what_postgresql_did_not_take_is_held_and_may_be_lost(
     database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.bus.HELD_AT_MOST", 3)
+    monkeypatch.setattr("services.messaging.bus.HELD_AT_MOST", 3)
     async with (
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Bus(publisher, database) as bus,
@@ -329,13 +329,13 @@ async def test_a_process_that_ends_waits_for_what_is_being_parked_and_parks_the_
 
 
 def test_a_reply_of_which_every_server_is_silent_is_given_within_half_a_second() -> None:
-    assert horoscopes.PATIENCE_S + PATIENCE_S + PARKING_PATIENCE_S < 0.5
+    assert serving.PATIENCE_S + PATIENCE_S + PARKING_PATIENCE_S < 0.5
 
 
 async def test_a_reply_does_not_wait_for_a_database_that_hangs(
     database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.bus.PARKING_S", 60)
+    monkeypatch.setattr("services.messaging.bus.PARKING_S", 60)
     async with (
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Bus(publisher, database) as bus,
@@ -367,7 +367,7 @@ async def test_a_queue_that_somebody_deleted_is_there_for_the_next_message(
 async def test_what_no_queue_takes_does_not_hold_up_what_is_parked_behind_it(
     app: App, sql: asyncpg.Connection, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.bus._UNPARK_AT_ONCE", 1)
+    monkeypatch.setattr("services.messaging.bus._UNPARK_AT_ONCE", 1)
     for queue in ("nowhere", "views", "nowhere", "views"):
         await sql.execute(
             "INSERT INTO parked_messages (queue, body, reason) VALUES ($1, $2, 'away')", queue, b'{"a": 1}'

@@ -14,16 +14,15 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
-from ops import commands, replay_cli
-from ops.cli import main
+from ops.cli import console, main, replays
 from schema.errors import ReaderGone
 from schema.messages import DEAD_LETTERS, DeadLetter, DeliverHoroscope, GenerateHoroscope
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.dead_letters.archive import Archive
-from services.dead_letters.desk import Desk
+from services.dead_letters.inspector import Desk
 from services.dead_letters.records import Filter
-from services.envelope import encode
+from services.messaging.envelope import encode
 from tests.conftest import MODEL_KEY
 from tests.dead_letters import MASK, TODAY, desk_on, letter_of
 
@@ -72,7 +71,7 @@ async def letters(archive: Archive, desk: Desk) -> list[int]:
 
 @pytest.fixture
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "is_terminal", lambda: True)
+    monkeypatch.setattr(console, "is_terminal", lambda: True)
 
 
 async def told(dead: Dead, *command: Any, **about: Any) -> Any:
@@ -378,8 +377,8 @@ async def test_a_plan_is_carried_out_exactly_and_refused_when_something_has_chan
 async def test_a_run_that_nobody_carries_out_is_said_and_waited_for_no_longer_than_asked(
     dead: Dead, letters: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_cli, "ABANDONED_S", 0.0)
-    monkeypatch.setattr(replay_cli, "LOOK_S", 0.05)
+    monkeypatch.setattr(replays, "ABANDONED_S", 0.0)
+    monkeypatch.setattr(replays, "LOOK_S", 0.05)
     result = await dead("replay", "--all", "--yes", "--wait", "--timeout", "0.5", code=1)
     assert result.stderr.count("is a worker running?") == 1
     assert "2: 2 not published yet" in result.stderr
@@ -393,7 +392,7 @@ async def test_ctrl_c_leaves_a_run_as_it_is(
     async def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(replay_cli, "_settled", interrupted)
+    monkeypatch.setattr(replays, "_settled", interrupted)
     result = await dead("replay", "--all", "--yes", "--wait", code=130)
     assert "Run 1 goes on without you. Watch it: horoscope dead run 1 --wait" in result.stderr
     assert "horoscope dead cancel 1" in result.stderr

@@ -25,14 +25,14 @@ from schema.errors import (
 )
 from schema.messages import DeadLetter, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.days import ONE_DAY
 from services.dead_letters.archive import Archive
 from services.dead_letters.death import Death
-from services.dead_letters.desk import Desk
+from services.dead_letters.inspector import Desk
 from services.dead_letters.records import Filter
-from services.envelope import decode, encode
-from services.suspects import Suspects
+from services.messaging.envelope import decode, encode
+from services.messaging.poison import Suspects
 from tests.dead_letters import MASK, SECRET, TODAY, desk_on, letter_of
 
 

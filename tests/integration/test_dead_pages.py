@@ -17,14 +17,15 @@ from actors import REPLAYABLE
 from schema.errors import InvalidMessage, ReaderGone, TooOld, WorkerKilled
 from schema.messages import DeadLetter, DeliverHoroscope, GenerateDay, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
-from services.admin import dead_page, dead_pages, dead_replays, figures
-from services.database import Database
+from services.admin import snapshots
+from services.admin.pages import dead_letters, page, replays
+from services.database.pool import Database
 from services.days import system_clock
 from services.dead_letters.archive import Archive
-from services.dead_letters.desk import Desk, make_desk
+from services.dead_letters.inspector import Desk, make_desk
 from services.dead_letters.records import Filter
-from services.envelope import decode, encode
-from services.logs import Mask
+from services.messaging.envelope import decode, encode
+from services.process.logs import Mask
 from tests.operators import PASSWORD, Operator, bury, open_admin, settings_of
 from tests.proxy import Cable
 
@@ -147,7 +148,7 @@ async def test_a_filter_finds_what_it_asks_for_and_tells_what_makes_no_sense(
 async def test_a_long_list_comes_in_pages(
     operator: Operator, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_pages, "LETTERS", 2)
+    monkeypatch.setattr(dead_letters, "LETTERS", 2)
     letters = [await bury(database, view()) for _ in range(5)]
     found, path = [], "/dead"
     while path:
@@ -527,7 +528,7 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
 async def test_the_history_of_runs_comes_in_pages(
     operator: Operator, database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_replays, "RUNS", 2)
+    monkeypatch.setattr(replays, "RUNS", 2)
     for _ in range(3):
         await bury(database, view())
         await order(operator, "/dead/replay?state=dead")
@@ -596,8 +597,8 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(
     operator: Operator, database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = await bury(database, view())
-    monkeypatch.setattr(dead_page, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(figures, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(page, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(snapshots, "PATIENCE_S", 0.2)
     async with sql.transaction():
         await sql.execute("LOCK TABLE dead_letters IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(4):

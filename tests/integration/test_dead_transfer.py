@@ -16,11 +16,11 @@ from ops.cli import main
 from schema.errors import ReaderGone, Refused
 from schema.messages import GenerateHoroscope
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.dead_letters.archive import Archive
 from services.dead_letters.records import Filter, Letter
 from services.dead_letters.transfer import Transfer
-from services.logs import Mask
+from services.process.logs import Mask
 from tests.dead_letters import MASK, SECRET, TODAY, desk_on, letter_of
 
 LEO = GenerateHoroscope(Sign.LEO, TODAY)

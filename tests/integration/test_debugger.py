@@ -16,17 +16,17 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from ops import debugger
-from ops.debugger import RolledBack
+from ops.cli import debugger
+from ops.cli.debugger import RolledBack
 from ops.sandbox import Sandbox
 from schema.errors import DatabaseUnavailable, Refused
 from schema.messages import DeliverHoroscope, GenerateHoroscope, HoroscopeRequested, Message
 from schema.signs import Sign
-from services import leases
 from services.app import App
-from services.database import Database
+from services.database.pool import Database
 from services.dead_letters.archive import Archive
-from services.settings import Settings, WrongSettings
+from services.horoscopes import leases
+from services.process.settings import Settings, WrongSettings
 from tests.conftest import MODEL_KEY
 from tests.dead_letters import MASK, TODAY, desk_on, letter_of
 from tests.operators import put_text
@@ -145,7 +145,7 @@ async def test_post_mortem_stops_where_it_raises(debug: Debug, die: Any, sql: as
     raised, said = await debug("p event.day.isoformat()\nup\nq\n", post_mortem=True)
     assert raised
     assert "It raised TooOld: a view of" in said
-    assert "services/views.py" in said
+    assert "services/readers/views.py" in said
     assert f"'{old}'" in said
     assert "-> await workshop.app.views.count(events)" in said, "one frame up"
     assert await everything(sql) == before

@@ -23,14 +23,14 @@ from ops.stack.ports import free_port as find_free_port
 from schema.messages import TICKS
 from schema.tables import REVISION
 from services import health as healths
-from services import processes as presences
 from services.app import App, open_servers
-from services.database import Database
+from services.database.pool import Database
 from services.health import Health
-from services.listening import listening
-from services.logs import Mask
-from services.processes import present, read_processes
-from services.settings import Settings
+from services.process import heartbeats as presences
+from services.process.heartbeats import present, read_processes
+from services.process.http import listening
+from services.process.logs import Mask
+from services.process.settings import Settings
 from tests.processes import Processes
 from tests.proxy import Cable
 from tests.queues import Queues
@@ -175,7 +175,7 @@ async def test_every_process_tells_how_it_is_and_is_seen_while_it_runs(
         kind: await processes.start(
             kind,
             environment={"METRICS_LISTEN": f"127.0.0.1:{port}"},
-            constants={"services.processes:BEAT_S": 0.5},
+            constants={"services.process.heartbeats:BEAT_S": 0.5},
         )
         for kind, port in ports.items()
     }

@@ -12,9 +12,9 @@ import pytest
 
 from schema.errors import DatabaseUnavailable
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.days import day_in
-from services.horoscopes import Horoscopes, Today
+from services.horoscopes.serving import Horoscopes, Today
 from tests.proxy import Cable
 
 NOW = datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
@@ -98,7 +98,7 @@ async def test_a_connection_that_was_lost_is_replaced(horoscopes: Horoscopes, ca
 async def test_a_query_that_hangs_holds_up_nobody_who_was_seen(
     horoscopes: Horoscopes, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.horoscopes.LONG_PATIENCE_S", 0.6)
+    monkeypatch.setattr("services.horoscopes.serving.LONG_PATIENCE_S", 0.6)
     await horoscopes.today(1, uuid4())
     async with sql.transaction():
         await sql.execute("LOCK TABLE readers")

@@ -9,9 +9,9 @@ import pytest
 
 from schema.errors import DatabaseUnavailable, LeaseLost
 from schema.signs import Sign
-from services import leases as module
-from services.database import Database
-from services.leases import Lease, Leases, Order, Refusal
+from services.database.pool import Database
+from services.horoscopes import leases as module
+from services.horoscopes.leases import Lease, Leases, Order, Refusal
 
 DAY = date(2026, 11, 22)
 ORDER = Order("first", "request", datetime.now(UTC), retry_in=5)

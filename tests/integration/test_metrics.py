@@ -13,7 +13,7 @@ from schema.messages import (
     HoroscopeRequested,
 )
 from schema.signs import Sign
-from services.envelope import encode
+from services.messaging.envelope import encode
 from tests.processes import Processes
 from tests.proxy import Cable
 from tests.queues import Queues

@@ -8,8 +8,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from schema.tables import REVISION, metadata
-from services.database import Database
-from services.migrations import _config, current, migrate
+from services.database.migrations import _config, current, migrate
+from services.database.pool import Database
 from tests.processes import Processes
 
 

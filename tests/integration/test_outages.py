@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from schema.errors import ModelRefused, ModelUnavailable
-from services.database import Database
-from services.outages import KNOWN_AFTER, Outages, endpoint
+from services.database.pool import Database
+from services.horoscopes.outages import KNOWN_AFTER, Outages, endpoint
 
 AWAY = ModelUnavailable("no answer")
 KEY_WRONG = ModelRefused("wrong key", kind="401", everything=True)

@@ -13,9 +13,9 @@ from actors.table import Batch
 from actors.threads import Threads
 from schema.errors import DatabaseUnavailable
 from schema.messages import DEAD_LETTERS
-from services.database import Database
-from services.pauses import Pauses, followed, pause, read_pauses, resume
-from services.publisher import Publisher, Queue
+from services.database.pool import Database
+from services.messaging.pauses import Pauses, followed, pause, read_pauses, resume
+from services.messaging.publisher import Publisher, Queue
 from tests.integration.test_batches import RUNG, WORK, Bench
 from tests.proxy import Cable
 from tests.queues import Queues
@@ -228,7 +228,7 @@ async def test_a_pause_is_put_down_once_and_told_with_its_reason(database: Datab
 async def test_workers_follow_the_pauses_and_keep_what_they_knew_while_postgresql_is_away(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.pauses.LOOK_S", 0.05)
+    monkeypatch.setattr("services.messaging.pauses.LOOK_S", 0.05)
     await pause(database, "views", by="ann")
     async with Cable(database_url) as cable, Database(cable.url) as behind_the_cable:
         async with followed(behind_the_cable) as pauses:

@@ -12,11 +12,11 @@ import structlog
 
 from schema.errors import Refused, UnknownQueue
 from schema.messages import DEAD_LETTERS
-from services import queues as services
-from services.logs import Mask
-from services.publisher import Queue
-from services.queues import Queues as QueueService
-from services.rabbitmq_api import ManagementApi
+from services.messaging import queues as services
+from services.messaging.management import ManagementApi
+from services.messaging.publisher import Queue
+from services.messaging.queues import Queues as QueueService
+from services.process.logs import Mask
 from tests.queues import Queues
 
 WORK, QUORUM, RUNG = "work", "quorum", "work.retry.60s"

@@ -23,18 +23,18 @@ from schema.messages import (
     Message,
 )
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.dead_letters import replays
 from services.dead_letters.archive import Archive
-from services.dead_letters.desk import Desk
+from services.dead_letters.inspector import Desk
 from services.dead_letters.outcomes import Outcomes
 from services.dead_letters.plan import Plan
 from services.dead_letters.records import Filter
 from services.dead_letters.replayer import Replayer, replaying
 from services.dead_letters.replays import Run, in_turn
-from services.envelope import encode
-from services.publisher import Publisher
-from services.settings import Settings
+from services.messaging.envelope import encode
+from services.messaging.publisher import Publisher
+from services.process.settings import Settings
 from tests.dead_letters import MASK, TODAY, desk_on, letter_of
 from tests.proxy import Cable
 from tests.queues import Queues

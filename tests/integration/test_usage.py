@@ -11,8 +11,8 @@ import pytest
 
 from schema.answers import Answer
 from schema.signs import Sign
-from services.database import Database
-from services.usage import Usage
+from services.database.pool import Database
+from services.horoscopes.usage import Usage
 
 DAY = date(2026, 11, 23)
 HOME = ZoneInfo("Europe/Moscow")

@@ -11,9 +11,9 @@ import pytest
 from schema.errors import InvalidMessage, TooOld
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
-from services.database import Database
+from services.database.pool import Database
 from services.days import system_clock
-from services.views import OLDEST, Views
+from services.readers.views import OLDEST, Views
 
 DAY = datetime.now(UTC).date()
 
@@ -84,7 +84,7 @@ async def test_receipts_are_kept_for_longer_than_any_copy_is_counted(
 async def test_receipts_are_pruned_in_parts(
     database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.views._PRUNED_AT_ONCE", 10)
+    monkeypatch.setattr("services.readers.views._PRUNED_AT_ONCE", 10)
     await Views(database, clock_at(DAY)).count([view(number) for number in range(35)])
     views = Views(database, clock_at(DAY + timedelta(days=60)))
     await views.count([view(100, day=DAY + timedelta(days=60))])

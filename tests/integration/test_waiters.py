@@ -11,8 +11,8 @@ from ops.sandbox import Sandbox
 from schema.signs import Language, Sign
 from services.app import App
 from services.bot.typing import Typing
-from services.database import Database
-from services.waiters import Waiter, Waiters
+from services.database.pool import Database
+from services.horoscopes.waiters import Waiter, Waiters
 
 DAY = date(2026, 11, 22)
 

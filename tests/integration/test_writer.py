@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from ops.sandbox.prompts import Prompt
-from ops.sandbox.texts import compose
+from actors.app import open_workshop
+from ops.sandbox.model.prompts import Prompt
+from ops.sandbox.model.texts import compose
 from schema.errors import TextRejected
 from schema.signs import Sign
 from services.app import App
-from services.author import Draft
 from services.days import day_in
-from services.leases import Lease, Leases, Order
-from services.workshop import open_workshop
+from services.horoscopes.leases import Lease, Leases, Order
+from services.horoscopes.model import Draft
 
 
 async def test_of_signs_that_are_stored_at_once_with_one_text_one_gets_it(

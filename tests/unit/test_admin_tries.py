@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.admin.tries import REMEMBERED, TRIES, TRIES_OF_ALL, WITHIN_S, Tries, neighbourhood
+from services.admin.sign_in_limits import REMEMBERED, TRIES, TRIES_OF_ALL, WITHIN_S, Tries, neighbourhood
 
 
 class Watch:

@@ -9,9 +9,9 @@ import pytest
 
 from schema.signs import Language
 from services.admin.charts import ceiling, curves, part
+from services.admin.i18n import Wording
 from services.admin.strings import STRINGS
-from services.admin.wording import Wording
-from services.analytics import HourViews
+from services.readers.analytics import HourViews
 
 NOW = datetime(2026, 11, 22, 21, 30, tzinfo=UTC)  # half past midnight of the 23rd in Moscow
 MOSCOW = ZoneInfo("Europe/Moscow")

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from services.chores import chores
+from services.process.periodic import chores
 
 
 async def test_a_chore_that_is_under_way_when_the_process_stops_is_no_error(

@@ -20,10 +20,10 @@ from actors.worker import GRACE_MS
 from ops.cli import main
 from schema.messages import DEAD_LETTERS, HoroscopeRequested
 from schema.signs import Sign
-from services.pauses import Pause
-from services.processes import ProcessStatus
-from services.queues import QueueStatus
-from services.settings import Settings
+from services.messaging.pauses import Pause
+from services.messaging.queues import QueueStatus
+from services.process.heartbeats import ProcessStatus
+from services.process.settings import Settings
 from services.status import DayStatus, Records, judge
 
 ROOT = Path(__file__).parents[2]

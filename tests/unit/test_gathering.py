@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from schema.errors import DatabaseUnavailable
-from services.gathering import Gathering
+from services.database.coalescing import Gathering
 
 
 class Doubler:

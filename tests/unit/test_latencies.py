@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.latencies import GROWTH, LAST, SHORTEST_S, percentile, step
+from services.readers.latencies import GROWTH, LAST, SHORTEST_S, percentile, step
 
 
 @given(

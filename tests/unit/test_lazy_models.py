@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-import services
+import services.telegram
 from aiogram import methods, types
 from pydantic import BaseModel
 

@@ -18,7 +18,7 @@ from schema.messages import (
     ReconcileTick,
 )
 from schema.signs import Sign
-from services.envelope import encode
+from services.messaging.envelope import encode
 
 DAY = date(2026, 11, 22)
 NOW = datetime(2026, 11, 22, 9, 30, 1, 123456, tzinfo=UTC)

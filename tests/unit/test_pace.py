@@ -6,8 +6,8 @@ import time
 import pytest
 
 from schema.errors import TelegramUnavailable
-from services import telegram
-from services.telegram import Pace
+from services.telegram import client as telegram
+from services.telegram.client import Pace
 
 
 async def waited(pace: Pace, patience: float = 10) -> float:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ops.sandbox.prompts import read_prompt
+from ops.sandbox.model.prompts import read_prompt
 from schema.signs import Language, Sign
-from services import prompt
-from services.prompt import Rejected, angle
+from services.horoscopes import prompt
+from services.horoscopes.prompt import Rejected, angle
 
 DAY = date(2026, 11, 22)
 ONE_DAY = timedelta(days=1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import Settings, WrongSettings
+from services.process.settings import Settings, WrongSettings
 
 RIGHT = {
     "DATABASE_URL": "postgresql://user:database-password@localhost:5432/horoscope",

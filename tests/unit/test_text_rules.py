@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.sandbox.prompts import Prompt
-from ops.sandbox.texts import alike, compose
+from ops.sandbox.model.prompts import Prompt
+from ops.sandbox.model.texts import alike, compose
 from schema.errors import TextRejected
 from schema.signs import Language, Sign
-from services import text_rules as module
-from services.text_rules import Neighbour, check
+from services.horoscopes import rules as module
+from services.horoscopes.rules import Neighbour, check
 
 DAY = date(2026, 11, 22)
 GOOD = (

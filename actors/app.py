@@ -1,0 +1,76 @@
+"""What only workers need: the model, the writer, the delivery, the archive of dead letters."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import openai
+
+from schema.messages import GenerateHoroscope, HoroscopeRequested, Message
+from services.app import App
+from services.dead_letters.archive import Archive
+from services.dead_letters.outcomes import Outcomes
+from services.horoscopes.delivery import Delivery
+from services.horoscopes.leases import Leases
+from services.horoscopes.model import Author
+from services.horoscopes.writer import Writer
+from services.messaging.poison import Suspects
+from services.process.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where texts are written and handed out, and dead letters kept."""
+
+    app: App
+    writer: Writer
+    delivery: Delivery
+    archive: Archive
+    outcomes: Outcomes
+    suspects: Suspects
+
+    async def give_up(self, message: Message, message_id: str, error: Exception) -> None:
+        """A message is given up without having been answered: whoever waits for what it asks for is told so."""
+        if isinstance(message, GenerateHoroscope) or (
+            isinstance(message, HoroscopeRequested) and not message.answered
+        ):
+            await self.writer.give_up(message.sign, message.day, message_id, error)
+
+
+@asynccontextmanager
+async def open_workshop(app: App) -> AsyncIterator[Workshop]:
+    """Open what a worker needs beside the app; ``openai_api_key`` must be set."""
+    async with open_author(app.settings) as author:
+        yield make_workshop(app, author)
+
+
+@asynccontextmanager
+async def open_author(settings: Settings) -> AsyncIterator[Author]:
+    """The model behind ``openai_api_key``, which must be set."""
+    assert settings.openai_api_key
+    async with openai.AsyncOpenAI(
+        api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url
+    ) as client:
+        yield Author(client, settings.openai_model, settings.text_language)
+
+
+def make_workshop(app: App, author: Author) -> Workshop:
+    """The workshop of an app that is open."""
+    return Workshop(
+        app=app,
+        writer=Writer(
+            app.database,
+            Leases(app.database),
+            author,
+            app.usage,
+            app.outages,
+            app.waiters,
+            app.bus,
+            app.clock,
+            app.mask,
+        ),
+        delivery=Delivery(app.bot, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
+        archive=Archive(app.database, app.mask),
+        outcomes=Outcomes(app.database),
+        suspects=Suspects(app.database),
+    )

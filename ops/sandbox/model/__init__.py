@@ -1,0 +1,1 @@
+"""The emulator of a server that speaks OpenAI's Chat Completions API."""

@@ -1,0 +1,205 @@
+"""Requests and answers of `POST /v1/chat/completions` in OpenAI's shapes."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from ops.sandbox.model.prompts import content_text
+
+_ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
+_CHARACTERS_A_TOKEN = 3.5
+_STATUS_ERRORS: dict[int, tuple[str, str, str | None, str | None]] = {
+    400: ("This request was refused by the sandbox.", "invalid_request_error", None, "invalid_value"),
+    401: ("Incorrect API key provided: sandbox.", "invalid_request_error", None, "invalid_api_key"),
+    404: (
+        "The model `{model}` does not exist or you do not have access to it.",
+        "invalid_request_error",
+        None,
+        "model_not_found",
+    ),
+    429: ("Rate limit reached for requests.", "requests", None, "rate_limit_exceeded"),
+    500: (
+        "The server had an error while processing your request. Sorry about that!",
+        "server_error",
+        None,
+        None,
+    ),
+    503: ("The engine is currently overloaded, please try again later.", "server_error", None, None),
+}
+
+
+class Invalid(Exception):
+    """An error in OpenAI's shape."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+    @classmethod
+    def of_status(cls, status: int, model: str) -> "Invalid":
+        """The usual error of a status."""
+        message, kind, param, code = _STATUS_ERRORS[status]
+        return cls(message.format(model=model), status=status, kind=kind, param=param, code=code)
+
+    def response(self, retry_after: int | None = None) -> web.Response:
+        """The error as it goes over the wire."""
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        return web.json_response(self.body, status=self.status, headers=headers)
+
+
+def check(headers: Mapping[str, str], raw: bytes) -> dict[str, Any]:
+    """The body of a request, once it is known to be good.
+
+    Raises:
+        Invalid: As OpenAI would say it.
+    """
+    scheme, _, key = headers.get("Authorization", "").partition(" ")
+    if scheme != "Bearer" or not key.strip():
+        raise Invalid(
+            "You didn't provide an API key. You need to provide your API key in an Authorization header "
+            "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+            status=401,
+        )
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Invalid("We could not parse the JSON body of your request.")
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise Invalid("you must provide a model parameter")
+    _check_messages(body.get("messages"))
+    _check_options(body)
+    return body
+
+
+def _check_messages(messages: Any) -> None:
+    if messages is None:
+        raise Invalid(
+            "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
+        )
+    if not isinstance(messages, list):
+        raise Invalid(
+            "Invalid type for 'messages': expected an array of objects.",
+            param="messages",
+            code="invalid_type",
+        )
+    if not messages:
+        raise Invalid(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, "
+            "but got an empty array instead.",
+            param="messages",
+            code="empty_array",
+        )
+    for at, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in _ROLES:
+            raise Invalid(
+                f"Invalid value: {role!r}. Supported values are: {', '.join(sorted(map(repr, _ROLES)))}.",
+                param=f"messages[{at}].role",
+                code="invalid_value",
+            )
+        if not isinstance(message.get("content"), str | list):
+            raise Invalid(
+                f"Invalid value for 'content': expected a string, got {message.get('content')!r}.",
+                param=f"messages[{at}].content",
+            )
+
+
+def _check_options(body: dict[str, Any]) -> None:
+    temperature = body.get("temperature")
+    if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature <= 2):
+        raise Invalid(
+            f"Invalid 'temperature': expected a value between 0 and 2, but got {temperature} instead.",
+            param="temperature",
+            code="invalid_value",
+        )
+    for name in ("max_tokens", "max_completion_tokens", "n"):
+        value = body.get(name)
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            raise Invalid(
+                f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
+                param=name,
+                code="integer_below_min_value",
+            )
+    if body.get("stream"):
+        raise Invalid(
+            "Unsupported value: 'stream' is not supported here.", param="stream", code="unsupported_value"
+        )
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text has."""
+    return max(1, round(len(text) / _CHARACTERS_A_TOKEN)) if text else 0
+
+
+@dataclass
+class Completion:
+    """An answer: the text, cut where the request allows no more, or cut already."""
+
+    number: int
+    request: dict[str, Any]
+    text: str
+    cut: bool = False
+
+    def __post_init__(self) -> None:
+        self.finish_reason = "length" if self.cut else "stop"
+        most = self.request.get("max_completion_tokens") or self.request.get("max_tokens")
+        if most and tokens(self.text) > most:
+            self.text = self.text[: int(most * _CHARACTERS_A_TOKEN)]
+            self.finish_reason = "length"
+        wanted = self.request.get("response_format")
+        if isinstance(wanted, dict) and str(wanted.get("type", "text")).startswith("json"):
+            self.text = json.dumps({_text_property(wanted): self.text}, ensure_ascii=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer's body."""
+        asked = sum(tokens(content_text(message["content"])) + 4 for message in self.request["messages"])
+        written = tokens(self.text)
+        return {
+            "id": f"chatcmpl-sandbox{self.number:08d}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self.request["model"],
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {
+                        "role": "assistant",
+                        "content": self.text,
+                        "refusal": None,
+                        "annotations": [],
+                    },
+                    "logprobs": None,
+                    "finish_reason": self.finish_reason,
+                }
+            ],
+            "usage": {
+                "prompt_tokens": asked,
+                "completion_tokens": written,
+                "total_tokens": asked + written,
+            },
+            "system_fingerprint": "fp_sandbox",
+        }
+
+
+def _text_property(response_format: dict[str, Any]) -> str:
+    """Where a JSON answer carries the text: the first text of the wanted schema, else `text`."""
+    properties = response_format.get("json_schema", {}).get("schema", {}).get("properties", {})
+    for name, described in properties.items():
+        if described.get("type") == "string":
+            return str(name)
+    return "text"

@@ -1,0 +1,1 @@
+"""The pages that operators see, one module a noun."""

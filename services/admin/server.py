@@ -1,0 +1,273 @@
+"""The admin process: the operators' page, served as long as somebody may want to look."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_network
+from socket import AF_INET6, SOCK_STREAM, create_server, socket
+
+import h11
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from schema.messages import Message
+from services.admin.api import Api
+from services.admin.auth import Gate
+from services.admin.dead_api import DeadApi
+from services.admin.metrics import ClusterMetrics
+from services.admin.pages.dead_letters import DeadPages
+from services.admin.pages.drops import DeadForms
+from services.admin.pages.page import DeadPage
+from services.admin.pages.queues import QueuePages
+from services.admin.pages.replays import DeadReplays
+from services.admin.pages.today import Pages
+from services.admin.rendering import Rendering
+from services.admin.routes import Dead, application
+from services.admin.sessions import Sessions
+from services.admin.sign_in_limits import Tries
+from services.admin.snapshots import Figures
+from services.app import open_servers
+from services.database.pool import Database
+from services.days import Clock, system_clock
+from services.dead_letters.inspector import Desk, make_desk
+from services.dead_letters.replayer import replaying
+from services.health import told
+from services.horoscopes.usage import Usage
+from services.messaging.bus import UNPARK_S, Bus
+from services.messaging.management import ManagementApi
+from services.messaging.publisher import Queue
+from services.process.heartbeats import present
+from services.process.logs import Mask
+from services.process.periodic import chores
+from services.process.settings import Settings, WrongSettings, split_listen
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a stopping process gives to the requests under way.
+GRACE_S = 10
+#: Seconds within which a request has to be there, from the connection or the answer before it.
+REQUEST_S = 15.0
+#: Connections at once; past that, browsers are told to come back.
+CONNECTIONS = 500
+
+
+async def run(
+    settings: Settings,
+    queues: Sequence[Queue],
+    actors: Mapping[str, type[Message]],
+    stop: asyncio.Event,
+    *,
+    clock: Clock = system_clock,
+) -> None:
+    """Serve the page until ``stop`` is set. It starts and stays while a server is away, and says so.
+
+    Runs of replays go on here, too, as they do in every worker.
+
+    Args:
+        settings: With the database, RabbitMQ and the page's password set.
+        queues: The queues to declare.
+        actors: What each actor answers, by its name.
+        stop: Set it to stop.
+        clock: The time.
+
+    Raises:
+        WrongSettings: The address cannot be listened on.
+    """
+    async with (
+        open_servers(settings, queues, process="admin") as (database, publisher),
+        Bus(publisher, database) as bus,
+        told(settings, "admin", database, publisher, stop) as health,
+        present(database, "admin"),
+        chores({bus.send_parked: UNPARK_S}),
+        replaying(database, publisher),
+        open_figures(settings, queues, database, clock=clock) as figures,
+        listening(
+            make_page(settings, figures, database, bus, actors, clock=clock),
+            settings.admin_listen,
+            settings.admin_proxies,
+        ),
+    ):
+        health.tell(ClusterMetrics(figures, clock))
+        health.ready = {}
+        log.info("admin.ready", listen=settings.admin_listen)
+        await stop.wait()
+    log.info("admin.stopped")
+
+
+@asynccontextmanager
+async def open_figures(
+    settings: Settings, queues: Sequence[Queue], database: Database, *, clock: Clock = system_clock
+) -> AsyncIterator[Figures]:
+    """What there is to show.
+
+    Args:
+        settings: As for :func:`run`.
+        queues: The queues that are shown.
+        database: Where most of it is.
+        clock: The time.
+    """
+    assert settings.rabbitmq_url
+    urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
+    usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
+    async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
+        yield Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
+
+
+def make_page(
+    settings: Settings,
+    figures: Figures,
+    database: Database,
+    bus: Bus,
+    actors: Mapping[str, type[Message]],
+    *,
+    clock: Clock = system_clock,
+) -> ASGIApp:
+    """The page as an application.
+
+    Args:
+        settings: As for :func:`run`.
+        figures: What it shows.
+        database: Where the texts are.
+        bus: How its orders go out.
+        actors: What each actor answers, by its name.
+        clock: The time.
+    """
+    assert settings.admin_password
+    gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
+    rendering = Rendering(gate, clock, settings.home_timezone, settings.text_language)
+    pages = Pages(gate, rendering, figures, database, bus, clock, settings.home_timezone)
+    return application(
+        pages,
+        QueuePages(gate, rendering, figures, database),
+        _dead(settings, gate, rendering, figures, make_desk(database, actors, clock), actors, clock),
+        Api(gate, figures),
+    )
+
+
+def _dead(
+    settings: Settings,
+    gate: Gate,
+    rendering: Rendering,
+    figures: Figures,
+    desk: Desk,
+    actors: Mapping[str, type[Message]],
+    clock: Clock,
+) -> Dead:
+    mask, home = Mask(settings.secrets), settings.home_timezone
+    page = DeadPage(gate, rendering, figures, mask, clock, home)
+    pages = DeadPages(page, desk, actors)
+    return Dead(
+        pages,
+        DeadForms(page, pages, desk),
+        DeadReplays(page, desk),
+        DeadApi(figures, desk, mask, clock, home),
+    )
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, listen: str, proxies: Sequence[str]) -> AsyncIterator[None]:
+    """Serve while the block runs, then finish the requests under way.
+
+    Args:
+        app: The application.
+        listen: ``host:port``.
+        proxies: Addresses and networks that may say who asks, and whether they came by HTTPS; nobody else may.
+
+    Raises:
+        WrongSettings: The address cannot be listened on.
+    """
+    host, port = split_listen(listen)
+    try:
+        door = await _opened(host, port)
+    except OSError as error:
+        raise WrongSettings(
+            f"ADMIN_LISTEN is wrong: {listen} cannot be listened on: {error.strerror or error}; "
+            "expected an address of this machine and a port that is free"
+        ) from error
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=_Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips=[*proxies, *map(_mapped, proxies)],
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve([door]), name="admin-page")
+    try:
+        await server.ready.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _mapped(proxy: str) -> str:
+    """An address or a network of IPv4 as it looks to who listens on IPv6, too."""
+    network = ip_network(proxy)
+    if network.version == 6:
+        return proxy
+    return str(ip_network((f"::ffff:{network.network_address}", 96 + network.prefixlen)))
+
+
+async def _opened(host: str, port: int) -> socket:
+    (family, _, _, _, address), *_ = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=SOCK_STREAM
+    )
+    return create_server(address[:2], family=family, dualstack_ipv6=family == AF_INET6 and host == "::")
+
+
+class _Connection(H11Protocol):
+    """uvicorn's, closed when a request takes too long to come, or a few hundred that say nothing take all the room."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget()
+
+    def _watch(self) -> None:
+        if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:
+            self._forget()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(REQUEST_S, self.transport.close)
+
+    def _forget(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, on a loop that sees to the signals itself."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()

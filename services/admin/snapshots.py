@@ -1,0 +1,271 @@
+"""What the pages show: read once for all who look at about the same time."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from schema.errors import ManagementUnavailable, PassingError
+from services.database.pool import Database
+from services.days import ONE_DAY, Clock, day_in, first_day_alive
+from services.horoscopes.usage import Usage
+from services.messaging.management import ManagementApi, QueueFlow
+from services.messaging.pauses import Pause
+from services.messaging.publisher import Queue
+from services.messaging.queues import QueueFigures, QueueStatus, joined, read_queues
+from services.messaging.queues import Queues as QueueService
+from services.process.logs import Mask
+from services.readers.analytics import Analytics, read_analytics
+from services.status import DayStatus, Records, Status, judge, read_day, read_records
+
+log = structlog.get_logger(__name__)
+
+#: Seconds for which a picture is shown to whoever asks.
+FRESH_S = 1.0
+#: Seconds that a page waits for a server.
+PATIENCE_S = 4.0
+#: Seconds for which people are shown what a server told last, once it tells nothing.
+KEPT_S = 300.0
+#: Seconds for which a management API that did not answer is not asked again.
+NOT_ASKED_S = 15.0
+
+POSTGRESQL, RABBITMQ = "PostgreSQL", "RabbitMQ"
+
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A server that cannot be reached.
+
+    Args:
+        server: Its name.
+        since: When this process first noticed.
+        ever: It could be reached before.
+        reason: What happened, without secrets.
+    """
+
+    server: str
+    since: datetime
+    ever: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What PostgreSQL tells.
+
+    Args:
+        analytics: What readers did.
+        days: The twelve texts of yesterday and of every day that must exist.
+        first_alive: The earliest day that somebody still lives in; nothing is written for one before it.
+        status: The rest of ``horoscope status``, its alarms included.
+        records: The rows that the status was judged by.
+    """
+
+    analytics: Analytics
+    days: list[DayStatus]
+    first_alive: date
+    status: Status
+    records: Records
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All there is to show.
+
+    Args:
+        at: When it was taken.
+        service: What PostgreSQL tells; None while it is away.
+        queues: What RabbitMQ tells; None while it is away.
+        unmanaged: Why its management API tells nothing; None when it does.
+        away: The servers that cannot be reached.
+        kept: For each of these servers: when it told what is shown here in place of what it does not tell now.
+    """
+
+    at: datetime
+    service: Service | None
+    queues: list[QueueFigures] | None
+    unmanaged: str | None
+    away: list[Away]
+    kept: dict[str, datetime] = field(default_factory=dict)
+
+    @property
+    def pauses(self) -> dict[str, Pause] | None:
+        """The queues that are paused; None while PostgreSQL is away."""
+        return self.service.records.pauses if self.service else None
+
+    @property
+    def dead_letters(self) -> int | None:
+        """How many wait for a person; None while PostgreSQL is away, which alone knows."""
+        return self.service.status.dead_letters if self.service else None
+
+
+class Figures:
+    """Takes pictures.
+
+    Args:
+        database: Where most of it is.
+        usage: Whether the night may go on.
+        urls: ``RABBITMQ_URL``.
+        queues: The queues that every process declares.
+        api: RabbitMQ's management API.
+        clock: The time.
+        home: The zone whose day is today.
+        mask: Applied to what the servers' errors say.
+
+    Attributes:
+        queues: What can be done with one queue.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        usage: Usage,
+        urls: str,
+        queues: Sequence[Queue],
+        api: ManagementApi,
+        clock: Clock,
+        home: ZoneInfo,
+        mask: Mask,
+    ) -> None:
+        self._database = database
+        self._usage = usage
+        self._urls = urls
+        self._queues = queues
+        self._api = api
+        self._clock = clock
+        self._home = home
+        self._mask = mask
+        self.queues = QueueService(urls, queues, api, mask)
+        self._checked = False
+        self._seen: set[str] = set()
+        self._away: dict[str, Away] = {}
+        self._looking: asyncio.Task[list[QueueStatus]] | None = None
+        self._unmanaged: tuple[float, str] | None = None
+        self._taken: tuple[float, Picture] | None = None
+        self._last: dict[str, tuple[float, Picture]] = {}
+        self._taking: asyncio.Task[Picture] | None = None
+
+    @property
+    def management_addresses(self) -> list[str]:
+        """Where RabbitMQ's management API is looked for."""
+        return self._api.addresses
+
+    def answers(self, server: str) -> bool:
+        """The server told something for the last picture."""
+        return server in self._last and server not in self._away
+
+    def told(self, server: str) -> tuple[float, Picture | None]:
+        """How many seconds ago a server last told something, and the picture of then; infinite: it never did."""
+        at, picture = self._last.get(server, (-math.inf, None))
+        return time.monotonic() - at, picture
+
+    async def now(self) -> Picture:
+        """A picture that is no older than :data:`FRESH_S`; several who ask meanwhile are shown the same."""
+        if self._taken and time.monotonic() - self._taken[0] < FRESH_S:
+            return self._taken[1]
+        if self._taking is None or self._taking.done():
+            self._taking = asyncio.create_task(self._take(), name="picture")
+        return await asyncio.shield(self._taking)
+
+    async def lately(self) -> Picture:
+        """The same for people, who go on reading: for :data:`KEPT_S` with what a server told before it was away."""
+        picture = await self.now()
+        for server, (told, last) in self._last.items():
+            if last is picture or time.monotonic() - told > KEPT_S:
+                continue
+            kept = {**picture.kept, server: last.at}
+            if server == POSTGRESQL and picture.service is None:
+                picture = replace(picture, service=last.service, kept=kept)
+            elif server == RABBITMQ and picture.queues is None:
+                picture = replace(picture, queues=last.queues, kept=kept)
+        return picture
+
+    async def _take(self) -> Picture:
+        queues, flows, service = await asyncio.gather(
+            self._tried(RABBITMQ, self._depths), self._flows(), self._tried(POSTGRESQL, self._read)
+        )
+        picture = Picture(
+            at=self._clock(),
+            service=self._judged(service, queues) if service else None,
+            queues=None if queues is None else joined(queues, flows),
+            unmanaged=self._unmanaged[1] if self._unmanaged else None,
+            away=sorted(self._away.values(), key=lambda away: away.server),
+        )
+        self._taken = time.monotonic(), picture
+        self._last |= {server: self._taken for server in (POSTGRESQL, RABBITMQ) if server not in self._away}
+        return picture
+
+    async def _tried(self, server: str, read: Callable[[], Awaitable[_Found]]) -> _Found | None:
+        """What a server tells; None, and a note of it, when it cannot be reached."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                found = await read()
+        except (PassingError, TimeoutError) as error:
+            reason = self._mask(str(error)) or f"no answer within {PATIENCE_S:g} s"
+            since = self._away[server].since if server in self._away else self._clock()
+            if server not in self._away:
+                log.warning("admin.server_away", server=server, reason=reason)
+            self._away[server] = Away(server, since, server in self._seen, reason)
+            return None
+        if self._away.pop(server, None):
+            log.info("admin.server_back", server=server)
+        self._seen.add(server)
+        return found
+
+    async def _read(self) -> tuple[Analytics, list[DayStatus], Records]:
+        try:
+            if not self._checked:
+                await self._database.check()
+            analytics = await read_analytics(self._database, self._clock, self._home)
+            records = await read_records(self._database, self._usage, self._clock, self._home)
+            async with self._database.transaction() as connection:
+                yesterday = await read_day(connection, day_in(self._home, self._clock()) - ONE_DAY)
+        except BaseException:
+            self._checked = False  # whatever it is, the next look begins with whether the tables are there
+            raise
+        self._checked = True
+        return analytics, [yesterday, *records.days], records
+
+    def _judged(
+        self,
+        read: tuple[Analytics, list[DayStatus], Records],
+        queues: list[QueueStatus] | None,
+    ) -> Service:
+        analytics, days, records = read
+        return Service(analytics, days, first_day_alive(self._clock()), judge(records, queues), records)
+
+    async def _depths(self) -> list[QueueStatus]:
+        """What :func:`read_queues` tells. A look that takes too long is left to end; there is never a second one."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(
+                asyncio.to_thread(read_queues, self._urls, self._queues), name="depths"
+            )
+            self._looking.add_done_callback(_looked_at)
+        return await asyncio.shield(self._looking)
+
+    async def _flows(self) -> list[QueueFlow]:
+        if self._unmanaged and time.monotonic() - self._unmanaged[0] < NOT_ASKED_S:
+            return []
+        try:
+            flows = await self._api.queues()
+        except ManagementUnavailable as error:
+            if not self._unmanaged:
+                log.warning("admin.no_rates", reason=self._mask(str(error)), addresses=self._api.addresses)
+            self._unmanaged = time.monotonic(), self._mask(str(error))
+            return []
+        self._unmanaged = None
+        return flows
+
+
+def _looked_at(look: asyncio.Task[list[QueueStatus]]) -> None:
+    if not look.cancelled():
+        look.exception()  # nobody else may be waiting for it any more

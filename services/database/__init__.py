@@ -1,0 +1,1 @@
+"""PostgreSQL: the pool, queries that are coalesced, migrations."""

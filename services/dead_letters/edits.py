@@ -1,0 +1,121 @@
+"""What people do to dead letters beside replaying them: edit, drop, take back, note."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import text
+
+from schema.errors import Refused
+from services.database.pool import Database
+from services.dead_letters.preflight import Judge
+from services.dead_letters.records import Letter, Records
+from services.dead_letters.replays import in_turn
+
+log = structlog.get_logger(__name__)
+
+# What a run has planned is still dead, and is published as it was when it was planned.
+_FREE = """
+    state = 'dead' AND NOT EXISTS (
+        SELECT FROM replays
+        WHERE letter = dead_letters.id AND replays.state IN ('planned', 'publishing', 'published'))
+"""
+_EDIT = text(f"""
+    INSERT INTO dead_letter_edits (letter, actor, arguments, edited_by)
+    SELECT id, :actor, CAST(:arguments AS jsonb), :by FROM dead_letters WHERE id = :id AND {_FREE}
+    RETURNING id
+""")
+_DROP = text(f"""
+    UPDATE dead_letters SET state = 'dropped', state_since = now(), said_by = :by, said = :why
+    WHERE id = ANY(:ids) AND {_FREE}
+""")
+_RESTORE = text("""
+    UPDATE dead_letters SET state = 'dead', state_since = now(), said_by = NULL, said = NULL
+    WHERE id = ANY(:ids) AND state = 'dropped'
+""")
+_NOTE = text("""
+    INSERT INTO dead_letter_notes (fingerprint, note, noted_by)
+    SELECT CAST(:group AS text), :note, :by
+    WHERE EXISTS (SELECT FROM dead_letters WHERE fingerprint = CAST(:group AS text))
+    ON CONFLICT (fingerprint) DO UPDATE SET note = excluded.note, noted_by = excluded.noted_by, noted_at = now()
+""")
+_UNNOTE = text("DELETE FROM dead_letter_notes WHERE fingerprint = :group")
+
+
+class Mending:
+    """Acts of people, each on record with who did it.
+
+    Args:
+        database: Where the letters are.
+        records: How they are looked up.
+        judge: Knows what fits an actor.
+
+    Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
+    """
+
+    def __init__(self, database: Database, records: Records, judge: Judge) -> None:
+        self._database = database
+        self._records = records
+        self._judge = judge
+
+    async def edit(
+        self, number: int, *, by: str, arguments: dict[str, Any] | None = None, actor: str | None = None
+    ) -> Letter:
+        """Say what is replayed in the place of a message; the message as it died is kept, and every edit.
+
+        Args:
+            number: The letter's.
+            by: Who says so.
+            arguments: All of them; None: as they are.
+            actor: Who is to answer it; None: as it is.
+
+        Raises:
+            InvalidMessage: They do not fit the actor.
+            Refused: There is no such letter, it is not dead any more, or it is about to be replayed.
+        """
+        letter = await self._records.whole(number)
+        now = letter.edit or letter
+        actor = actor or now.actor
+        asked = now.arguments if arguments is None else arguments
+        fit = self._judge.message(actor, asked or {}).arguments()
+        given = {"id": number, "actor": actor, "arguments": orjson.dumps(fit).decode(), "by": by}
+        async with self._database.transaction() as connection:
+            await in_turn(connection)
+            if (await connection.execute(_EDIT, given)).scalar() is None:
+                if letter.state == "dead":
+                    raise Refused(f"dead letter {number} is about to be replayed; cancel that run first")
+                raise Refused(f"dead letter {number} is not dead any more: {letter.state.replace('_', ' ')}")
+        log.info("dead_letter.edited", letter=number, by=by)
+        return await self._records.whole(number)
+
+    async def drop(self, ids: Sequence[int], *, by: str, why: str) -> int:
+        """Give letters up; they can be taken back until they are pruned.
+
+        Returns:
+            How many; those that are not dead, or are about to be replayed, are left as they are.
+        """
+        async with self._database.transaction() as connection:
+            await in_turn(connection)
+            dropped = await connection.execute(_DROP, {"ids": sorted(ids), "by": by, "why": why})
+        log.info("dead_letters.dropped", count=dropped.rowcount, by=by, why=why)
+        return dropped.rowcount
+
+    async def restore(self, ids: Sequence[int], *, by: str) -> int:
+        """Take dropped letters back; how many there were."""
+        async with self._database.transaction() as connection:
+            restored = await connection.execute(_RESTORE, {"ids": sorted(ids)})
+        log.info("dead_letters.restored", count=restored.rowcount, by=by)
+        return restored.rowcount
+
+    async def note(self, group: str, note: str, *, by: str) -> None:
+        """Note something of a group of letters; an empty note deletes what was noted.
+
+        Raises:
+            Refused: There is no such group.
+        """
+        async with self._database.transaction() as connection:
+            if not note:
+                await connection.execute(_UNNOTE, {"group": group})
+            elif not (await connection.execute(_NOTE, {"group": group, "note": note, "by": by})).rowcount:
+                raise Refused(f"there is no group {group}")

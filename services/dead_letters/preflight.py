@@ -1,0 +1,221 @@
+"""What a replay of a dead letter would come to, before anything is published."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schema.errors import InvalidEnvelope, InvalidMessage
+from schema.messages import (
+    DeliverHoroscope,
+    GenerateDay,
+    GenerateHoroscope,
+    HoroscopeRequested,
+    Message,
+    MidnightTick,
+    ReconcileTick,
+)
+from schema.signs import Sign
+from services.days import Clock, first_day_alive
+from services.horoscopes.night import MIDNIGHT, RECONCILE
+from services.messaging.envelope import decode
+from services.readers.views import OLDEST
+
+#: A message that was replayed so often and died again is not replayed any more, unless somebody insists.
+REPLAYS_AT_MOST = 2
+
+#: Of a letter: it would be published; its arguments or its bytes fit no actor; what it asks for is done or over; it was
+#: replayed too often; its replay is under way; it is not dead any more.
+Judgement = Literal["ready", "unfit", "done", "capped", "waiting", "settled"]
+#: What may be replayed all the same, if somebody insists.
+FORCED: tuple[Judgement, ...] = ("ready", "done", "capped", "waiting")
+
+_LETTERS = text("""
+    SELECT letter.id, letter.death, letter.state, letter.body, letter.masked, letter.replays, letter.published_at,
+           edit.id AS edit, edit.actor AS edited_actor, edit.arguments AS edited_arguments
+    FROM dead_letters AS letter
+    LEFT JOIN LATERAL (
+        SELECT id, actor, arguments FROM dead_letter_edits WHERE letter = letter.id ORDER BY id DESC LIMIT 1
+    ) AS edit ON true
+    WHERE letter.id = ANY(:ids) ORDER BY letter.id
+""")
+_COUNTED = text("SELECT request_id FROM view_receipts WHERE request_id = ANY(:ids)")
+_OWED = text("SELECT request_id FROM waiters WHERE answered_at IS NULL AND request_id = ANY(:ids)")
+_WRITTEN = text("""
+    SELECT zodiac_sign, horoscope_date, generated_at FROM horoscope_cache WHERE horoscope_date = ANY(:days)
+""")
+_AWAITED = text("""
+    SELECT DISTINCT zodiac_sign, horoscope_date FROM waiters
+    WHERE answered_at IS NULL AND horoscope_date = ANY(:days)
+""")
+_TICKED = text("SELECT name, at FROM ticks")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a replay of one letter would come to.
+
+    Args:
+        id: The letter's.
+        judgement: One of :data:`Judgement`.
+        reason: In words; empty for what is ready.
+        actor: Who would answer it; None: nobody can.
+        queue: Where it would go.
+        replays: How often it had been replayed before it died.
+        death: The same wherever the letter is kept.
+        edit: What would be published in its place; None: the message as it died.
+    """
+
+    id: Annotated[int, Field(ge=1, lt=1 << 63)]
+    judgement: Judgement
+    reason: str
+    actor: str | None
+    queue: str | None
+    replays: int
+    death: UUID
+    edit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What has come of messages' effects so far.
+
+    Args:
+        counted: Requests whose view is counted.
+        owed: Requests that are owed an answer.
+        texts: When each text was written, by sign and day.
+        awaited: Texts that readers wait for, by sign and day.
+        ticked_at: When the last tick of each kind came.
+        first_day: The earliest day that somebody lives in.
+    """
+
+    counted: set[UUID]
+    owed: set[UUID]
+    texts: dict[tuple[str, date], datetime]
+    awaited: set[tuple[str, date]]
+    ticked_at: dict[str, datetime]
+    first_day: date
+
+
+class Judge:
+    """Says of each letter what its replay would come to.
+
+    Args:
+        actors: What each actor answers, by its name.
+        clock: The time.
+    """
+
+    def __init__(self, actors: Mapping[str, type[Message]], clock: Clock) -> None:
+        self._actors = actors
+        self._clock = clock
+
+    def message(self, actor: str | None, arguments: dict[str, Any]) -> Message:
+        """The message that an actor would be handed.
+
+        Raises:
+            InvalidMessage: There is no such actor, or the arguments do not fit it.
+        """
+        if actor is None or actor not in self._actors:
+            raise InvalidMessage(f"there is no actor {actor!r}; there are {', '.join(sorted(self._actors))}")
+        message = self._actors[actor].parse(arguments)
+        if message.actor != actor:
+            raise InvalidMessage(f"these are arguments for {message.actor}, not for {actor}")
+        return message
+
+    async def verdicts(self, connection: AsyncConnection, ids: Sequence[int]) -> list[Verdict]:
+        """A verdict for each of some letters, in the order of their ids; those that are gone are left out."""
+        rows = (await connection.execute(_LETTERS, {"ids": list(ids)})).all()
+        messages = {row.id: self._fits(row) for row in rows}
+        fit = [message for message in messages.values() if isinstance(message, Message)]
+        facts = await self._facts(connection, fit)
+        return [self._verdict(row, messages[row.id], facts) for row in rows]
+
+    def _fits(self, row: Row[Any]) -> Message | str:
+        """The message that would be published; or why there is none."""
+        try:
+            if row.edit is not None:
+                return self.message(row.edited_actor, row.edited_arguments)
+            if row.masked:
+                return "a secret was masked in it; edit its arguments first"
+            parts = decode(row.body)
+            if parts["args"]:
+                return "it has positional arguments; actors take named ones only"
+            return self.message(parts["actor_name"], parts["kwargs"])
+        except InvalidEnvelope as error:
+            return f"it is no message: {error}; give it an actor and arguments by an edit"
+        except InvalidMessage as error:
+            return str(error)
+
+    def _verdict(self, row: Row[Any], message: Message | str, facts: _Facts) -> Verdict:
+        judgement, reason = self._judged(row, message, facts)
+        known = message if isinstance(message, Message) else None
+        return Verdict(
+            id=row.id,
+            judgement=judgement,
+            reason=reason,
+            actor=known.actor if known else None,
+            queue=known.queue if known else None,
+            replays=row.replays,
+            death=row.death,
+            edit=row.edit,
+        )
+
+    def _judged(self, row: Row[Any], message: Message | str, facts: _Facts) -> tuple[Judgement, str]:
+        if isinstance(message, str):
+            return "unfit", message
+        if row.state == "waiting":
+            return "waiting", "it is replayed already, and nobody knows yet what came of it"
+        if row.state != "dead":
+            return "settled", f"it is not dead any more: {row.state.replace('_', ' ')}"
+        if done := _done(message, facts, row.published_at):
+            return "done", done
+        if row.replays >= REPLAYS_AT_MOST:
+            return "capped", f"it died after {row.replays} replays"
+        return "ready", ""
+
+    async def _facts(self, connection: AsyncConnection, messages: Sequence[Message]) -> _Facts:
+        requests = [each.request_id for each in messages if isinstance(each, HoroscopeRequested)]
+        days = list({each.day for each in messages if hasattr(each, "day")})
+        texts = await connection.execute(_WRITTEN, {"days": days})
+        awaited = await connection.execute(_AWAITED, {"days": days})
+        return _Facts(
+            counted=set((await connection.execute(_COUNTED, {"ids": requests})).scalars()),
+            owed=set((await connection.execute(_OWED, {"ids": requests})).scalars()),
+            texts={(row.zodiac_sign, row.horoscope_date): row.generated_at for row in texts},
+            awaited={(row.zodiac_sign, row.horoscope_date) for row in awaited},
+            ticked_at={row.name: row.at for row in await connection.execute(_TICKED)},
+            first_day=first_day_alive(self._clock()),
+        )
+
+
+def _done(message: Message, facts: _Facts, published_at: datetime | None) -> str:
+    """Why a message has nothing left to do; empty when it has."""
+    done, reason = False, ""
+    match message:
+        case HoroscopeRequested(answered=True, day=day) if day < facts.first_day - OLDEST:
+            done, reason = True, f"nobody can tell any more whether a view of {day} was counted"
+        case HoroscopeRequested(answered=True):
+            done, reason = message.request_id in facts.counted, "its view is counted"
+        case HoroscopeRequested():
+            done, reason = message.request_id not in facts.owed, "its reader waits no longer"
+        case DeliverHoroscope(sign=sign, day=day):
+            done, reason = (sign.value, day) not in facts.awaited, f"nobody waits for {sign} {day}"
+        case GenerateDay(day=day) | GenerateHoroscope(day=day) if day < facts.first_day:
+            done, reason = True, f"nobody lives in {day} any more"
+        case GenerateHoroscope(sign=sign, day=day):
+            written_at = facts.texts.get((sign.value, day))
+            done = written_at is not None and written_at != message.replaces
+            reason = f"the text of {sign} {day} is there"
+        case GenerateDay(day=day):
+            done = all((sign.value, day) in facts.texts for sign in Sign)
+            reason = f"every text of {day} is there"
+        case MidnightTick() | ReconcileTick():
+            last = facts.ticked_at.get(MIDNIGHT if isinstance(message, MidnightTick) else RECONCILE)
+            done = bool(last and published_at and last > published_at)
+            reason = "a later tick has come"
+    return reason if done else ""

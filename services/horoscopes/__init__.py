@@ -1,0 +1,1 @@
+"""Texts: written under a lease, served, delivered to those who wait."""

@@ -1,0 +1,122 @@
+"""Answering those who wait, each in their own progress message, each exactly once."""
+
+import asyncio
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from schema.errors import ReaderGone, TelegramUnavailable
+from schema.messages import DeliverHoroscope, HoroscopeRequested
+from services.days import Clock
+from services.horoscopes.serving import Horoscopes
+from services.horoscopes.waiters import CLAIM_S, Waiter, Waiters
+from services.messaging.bus import Bus
+from services.readers import replies
+from services.readers.profiles import Readers
+from services.telegram import Bot, TelegramAPIError
+from services.telegram import client as telegram
+
+log = structlog.get_logger(__name__)
+
+#: Waiters answered side by side by one process.
+AT_ONCE = 50
+#: Seconds for one answer, so that it is given or given up before somebody else may claim the waiter.
+ANSWER_S = CLAIM_S - 10
+
+
+class Delivery:
+    """Edits the progress message of everyone who waits for a text."""
+
+    def __init__(
+        self, bot: Bot, horoscopes: Horoscopes, waiters: Waiters, readers: Readers, bus: Bus, clock: Clock
+    ) -> None:
+        self._bot = bot
+        self._horoscopes = horoscopes
+        self._waiters = waiters
+        self._readers = readers
+        self._bus = bus
+        self._clock = clock
+        self._pace = telegram.Pace()
+        self._settling = asyncio.Lock()
+        self._to_settle: list[UUID] = []
+
+    async def deliver(self, command: DeliverHoroscope) -> None:
+        """Answer everyone who waits for the text of a sign and a day.
+
+        A waiter is settled only after Telegram has shown the answer and the view is published, so a crash
+        repeats an edit that changes nothing and a view whose receipt is there; it loses neither.
+
+        Raises:
+            TelegramUnavailable: Some could not be answered now; they are still owed their answer.
+        """
+        sign, day = command.sign, command.day
+        text = await self._horoscopes.text(sign, day)
+        if text is None and command.given_up_at is None:
+            return
+        before: datetime | None = None
+        after: datetime | None = None
+        if text is None:
+            before, after = command.given_up_at, command.came_after
+        troubles: dict[UUID, TelegramUnavailable] = {}
+        while claimed := await self._waiters.claim(sign, day, limit=AT_ONCE, before=before, after=after):
+            outcomes = await asyncio.gather(*(self._answer(waiter, text) for waiter in claimed))
+            troubled = {
+                waiter.request_id: trouble
+                for waiter, trouble in zip(claimed, outcomes, strict=True)
+                if trouble is not None
+            }
+            troubles |= troubled
+            log.info(
+                "waiters.answered",
+                sign=sign,
+                day=day,
+                count=len(claimed) - len(troubled),
+                text=text is not None,
+            )
+        if troubles:
+            # Claimed until here, so that they did not come up again and hold up the others.
+            await self._waiters.release(list(troubles))
+            trouble = next(iter(troubles.values()))
+            trouble.on_record = True
+            raise trouble
+
+    async def _answer(self, waiter: Waiter, text: str | None) -> TelegramUnavailable | None:
+        """Show one waiter the outcome and settle it; the trouble, if it has to be tried again."""
+        if text is None:
+            reply = replies.failed(waiter.language)
+        else:
+            reply = replies.horoscope(waiter.sign, waiter.day, text, waiter.language)
+        shown = False
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await telegram.show(self._bot, waiter.chat_id, waiter.message_id, reply, self._pace)
+            shown = True
+        except TimeoutError:
+            return TelegramUnavailable(f"Telegram took longer than {ANSWER_S} s to show an answer")
+        except TelegramUnavailable as trouble:
+            return trouble
+        except ReaderGone:
+            await self._readers.blocked(waiter.chat_id)
+        except TelegramAPIError as error:
+            # Telegram will never take it: to repeat it would only hide the reason.
+            log.error("waiter.refused", chat_id=waiter.chat_id, reason=error.message)
+        if shown and text is not None:
+            await self._bus.publish(
+                HoroscopeRequested(
+                    waiter.request_id, waiter.sign, waiter.day, answered=True, at=self._clock()
+                )
+            )
+        await self._settle(waiter.request_id)
+        return None
+
+    async def _settle(self, request_id: UUID) -> None:
+        """Settle a waiter; those who come while one statement is under way share the next."""
+        self._to_settle.append(request_id)
+        async with self._settling:
+            batch, self._to_settle = self._to_settle, []
+            try:
+                await self._waiters.settle(batch)
+            except BaseException:
+                self._to_settle += batch
+                raise

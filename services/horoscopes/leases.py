@@ -1,0 +1,294 @@
+"""The right to write one text: a row with a holder, an expiry and a fencing token.
+
+For one sign and day at most one lease lives in the whole cluster. All times are PostgreSQL's, so that the
+machines' clocks need not agree. The row outlives its lease and tells what became of it:
+
+    pending ──► writing ──► written
+                 │  ▲
+                 ▼  │ next rung of the ladder
+              retrying ──► given_up     until the next night, a reader's request or a person
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Literal
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schema.errors import DatabaseUnavailable, LeaseLost, PassingError
+from schema.signs import Sign
+from services.database.pool import Database
+from services.process.heartbeats import HOST
+
+log = structlog.get_logger(__name__)
+
+LEASE_S = 30
+RENEW_EVERY_S = 5
+#: A reader is not left to wait for a try that is further away than this many seconds.
+PATIENCE_S = 60
+
+#: Who writes, as people find it in `generations`.
+WRITER = f"{HOST} {os.getpid()}"
+
+Ladder = Literal["night", "request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The message on whose behalf a text is written.
+
+    Args:
+        holder: The message's id: its redelivery re-enters the lease that it holds.
+        ladder: The ladder that the message climbs when it fails.
+        published_at: When the message was first published.
+        attempt: 1 for the first try.
+        again: The message has been here before: what stands in the row may be its own doing.
+        redelivered: The worker that had the message was lost, and with it the lease that it held.
+        retry_in: Seconds until the ladder's next try; None on the last rung.
+        replaces: The text that was generated then is to be replaced; None: no text is.
+    """
+
+    holder: str
+    ladder: Ladder
+    published_at: datetime
+    attempt: int = 1
+    again: bool = False
+    redelivered: bool = False
+    retry_in: int | None = None
+    replaces: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write the text of a sign and a day, as long as its token is the latest."""
+
+    sign: Sign
+    day: date
+    token: int
+
+
+class Refusal(StrEnum):
+    """Why no lease was given."""
+
+    WRITTEN = "the text exists"
+    HELD = "somebody else is writing it"
+    ON_A_LADDER = "a ladder already deals with it"
+    FAR_OFF = "a ladder deals with it, and its next try is far off"
+    OVER = "nobody lives in that day any more"
+    LIMITED = "the daily token limit is reached"
+
+
+# One statement decides: the row's lock makes those who ask at once stand in a queue.
+#
+# A reader's request joins the ladder of an earlier request, whose end answers both. It does not wait for
+# the night's ladder, whose rungs are minutes apart. The night leaves alone what failed after it was
+# ordered, so that copies of an order do not become ladders of their own.
+#
+# The condition on 'written': that no text exists was seen in the statement's snapshot, while the row is the
+# latest. Where the snapshot saw the row written as well, the text was deleted since and may be written
+# anew; otherwise it was written a moment ago.
+_ACQUIRE = text("""
+    INSERT INTO generations AS held
+        (zodiac_sign, horoscope_date, state, token, holder, writer, ladder, attempts, expires_at)
+    SELECT CAST(:sign AS varchar), CAST(:day AS date), 'writing', 1, :holder, :writer, CAST(:ladder AS varchar), 1,
+           now() + make_interval(secs => :lease)
+    WHERE NOT EXISTS (
+        SELECT FROM horoscope_cache
+        WHERE zodiac_sign = CAST(:sign AS varchar) AND horoscope_date = :day
+          AND generated_at IS DISTINCT FROM CAST(:replaces AS timestamptz))
+    ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE SET
+        state = 'writing', since = now(), token = held.token + 1, holder = excluded.holder,
+        writer = excluded.writer, ladder = excluded.ladder, attempts = held.attempts + 1,
+        expires_at = excluded.expires_at, retry_at = NULL, refused_by = NULL
+    WHERE (held.state <> 'written' OR EXISTS (
+              SELECT FROM generations AS seen
+              WHERE seen.zodiac_sign = held.zodiac_sign AND seen.horoscope_date = held.horoscope_date
+                AND seen.state = 'written' AND seen.token = held.token))
+      AND (:redelivered AND held.state = 'writing' AND held.holder = excluded.holder
+           OR (held.state <> 'writing' OR held.expires_at < now())
+              AND NOT (NOT :again AND CASE CAST(:ladder AS varchar)
+                  WHEN 'request' THEN held.state = 'retrying' AND held.ladder = 'request'
+                      AND held.retry_at + make_interval(secs => :grace) > now()
+                  ELSE held.state IN ('retrying', 'given_up') AND held.since >= :published_at
+              END))
+    RETURNING token
+""")
+
+_WHY_NOT = text("""
+    SELECT EXISTS (SELECT FROM horoscope_cache WHERE zodiac_sign = :sign AND horoscope_date = :day)
+               AS written,
+           EXISTS (SELECT FROM generations WHERE zodiac_sign = :sign AND horoscope_date = :day
+                   AND state = 'writing') AS held,
+           EXISTS (SELECT FROM generations WHERE zodiac_sign = :sign AND horoscope_date = :day
+                   AND state = 'retrying' AND ladder = 'request'
+                   AND retry_at > now() + make_interval(secs => :patience)) AS far_off
+""")
+
+_RENEW = text("""
+    UPDATE generations SET expires_at = now() + make_interval(secs => :lease)
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
+""")
+
+_FAIL = text("""
+    UPDATE generations SET
+        state = CASE WHEN CAST(:retry_in AS double precision) IS NULL THEN 'given_up' ELSE 'retrying' END,
+        retry_at = now() + make_interval(secs => CAST(:retry_in AS double precision)),
+        since = now(), expires_at = NULL, error = :error, refused_by = :refused_by
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
+    RETURNING since
+""")
+
+_GIVE_UP = text("""
+    UPDATE generations SET state = 'given_up', since = now(), expires_at = NULL, error = :error
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND holder = :holder AND state = 'writing'
+    RETURNING since
+""")
+
+_FINISH = text("""
+    UPDATE generations SET state = 'written', since = now(), expires_at = NULL, error = NULL
+    WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
+""")
+
+# A message that waits on a ladder may come back a little late; this much later it counts as lost.
+GRACE_S = 15
+
+
+class Leases:
+    """Gives leases out and takes them back."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def acquire(self, sign: Sign, day: date, order: Order) -> Lease | Refusal:
+        """The lease on a text, or why there is none.
+
+        The message that already holds the lease is given it anew with a higher token: it was redelivered,
+        so whoever held it is gone, or will be refused when it stores.
+        """
+        key = {"sign": sign, "day": day}
+        asked = key | {
+            "holder": order.holder,
+            "ladder": order.ladder,
+            "again": order.again,
+            "redelivered": order.redelivered,
+            "published_at": order.published_at,
+            "replaces": order.replaces,
+            "writer": WRITER,
+            "lease": LEASE_S,
+            "grace": GRACE_S,
+        }
+        async with self._database.transaction() as connection:
+            token = (await connection.execute(_ACQUIRE, asked)).scalar()
+            if token is not None:
+                return Lease(sign, day, token)
+            why = (await connection.execute(_WHY_NOT, key | {"patience": PATIENCE_S})).one()
+        if why.written:
+            return Refusal.WRITTEN
+        if why.held:
+            return Refusal.HELD
+        return Refusal.FAR_OFF if why.far_off else Refusal.ON_A_LADDER
+
+    @asynccontextmanager
+    async def kept(self, lease: Lease) -> AsyncIterator[None]:
+        """Renew the lease while the block runs; stop the block when it is no longer ours.
+
+        Raises:
+            LeaseLost: It was taken over.
+            DatabaseUnavailable: It ran out because PostgreSQL was away; anybody may have it when that is back.
+        """
+        writer = asyncio.current_task()
+        assert writer is not None
+        trouble: PassingError | None = None
+
+        async def renew() -> None:
+            nonlocal trouble
+            clock = asyncio.get_running_loop().time  # stands still at a debugger's prompt
+            runs_out = clock() + LEASE_S
+            while trouble is None:
+                await asyncio.sleep(RENEW_EVERY_S)
+                asked = clock()
+                try:
+                    async with asyncio.timeout(runs_out - asked), self._database.transaction() as connection:
+                        renewed = await connection.execute(_RENEW, _key(lease) | {"lease": LEASE_S})
+                except (DatabaseUnavailable, TimeoutError) as error:
+                    log.warning("lease.not_renewed", sign=lease.sign, day=lease.day, reason=str(error))
+                    if clock() + RENEW_EVERY_S >= runs_out:
+                        trouble = DatabaseUnavailable(f"the lease ran out while PostgreSQL was away: {error}")
+                else:
+                    runs_out = asked + LEASE_S
+                    if not renewed.rowcount:
+                        trouble = LeaseLost(_lost(lease))
+            writer.cancel()
+
+        renewal = asyncio.create_task(renew(), name="lease-renewal")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if trouble:
+                writer.uncancel()
+                raise trouble from None
+            raise
+        finally:
+            renewal.cancel()
+
+    async def finish(self, connection: AsyncConnection, lease: Lease) -> None:
+        """Mark the text as written, in the transaction that stores it.
+
+        Raises:
+            LeaseLost: A later holder was given the lease; the caller's transaction must not commit.
+        """
+        finished = await connection.execute(_FINISH, _key(lease))
+        if not finished.rowcount:
+            raise LeaseLost(_lost(lease))
+
+    async def fail(
+        self, lease: Lease, error: str, retry_in: int | None, *, refused_by: str | None = None
+    ) -> datetime | None:
+        """Give the lease back without a text.
+
+        Args:
+            lease: The lease.
+            error: Why.
+            retry_in: Seconds until the next try; None when there is none.
+            refused_by: The endpoint of the model that refuses us, whatever it is asked for.
+
+        Returns:
+            When the text was given up or the wait began; None when the lease was no longer ours.
+        """
+        async with self._database.transaction() as connection:
+            failed = await connection.execute(
+                _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in, "refused_by": refused_by}
+            )
+            since: datetime | None = failed.scalar()
+        return since
+
+    async def give_up(self, sign: Sign, day: date, holder: str, error: str) -> datetime | None:
+        """Take the lease from a message that nobody will answer any more.
+
+        Args:
+            sign: Whose text.
+            day: Of which day.
+            holder: The message's id.
+            error: Why.
+
+        Returns:
+            When the text was given up; None when the message held no lease.
+        """
+        given = {"sign": sign, "day": day, "holder": holder, "error": error[:2000]}
+        async with self._database.transaction() as connection:
+            return (await connection.execute(_GIVE_UP, given)).scalar()
+
+
+def _key(lease: Lease) -> dict[str, object]:
+    return {"sign": lease.sign, "day": lease.day, "token": lease.token}
+
+
+def _lost(lease: Lease) -> str:
+    return f"the lease on {lease.sign} {lease.day} (token {lease.token}) was taken over"

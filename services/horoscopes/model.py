@@ -1,0 +1,197 @@
+"""The model that writes, called through the openai SDK."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from schema.answers import Answer
+from schema.errors import ModelRefused, ModelUnavailable, TextRejected
+from schema.signs import Language, Sign
+from services.horoscopes import prompt
+from services.horoscopes.prompt import Rejected
+from services.process import metrics
+
+#: Seconds for one answer, from the first byte sent to the last received.
+ANSWER_TIMEOUT_S = 40.0
+
+
+# Whoever asks us to wait for longer is asked again after a day.
+_LONGEST_WAIT_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Answer):
+    """A text as the model wrote it, and where it came from.
+
+    Args:
+        text: Stripped of surrounding white space; not yet held against the rules.
+        prompt_version: Which words asked for it.
+    """
+
+    text: str
+    prompt_version: str
+
+
+class Author:
+    """Asks the model for a text.
+
+    Args:
+        client: The SDK's client; its own retries are off, since the ladder owns them.
+        model: The model's name.
+        language: The language of the texts.
+    """
+
+    def __init__(self, client: openai.AsyncOpenAI, model: str, language: Language) -> None:
+        self._client = client.with_options(max_retries=0, timeout=ANSWER_TIMEOUT_S)
+        self._model = model
+        self.language = language
+
+    async def write(self, sign: Sign, day: date, rejected: Rejected | None = None) -> Draft:
+        """One call to the model.
+
+        Args:
+            sign: The sign.
+            day: The day.
+            rejected: The model's last text for them, where it was refused: it is told why, and asked anew.
+
+        Raises:
+            ModelUnavailable: No answer, or one that asks to come back later.
+            ModelRefused: The server refuses the key, the model's name or the request.
+            TextRejected: The answer holds no text, or a part of one; it tells what the answer cost.
+        """
+        outcome = "unavailable"
+        answer: Answer | None = None
+        started = time.monotonic()
+        try:
+            answer = draft = await self._ask(sign, day, rejected)
+            outcome = "answered"
+        except TextRejected as error:
+            outcome, answer = "rejected", error.answer
+            raise
+        except ModelRefused:
+            outcome = "refused"
+            raise
+        finally:
+            metrics.MODEL_SECONDS.observe(time.monotonic() - started)
+            metrics.MODEL_CALLS.labels(outcome).inc()
+            if answer:
+                metrics.MODEL_TOKENS.labels("prompt").inc(answer.prompt_tokens or 0)
+                metrics.MODEL_TOKENS.labels("completion").inc(answer.completion_tokens or 0)
+        return draft
+
+    async def _ask(self, sign: Sign, day: date, rejected: Rejected | None) -> Draft:
+        started = time.monotonic()
+        try:
+            # The SDK's own timeout starts anew with every byte; a server may drip for ever.
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                completion = await self._client.chat.completions.create(
+                    model=self._model, messages=prompt.messages(sign, day, self.language, rejected)
+                )
+        except TimeoutError as error:
+            raise ModelUnavailable(f"the model gave no answer within {ANSWER_TIMEOUT_S:g} s") from error
+        except openai.APIStatusError as error:
+            raise _told_apart(error) from error
+        except openai.APIError as error:  # no connection, no answer in time, an answer that is no JSON
+            raise ModelUnavailable(f"the model gave no answer: {type(error).__name__}: {error}") from error
+        except ValueError as error:  # an answer that calls itself JSON and is not
+            raise ModelUnavailable(f"the model's answer cannot be read: {error}") from error
+        answer = self._answer(completion, round((time.monotonic() - started) * 1000))
+        return Draft(
+            text=_text(completion, answer),
+            prompt_version=prompt.VERSION,
+            model=answer.model,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            latency_ms=answer.latency_ms,
+        )
+
+    def _answer(self, completion: ChatCompletion, latency_ms: int) -> Answer:
+        """What the server says beside the text, taken as it comes or left out: a text is not lost for it."""
+        model = getattr(completion, "model", None)
+        usage = getattr(completion, "usage", None)
+        return Answer(
+            model=(model.replace("\0", "")[:200] if isinstance(model, str) else "") or self._model,
+            prompt_tokens=_tokens(usage, "prompt_tokens"),
+            completion_tokens=_tokens(usage, "completion_tokens"),
+            latency_ms=latency_ms,
+        )
+
+
+def _text(completion: ChatCompletion, answer: Answer) -> str:
+    """The text that was answered, stripped.
+
+    Raises:
+        TextRejected: There is none, or the model did not finish it.
+    """
+    try:
+        choice = completion.choices[0]
+        text = choice.message.content or choice.message.refusal or ""
+        if not isinstance(text, str):
+            raise TypeError(f"{type(text).__name__} is no text")  # noqa: TRY301
+    except (AttributeError, IndexError, TypeError) as error:
+        raise TextRejected(
+            "answer", f"the model's answer holds no message: {error}", answer=answer
+        ) from error
+    text = text.strip()
+    if choice.message.refusal or choice.finish_reason == "content_filter":
+        raise TextRejected("refusal", f"the model declined: {text[:200]!r}", text=text, answer=answer)
+    if choice.finish_reason == "length":
+        raise TextRejected(
+            "unfinished",
+            f"it was cut off by the limit of tokens after {len(text)} characters",
+            text=text,
+            answer=answer,
+        )
+    return text
+
+
+def _tokens(usage: object, name: str) -> int | None:
+    count = getattr(usage, name, None)
+    return count if isinstance(count, int) and 0 <= count < 1 << 31 else None
+
+
+def _told_apart(error: openai.APIStatusError) -> ModelUnavailable | ModelRefused:
+    """4xx means that we are wrong, save for the few that mean later."""
+    said = f"the model's server answered {error.status_code}: {error.message}"
+    if error.status_code in {408, 409, 429} or error.status_code >= 500:
+        return ModelUnavailable(said, retry_after=_retry_after(error.response.headers))
+    return ModelRefused(
+        f"{said}; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL",
+        kind=f"{error.status_code} {error.code or ''}".strip(),
+        everything=error.status_code in {401, 403, 404},
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, at most a day; None where nothing sensible is said.
+
+    ``Retry-After`` holds seconds or a date (RFC 9110, section 10.2.3); OpenAI sends ``retry-after-ms``, too,
+    which is the more exact one.
+    """
+    forms: tuple[tuple[str, Callable[[str], float]], ...] = (
+        ("retry-after-ms", lambda value: float(value) / 1000),
+        ("retry-after", float),
+        ("retry-after", _seconds_until),
+    )
+    for name, read in forms:
+        try:
+            seconds = read(headers[name])
+        except (KeyError, ValueError, OverflowError):
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return min(seconds, _LONGEST_WAIT_S)
+    return None
+
+
+def _seconds_until(value: str) -> float:
+    moment = parsedate_to_datetime(value)
+    if not moment.tzinfo:  # "-0000": UTC, somewhere unknown
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime.now(UTC)).total_seconds()

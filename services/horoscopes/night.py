@@ -1,0 +1,210 @@
+"""What should exist, held against what does: the night's orders, and those of every five minutes."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy import text
+
+from schema.messages import DeliverHoroscope, GenerateDay, GenerateHoroscope, HoroscopeRequested
+from schema.signs import Sign
+from services.database.pool import Database
+from services.days import Clock, begins, day_in, days_to_write, first_day_alive
+from services.horoscopes.outages import Outages
+from services.horoscopes.usage import Usage
+from services.horoscopes.waiters import Waiters
+from services.messaging.bus import Bus
+
+log = structlog.get_logger(__name__)
+
+#: Names of the ticks in the table ``ticks``.
+MIDNIGHT, RECONCILE = "midnight", "reconcile"
+#: Seconds between two reconcile ticks.
+RECONCILE_EVERY_S = 300
+
+_PRUNE_TEXTS = text("DELETE FROM horoscope_cache WHERE horoscope_date < :first")
+_PRUNE_GENERATIONS = text("DELETE FROM generations WHERE horoscope_date < :first")
+
+# Puts on record, and returns, the signs of a day that have to be ordered: those without a text, save for those
+# that somebody deals with. That is a live lease; a ladder about to try again; an order of a moment ago; or a
+# night that gave up on the sign and leaves it to the next, unless the model refused us as somebody that we are
+# no longer. A person's order leaves out only what is being written at this moment.
+_ORDER = text("""
+    INSERT INTO generations AS generation (zodiac_sign, horoscope_date, state, token, ladder)
+    SELECT sign.name, :day, 'pending', 0, 'night'
+    FROM unnest(CAST(:signs AS text[])) AS sign (name)
+    WHERE NOT EXISTS (
+        SELECT FROM horoscope_cache WHERE zodiac_sign = sign.name AND horoscope_date = :day)
+    ORDER BY sign.name
+    ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE
+    SET state = 'pending', since = now(), expires_at = NULL, retry_at = NULL, refused_by = NULL
+    WHERE (generation.state = 'writing' AND generation.expires_at > now()) IS NOT TRUE
+      AND (:anew OR NOT (
+          generation.state = 'retrying' AND generation.retry_at > now() - interval '1 minute'
+          OR generation.state = 'pending' AND generation.since > now() - make_interval(secs => :pending)
+          OR generation.state = 'given_up' AND generation.since >= :this_night
+             AND COALESCE(generation.refused_by, :endpoint) = :endpoint))
+    RETURNING zodiac_sign
+""")
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('night'))")
+_GENERATED = text("SELECT zodiac_sign, generated_at FROM horoscope_cache WHERE horoscope_date = :day")
+_TICKED = text("""
+    INSERT INTO ticks (name, did) VALUES (:name, :did)
+    ON CONFLICT (name) DO UPDATE SET at = now(), did = excluded.did
+""")
+
+#: Seconds for which an order counts as on its way; less than from one reconcile tick to the next, so that one
+#: that was lost is repeated by the next.
+_PENDING_S = RECONCILE_EVERY_S - 60
+
+
+class Night:
+    """Orders the texts that must exist and deletes those that nobody lives in any more.
+
+    Args:
+        database: Where the texts are.
+        waiters: Who waits for one.
+        outages: Who we are to which model.
+        usage: Whether the night may go on.
+        bus: How the orders go out.
+        clock: The time.
+        home: The zone whose midnight begins the night.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        waiters: Waiters,
+        outages: Outages,
+        usage: Usage,
+        bus: Bus,
+        clock: Clock,
+        home: ZoneInfo,
+    ) -> None:
+        self._database = database
+        self._waiters = waiters
+        self._outages = outages
+        self._usage = usage
+        self._bus = bus
+        self._clock = clock
+        self._home = home
+
+    async def begin(self) -> None:
+        """Order every day that must exist before the next night, today first."""
+        days = days_to_write(self._clock(), self._home)
+        for day in days:
+            await self._bus.publish(GenerateDay(day))
+        await self._ticked(MIDNIGHT, f"ordered {_listed(days)}")
+
+    async def order(self, day: date, *, anew: bool = False, again: bool = False) -> None:
+        """Delete what is out of date, then order the signs that a day still misses.
+
+        Args:
+            day: The day.
+            anew: Also those that a ladder still deals with or that were given up: a person asks for it.
+            again: Whoever began this may have died before the orders were out.
+        """
+        await self.prune()
+        if day < first_day_alive(self._clock()):
+            log.info("day.over", day=day)
+            return
+        orders = await self._put_on_record([day], anew=anew, again=again)
+        log.info("day.ordered", day=day, missing=len(orders))
+        for order in orders:
+            await self._bus.publish(order)
+
+    async def prune(self) -> None:
+        """Delete the texts of days in which no zone can still be living, and what belongs to them."""
+        now = self._clock()
+        first = first_day_alive(now)
+        async with self._database.transaction() as connection:
+            deleted = await connection.execute(_PRUNE_TEXTS, {"first": first})
+            await connection.execute(_PRUNE_GENERATIONS, {"first": first})
+        await self._waiters.prune()
+        await self._outages.prune()
+        if deleted.rowcount:
+            log.info("texts.pruned", before=first, count=deleted.rowcount)
+
+    async def reconcile(self, *, again: bool = False) -> None:
+        """Order what is missing and nobody deals with; see to those whom nobody answered.
+
+        Args:
+            again: Whoever began this may have died before the orders were out.
+        """
+        did = await self._usage.exhausted()
+        orders = []
+        if did is None:
+            did = "nothing was missing"
+            orders = await self._put_on_record(days_to_write(self._clock(), self._home), again=again)
+        if orders:
+            did = f"ordered {len(orders)} missing texts of {_listed({order.day for order in orders})}"
+            log.info("texts.missing", count=len(orders))
+            await self.prune()
+        for order in orders:
+            await self._bus.publish(order)
+        if nudged := await self.see_to_waiters():
+            did += f"; saw to {nudged} texts that readers wait for"
+        await self._ticked(RECONCILE, did)
+
+    async def see_to_waiters(self) -> int:
+        """Make sure that an answer is on its way to everyone who waits; nobody waits for ever.
+
+        Returns:
+            For how many texts something had to be done.
+        """
+        for waiter in await self._waiters.abandon():
+            log.error("waiter.abandoned", chat_id=waiter.chat_id, since=waiter.created_at)
+        overdue = await self._waiters.overdue()
+        for waiter, bound in overdue:
+            if waiter.created_at < bound:
+                log.error("waiter.out_of_time", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
+                await self._bus.publish(DeliverHoroscope(waiter.sign, waiter.day, given_up_at=bound))
+            else:
+                log.warning("waiter.overdue", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
+                await self._bus.publish(
+                    HoroscopeRequested(
+                        waiter.request_id, waiter.sign, waiter.day, answered=False, at=waiter.created_at
+                    )
+                )
+        return len(overdue)
+
+    async def _put_on_record(
+        self, days: Sequence[date], *, anew: bool = False, again: bool = False
+    ) -> list[GenerateHoroscope]:
+        """What now has to be ordered, day after day in the order of the year; each is given to one who asks."""
+        now = self._clock()
+        asked = {
+            "signs": [sign.value for sign in Sign],
+            "anew": anew,
+            "pending": 0 if again else _PENDING_S,
+            "this_night": begins(day_in(self._home, now), self._home),
+            "endpoint": self._outages.endpoint,
+        }
+        orders = []
+        async with self._database.transaction() as connection:
+            # Of two who ask at once, one is given all, so that the days keep their order in the queue.
+            await connection.execute(_ONE_AT_A_TIME)
+            for day in days:
+                ordered = set((await connection.execute(_ORDER, asked | {"day": day})).scalars())
+                orders += [GenerateHoroscope(sign, day) for sign in Sign if sign in ordered]
+        return orders
+
+    async def _ticked(self, name: str, did: str) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(_TICKED, {"name": name, "did": did})
+
+
+def _listed(days: Iterable[date]) -> str:
+    return ", ".join(str(day) for day in sorted(days))
+
+
+async def generated(database: Database, day: date) -> dict[Sign, datetime]:
+    """When the texts of a day were generated, by sign.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot be reached.
+    """
+    async with database.transaction() as connection:
+        rows = await connection.execute(_GENERATED, {"day": day})
+        return {Sign(row.zodiac_sign): row.generated_at for row in rows}

@@ -1,0 +1,132 @@
+"""What the model costs: counted with every answer, and held against the limit of a day."""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+
+from schema.answers import Answer
+from schema.signs import Sign
+from services.database.pool import Database
+from services.days import Clock, day_in
+
+_MOST_TOKENS = 2_147_483_647  # of one text; what a server makes up cannot grow beyond its column
+_MOST_USD = 999_999
+
+
+def _sum(held: str, added: str, most: int) -> str:
+    """SQL: both together, at most so many; or the one that is known; or NULL."""
+    total = f"coalesce({held} + {added}, {held}, {added})"
+    return f"CASE WHEN {held} + {added} > {most} THEN {most} ELSE {total} END"
+
+
+# The text's row and the day's sum change together or not at all.
+_ADD = text(f"""
+    WITH answer AS (
+        SELECT CAST(:prompt_tokens AS bigint) AS prompt_tokens,
+               CAST(:completion_tokens AS bigint) AS completion_tokens,
+               CAST(:cost_usd AS numeric) AS cost_usd
+    ), of_the_text AS (
+        UPDATE generations AS held SET
+            calls = held.calls + 1,
+            prompt_tokens = {_sum("held.prompt_tokens", "answer.prompt_tokens", _MOST_TOKENS)},
+            completion_tokens = {_sum("held.completion_tokens", "answer.completion_tokens", _MOST_TOKENS)},
+            cost_usd = {_sum("held.cost_usd", "answer.cost_usd", _MOST_USD)},
+            latency_ms = :latency_ms
+        FROM answer
+        WHERE held.zodiac_sign = :sign AND held.horoscope_date = :day
+    )
+    INSERT INTO model_usage AS held (spent_on, model, calls, prompt_tokens, completion_tokens, cost_usd)
+    SELECT CAST(:spent_on AS date), CAST(:model AS text), 1,
+           coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), cost_usd
+    FROM answer
+    ON CONFLICT (spent_on, model) DO UPDATE SET
+        calls = held.calls + 1,
+        prompt_tokens = held.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = held.completion_tokens + excluded.completion_tokens,
+        cost_usd = {_sum("held.cost_usd", "excluded.cost_usd", _MOST_USD)}
+""")
+_SPENT = text("""
+    SELECT CAST(coalesce(sum(prompt_tokens + completion_tokens), 0) AS bigint)
+    FROM model_usage WHERE spent_on = :today
+""")
+
+_MILLION = 1_000_000
+
+
+class Usage:
+    """Counts tokens and money, of a text and of a day at home.
+
+    Args:
+        database: Where the counts are.
+        home: The zone whose midnight ends the day.
+        clock: The time.
+        prices: US dollars per million prompt tokens and per million completion tokens; empty: not known.
+        daily_limit: The most tokens of one day, read and written together; 0 for none.
+    """
+
+    def __init__(
+        self, database: Database, home: ZoneInfo, clock: Clock, prices: Sequence[Decimal], daily_limit: int
+    ) -> None:
+        self._database = database
+        self._home = home
+        self._clock = clock
+        self._prices = prices
+        self._daily_limit = daily_limit
+
+    async def add(self, sign: Sign, day: date, answer: Answer) -> None:
+        """Count an answer of the model, whether its text is good or not.
+
+        Tokens that the server did not tell count as none, and the answer's cost as not known.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL cannot be reached.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                _ADD,
+                {
+                    "sign": sign,
+                    "day": day,
+                    "spent_on": self._today(),
+                    "model": answer.model,
+                    "prompt_tokens": answer.prompt_tokens,
+                    "completion_tokens": answer.completion_tokens,
+                    "cost_usd": self._cost_usd(answer),
+                    "latency_ms": answer.latency_ms,
+                },
+            )
+
+    async def spent_today(self) -> int:
+        """The tokens of all answers since midnight at home.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL cannot be reached.
+        """
+        async with self._database.transaction() as connection:
+            spent: int = (await connection.execute(_SPENT, {"today": self._today()})).scalar_one()
+        return spent
+
+    async def exhausted(self) -> str | None:
+        """Why the model must not be called any more today; None while it may.
+
+        Calls that are in flight are not foreseen: the limit may be passed by what they cost.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL cannot be reached.
+        """
+        if not self._daily_limit or (spent := await self.spent_today()) < self._daily_limit:
+            return None
+        return f"the daily limit of {self._daily_limit} tokens is reached: {spent} were used today"
+
+    def _today(self) -> date:
+        return day_in(self._home, self._clock())
+
+    def _cost_usd(self, answer: Answer) -> Decimal | None:
+        if not self._prices or answer.prompt_tokens is None or answer.completion_tokens is None:
+            return None
+        prompt, completion = self._prices
+        cost = (answer.prompt_tokens * prompt + answer.completion_tokens * completion) / _MILLION
+        return min(cost, Decimal(_MOST_USD))

@@ -1,0 +1,1 @@
+"""RabbitMQ: publishing, queues, pauses, poison messages."""

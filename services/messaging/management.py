@@ -1,0 +1,142 @@
+"""RabbitMQ's management API: what the broker tells of its queues beyond their depth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+import pika
+import yarl
+
+from schema.errors import ManagementUnavailable
+from services.messaging.publisher import connection_parameters
+
+TIMEOUT_S = 2.0
+_PORT, _TLS_PORT = 15672, 15671
+_FAR_FUTURE = 1 << 33  # in seconds since the epoch: the year 2242
+_COLUMNS = (
+    "name,type,messages_ready,messages_unacknowledged,consumers,head_message_timestamp,"
+    "message_stats.publish_details.rate,message_stats.deliver_get_details.rate"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFlow:
+    """How a queue moves, as the broker last measured it, some seconds ago.
+
+    Args:
+        name: The queue.
+        messages: How many wait.
+        unacknowledged: How many were handed to a consumer that is not done with them.
+        consumers: How many there are.
+        rate_in: Messages a second that came.
+        rate_out: Messages a second that were handed out.
+        oldest_at: When the first of those that wait was published; None: nobody knows.
+        type: classic, quorum or stream; None: it does not say.
+    """
+
+    name: str
+    messages: int
+    unacknowledged: int
+    consumers: int
+    rate_in: float
+    rate_out: float
+    oldest_at: datetime | None
+    type: str | None = None
+
+
+class ManagementApi:
+    """The API of one virtual host.
+
+    Args:
+        urls: ``RABBITMQ_URL``, whose user, password and virtual host are taken.
+        management_url: Where the API is; it may name another user. Empty: on the host of ``urls``, at port 15672,
+            or, by TLS, at 15671 where ``urls`` says amqps.
+    """
+
+    def __init__(self, urls: str, management_url: str) -> None:
+        self._places = [_place(each, management_url) for each in connection_parameters(urls)]
+
+    async def __aenter__(self) -> Self:
+        """Nothing is asked yet."""
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the API is looked for, without users and passwords."""
+        return list(dict.fromkeys(str(place.url.origin()) for place in self._places))
+
+    async def queues(self) -> list[QueueFlow]:
+        """Every queue of the virtual host, by name.
+
+        Raises:
+            ManagementUnavailable: Nobody answers there, or not so.
+        """
+        trouble = ""
+        for place in self._places:
+            try:
+                async with self._http.get(
+                    place.url, headers={"Authorization": place.authorization}, allow_redirects=False
+                ) as response:
+                    if response.status == 200:
+                        return sorted(map(_flow, _rows(await response.read())), key=lambda flow: flow.name)
+                    trouble = f"{response.status} {response.reason}"
+            except TimeoutError:
+                trouble = f"no answer within {TIMEOUT_S:g} s"
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                trouble = str(error) or type(error).__name__
+        raise ManagementUnavailable(trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    url: yarl.URL
+    authorization: str
+
+
+def _place(parameters: pika.URLParameters, management_url: str) -> _Place:
+    scheme, port = ("https", _TLS_PORT) if parameters.ssl_options else ("http", _PORT)
+    base = yarl.URL(management_url or str(yarl.URL.build(scheme=scheme, host=parameters.host, port=port)))
+    credentials = parameters.credentials
+    user, password = (
+        (base.user, base.password or "") if base.user else (credentials.username, credentials.password)
+    )
+    vhost = quote(parameters.virtual_host, safe="")
+    path = f"{str(base.with_user(None)).rstrip('/')}/api/queues/{vhost}?columns={_COLUMNS}"
+    return _Place(yarl.URL(path, encoded=True), aiohttp.encode_basic_auth(user, password))
+
+
+def _rows(body: bytes) -> Sequence[Any]:
+    rows = orjson.loads(body)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
+        raise ValueError("that is no management API")
+    return rows
+
+
+def _flow(row: dict[str, Any]) -> QueueFlow:
+    stats = row.get("message_stats") or {}
+    return QueueFlow(
+        name=str(row["name"]),
+        messages=row.get("messages_ready") or 0,
+        unacknowledged=row.get("messages_unacknowledged") or 0,
+        consumers=row.get("consumers") or 0,
+        rate_in=(stats.get("publish_details") or {}).get("rate") or 0.0,
+        rate_out=(stats.get("deliver_get_details") or {}).get("rate") or 0.0,
+        oldest_at=_instant(row.get("head_message_timestamp")),
+        type=row.get("type"),
+    )
+
+
+def _instant(seconds: Any) -> datetime | None:
+    """Whoever else publishes may have put anything there."""
+    if isinstance(seconds, int) and 0 < seconds < _FAR_FUTURE:
+        return datetime.fromtimestamp(seconds, UTC)
+    return None

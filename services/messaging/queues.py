@@ -1,0 +1,325 @@
+"""RabbitMQ's queues as operators see them, and what they may do with one."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pika
+import structlog
+from pika.exceptions import ChannelClosedByBroker
+
+from schema.errors import InvalidEnvelope, ManagementUnavailable, NotPublished, Refused, UnknownQueue
+from schema.messages import DEAD_LETTERS
+from services.messaging.envelope import decode
+from services.messaging.management import ManagementApi, QueueFlow
+from services.messaging.pauses import Pause
+from services.messaging.publisher import UNREACHABLE, Queue, connection_parameters
+from services.process.logs import Mask
+
+log = structlog.get_logger(__name__)
+
+#: A queue holds ``work``; messages that are ``waiting`` for their time, on a rung or in a pause; or what is ``dead``.
+QueueKind = Literal["work", "waiting", "dead"]
+
+_WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
+
+#: Messages that are shown at once, at the most.
+MOST_SHOWN = 100
+#: Bytes of what is no message that are shown.
+_GARBAGE_SHOWN = 200
+
+
+def queue_kind(name: str) -> QueueKind:
+    """What a queue is for, as ``actors.topology`` names it."""
+    if name == DEAD_LETTERS:
+        return "dead"
+    return "waiting" if _WAITING.search(name) else "work"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """A queue's messages that wait, and who consumes it."""
+
+    name: str
+    messages: int
+    consumers: int
+
+    @property
+    def kind(self) -> QueueKind:
+        """What it is for."""
+        return queue_kind(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """A queue.
+
+    Args:
+        name: As RabbitMQ has it.
+        kind: What it is for.
+        messages: How many wait.
+        consumers: How many there are.
+        flow: How it moves; None where the management API does not tell.
+    """
+
+    name: str
+    kind: QueueKind
+    messages: int
+    consumers: int
+    flow: QueueFlow | None
+
+    def told(self, pauses: Mapping[str, Pause] | None) -> dict[str, Any]:
+        """The same as scripts are told it; what is not known is None.
+
+        Args:
+            pauses: The queues that are paused; None: nobody knows.
+        """
+        flow = self.flow
+        pause = pauses.get(self.name) if pauses else None
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "messages": self.messages,
+            "consumers": self.consumers,
+            "unacknowledged": flow.unacknowledged if flow else None,
+            "rate_in": flow.rate_in if flow else None,
+            "rate_out": flow.rate_out if flow else None,
+            "oldest_at": flow.oldest_at if flow else None,
+            "paused": None if pauses is None else pause is not None,
+            "paused_by": pause.by if pause else None,
+            "paused_since": pause.since if pause else None,
+            "paused_why": pause.why if pause else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message as it lies in a queue.
+
+    Args:
+        message_id: Its own; None: the bytes are no message of ours.
+        actor: Who is to answer it.
+        published_at: When it was first published.
+        arguments: What it says, without secrets.
+        attempts: How often it has failed.
+        redelivered: It was handed to somebody before and came back, also by being looked at.
+        garbage: The beginning of what is no message, as ``repr`` shows bytes.
+    """
+
+    message_id: str | None
+    actor: str | None
+    published_at: datetime | None
+    arguments: dict[str, Any] | None
+    attempts: int
+    redelivered: bool
+    garbage: str | None = None
+
+    def shown(self, most: int) -> str:
+        """The arguments as a person is shown them, cut where they are longer."""
+        said = json.dumps(self.arguments, ensure_ascii=False)
+        return said if len(said) <= most else f"{said[:most]}…"
+
+
+class Queues:
+    """The queues of one RabbitMQ.
+
+    Args:
+        urls: ``RABBITMQ_URL``.
+        declared: The queues that every process declares.
+        api: RabbitMQ's management API.
+        mask: Applied to what is shown of messages.
+    """
+
+    def __init__(self, urls: str, declared: Sequence[Queue], api: ManagementApi, mask: Mask) -> None:
+        self._urls = urls
+        self._declared = declared
+        self._api = api
+        self._mask = mask
+
+    async def figures(self) -> tuple[list[QueueFigures], str | None]:
+        """Every queue, and why the management API tells nothing of them; None: it does.
+
+        Raises:
+            NotPublished: RabbitMQ cannot be reached.
+        """
+        depths = await asyncio.to_thread(read_queues, self._urls, self._declared)
+        try:
+            return joined(depths, await self._api.queues()), None
+        except ManagementUnavailable as error:
+            return joined(depths, []), self._mask(f"{error}, at {', '.join(self._api.addresses)}")
+
+    async def find(self, name: str) -> QueueStatus:
+        """One of our queues as it is now.
+
+        Raises:
+            UnknownQueue: There is none of this name.
+            NotPublished: RabbitMQ cannot be reached.
+        """
+        return await asyncio.to_thread(self._find, name)
+
+    def is_ours(self, name: str) -> bool:
+        """Every process declares it, or it was made for one pause, or is a rung of an older ladder."""
+        names = {queue.name for queue in self._declared}
+        return name in names or _WAITING.sub("", name) in names
+
+    def check_pausable(self, name: str) -> None:
+        """See that somebody could consume a queue of this name.
+
+        Raises:
+            UnknownQueue: Nobody could.
+        """
+        names = [queue.name for queue in self._declared if queue_kind(queue.name) != "waiting"]
+        if name not in names:
+            why = (
+                "has no consumers, its messages go back by themselves"
+                if self.is_ours(name)
+                else "is none of ours"
+            )
+            raise UnknownQueue(f"{name!r} {why}; there are {', '.join(names)}")
+
+    async def purge(self, name: str, *, at_most: int | None, by: str) -> int:
+        """Delete all messages that wait in a queue; those at work are not touched.
+
+        Args:
+            name: The queue.
+            at_most: As many as whoever decided this was told of; None: any number.
+            by: Who.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            UnknownQueue: There is none of this name.
+            Refused: There are more by now.
+            NotPublished: RabbitMQ cannot be reached.
+        """
+        return await asyncio.to_thread(self._purge, name, at_most, by)
+
+    async def peek(self, name: str, limit: int) -> list[Seen]:
+        """The oldest messages of a queue, which all stay where they are.
+
+        They are taken and put back. A classic queue puts each back into its place; a consumer meanwhile would be
+        given those behind them first. They count as redelivered afterwards, but not as tried.
+
+        Args:
+            name: The queue.
+            limit: How many, at most :data:`MOST_SHOWN`.
+
+        Raises:
+            UnknownQueue: There is none of this name.
+            Refused: It has consumers, or is a quorum queue.
+            NotPublished: RabbitMQ cannot be reached.
+        """
+        try:
+            types = {flow.name: flow.type for flow in await self._api.queues()}
+        except ManagementUnavailable:
+            types = {}
+        declared = {queue.name: queue.arguments.get("x-queue-type") for queue in self._declared}
+        if (kind := types.get(name) or declared.get(name) or "classic") != "classic":
+            raise Refused(
+                f"{name} is a {kind} queue: before RabbitMQ 4.3 each look would count towards its delivery limit, "
+                "after which messages are dropped; look at its figures instead"
+            )
+        return await asyncio.to_thread(self._peek, name, limit)
+
+    def _find(self, name: str) -> QueueStatus:
+        found = read_queues(self._urls, [Queue(name)] if self.is_ours(name) else [])
+        if not found:
+            names = ", ".join(queue.name for queue in read_queues(self._urls, self._declared))
+            raise UnknownQueue(f"no queue {name!r}; there are {names or 'none: no process has been started'}")
+        return found[0]
+
+    def _purge(self, name: str, at_most: int | None, by: str) -> int:
+        waiting = self._find(name).messages
+        if at_most is not None and waiting > at_most:
+            raise Refused(f"{name} holds {waiting} messages by now, not {at_most}; nothing was deleted")
+        with _connected(self._urls) as connection:
+            count: int = connection.channel().queue_purge(name).method.message_count
+        log.warning("queue.purged", queue=name, count=count, by=by)
+        return count
+
+    def _peek(self, name: str, limit: int) -> list[Seen]:
+        if consumers := self._find(name).consumers:
+            raise Refused(
+                f"{name} is consumed by {consumers}, who would get its messages out of order meanwhile; first: "
+                f"horoscope queues pause {name}, and wait until they have let go of it"
+            )
+        seen: list[Seen] = []
+        with _connected(self._urls) as connection:
+            channel = connection.channel()
+            while len(seen) < min(limit, MOST_SHOWN):
+                method, _, body = channel.basic_get(name)
+                if method is None:
+                    break
+                seen.append(self._seen(body, redelivered=method.redelivered))
+            channel.close()  # which puts all of them back
+        return seen
+
+    def _seen(self, body: bytes, *, redelivered: bool) -> Seen:
+        try:
+            message = decode(body)
+        except InvalidEnvelope:
+            said = self._mask.in_bytes(body)  # before it is cut: half a secret is one, too
+            beginning = repr(said[:_GARBAGE_SHOWN]) + ("…" if len(said) > _GARBAGE_SHOWN else "")
+            return Seen(None, None, None, None, 0, redelivered, beginning)
+        return Seen(
+            message_id=self._mask(message["message_id"]),
+            actor=self._mask(message["actor_name"]),
+            published_at=datetime.fromtimestamp(message["message_timestamp"] / 1000, UTC),
+            arguments=self._mask.in_json(message["kwargs"]),
+            attempts=len(message["options"].get("attempts", ())),
+            redelivered=redelivered,
+        )
+
+
+def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
+    """What waits in each queue; a queue that was never declared is left out. Blocks.
+
+    Raises:
+        NotPublished: RabbitMQ cannot be reached.
+    """
+    found = []
+    with _connected(urls) as connection:
+        for queue in queues:
+            channel = connection.channel()
+            try:
+                state = channel.queue_declare(queue.name, passive=True).method
+            except ChannelClosedByBroker:
+                continue
+            found.append(QueueStatus(queue.name, state.message_count, state.consumer_count))
+            channel.close()
+    return found
+
+
+@contextmanager
+def _connected(urls: str) -> Iterator[Any]:
+    try:
+        connection = pika.BlockingConnection(connection_parameters(urls))
+        try:
+            yield connection
+        finally:
+            if connection.is_open:
+                connection.close()
+    except UNREACHABLE as error:
+        raise NotPublished(f"RabbitMQ cannot be reached: {error!r}; check RABBITMQ_URL") from error
+
+
+def joined(queues: Sequence[QueueStatus], flows: Sequence[QueueFlow]) -> list[QueueFigures]:
+    """Our own queues first, as they are declared; then those that only RabbitMQ knows of, by name."""
+    by_name = {flow.name: flow for flow in flows}
+    own = {queue.name for queue in queues}
+    found = [
+        QueueFigures(queue.name, queue.kind, queue.messages, queue.consumers, by_name.get(queue.name))
+        for queue in queues
+    ]
+    found += [
+        QueueFigures(flow.name, queue_kind(flow.name), flow.messages, flow.consumers, flow)
+        for flow in flows
+        if flow.name not in own
+    ]
+    return found

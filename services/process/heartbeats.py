@@ -1,0 +1,126 @@
+"""Which processes run: each says so itself, in PostgreSQL, every few seconds."""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from uuid import uuid4
+
+import structlog
+from sqlalchemy import text
+
+from schema.errors import DatabaseUnavailable
+from services.database.pool import Database
+from services.process.periodic import chores
+
+log = structlog.get_logger(__name__)
+
+#: The release of this code.
+RELEASE = version("horoscope")
+HOST = socket.gethostname()
+PID = os.getpid()
+
+#: Seconds between two signs of life.
+BEAT_S = 10
+#: Seconds that a process takes at the most to say that it ends.
+LEAVE_S = 2
+#: Seconds without a sign after which a process counts as lost.
+LOST_S = 35
+
+# Whoever says that it lives also forgets those who have been lost for a day.
+_BEAT = """
+    WITH forgotten AS (
+        DELETE FROM processes WHERE seen_at < now() - interval '1 day' AND id <> $1
+    )
+    INSERT INTO processes (id, kind, host, pid, release, started_at) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (id) DO UPDATE SET seen_at = now()
+"""
+_LEAVE = "DELETE FROM processes WHERE id = $1"
+_ALL = text("""
+    SELECT kind, host, pid, release, started_at, seen_at,
+           seen_at < now() - make_interval(secs => :lost) AS lost
+    FROM processes ORDER BY kind, started_at, id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """A process that runs, or was lost within the last day.
+
+    Args:
+        kind: bot, worker, scheduler or admin.
+        host: Where it runs.
+        pid: Its number there.
+        release: Of its code.
+        started_at: When it started.
+        seen_at: When it last said that it lives.
+        lost: That was too long ago; it did not stop as it should.
+    """
+
+    kind: str
+    host: str
+    pid: int
+    release: str
+    started_at: datetime
+    seen_at: datetime
+    lost: bool
+
+
+class Presence:
+    """One process's sign of life.
+
+    Args:
+        database: Where it is put down.
+        kind: What the process is.
+    """
+
+    def __init__(self, database: Database, kind: str) -> None:
+        self._database = database
+        self._row = (uuid4(), kind, HOST, PID, RELEASE, datetime.now(UTC))
+
+    async def beat(self) -> None:
+        """Say that this process lives.
+
+        Raises:
+            DatabaseUnavailable: Nobody heard.
+        """
+        await self._database.asides.fetch(_BEAT, *self._row, timeout=BEAT_S / 2)
+
+    async def leave(self) -> None:
+        """Say that this process ends.
+
+        Raises:
+            DatabaseUnavailable: Nobody heard; it will count as lost.
+        """
+        await self._database.asides.fetch(_LEAVE, self._row[0], timeout=LEAVE_S)
+
+
+@asynccontextmanager
+async def present(database: Database, kind: str) -> AsyncIterator[None]:
+    """Say again and again that this process lives while the block runs, and that it ends when the block does.
+
+    PostgreSQL may be away all the while.
+    """
+    presence = Presence(database, kind)
+    try:
+        async with chores({presence.beat: BEAT_S}, at_once=True):
+            yield
+    finally:
+        try:
+            await presence.leave()
+        except DatabaseUnavailable as error:
+            log.warning("process.not_signed_off", reason=str(error))
+
+
+async def read_processes(database: Database) -> list[ProcessStatus]:
+    """The processes that run, and those that were lost within the last day, by kind and age.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot be reached.
+    """
+    async with database.transaction() as connection:
+        rows = await connection.execute(_ALL, {"lost": LOST_S})
+        return [ProcessStatus(*row) for row in rows]

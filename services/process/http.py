@@ -1,0 +1,36 @@
+"""Serving HTTP on one of the addresses that the settings name."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from services.process.settings import WrongSettings, split_listen
+
+
+@asynccontextmanager
+async def listening(app: web.Application, setting: str, listen: str, *, grace: float) -> AsyncIterator[None]:
+    """Serve while the block runs, then finish the requests under way.
+
+    Args:
+        app: What is served.
+        setting: The name of the setting that the address comes from.
+        listen: ``host:port``.
+        grace: Seconds that requests are given to finish at the end.
+
+    Raises:
+        WrongSettings: The address cannot be listened on.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, handle_signals=False)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, *split_listen(listen)).start()
+        except OSError as error:
+            raise WrongSettings(
+                f"{setting} is wrong: {listen} cannot be listened on: {error.strerror or error}; "
+                "expected an address of this machine and a port that is free"
+            ) from error
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,1 @@
+"""Readers: their profiles, what is said to them, what they viewed."""

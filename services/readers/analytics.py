@@ -1,0 +1,231 @@
+"""What readers did: the figures that people decide by, and what to hold them against."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+
+from schema.signs import Sign
+from services.database.pool import Database
+from services.days import ONE_DAY, Clock, begins, day_in
+from services.readers.activity import CACHE, MEMORY
+from services.readers.latencies import percentile
+from services.readers.views import BUCKET
+
+#: Days in the series, today included.
+SERIES_DAYS = 7
+
+_BY_DAY = text("""
+    SELECT series.day, COALESCE(views.total, 0) AS views, COALESCE(active.readers, 0) AS readers
+    FROM unnest(CAST(:days AS date[])) WITH ORDINALITY AS series (day, place)
+    LEFT JOIN (
+        SELECT view_date, sum(view_count) AS total FROM horoscope_views
+        WHERE view_date = ANY(:days) GROUP BY view_date
+    ) AS views ON views.view_date = series.day
+    LEFT JOIN reader_days AS active ON active.day = series.day
+    ORDER BY series.place
+""")
+# Today and yesterday are each cut off at the same time of the day.
+_BY_SIGN = text("""
+    SELECT zodiac_sign,
+           COALESCE(sum(view_count) FILTER (WHERE view_date = :today AND at < :until), 0) AS today_until,
+           COALESCE(sum(view_count) FILTER (WHERE view_date = :yesterday AND at < :until_yesterday), 0)
+               AS yesterday_until
+    FROM view_times WHERE view_date IN (:today, :yesterday) GROUP BY zodiac_sign
+""")
+_SIGN_TOTALS = text("SELECT zodiac_sign, view_count FROM horoscope_views WHERE view_date = :today")
+_BY_HOUR = text("""
+    SELECT CAST(at AT TIME ZONE :home AS date) AS day, CAST(extract(hour FROM at AT TIME ZONE :home) AS int) AS hour,
+           sum(view_count) AS views
+    FROM view_times WHERE at >= :from AND at < :to GROUP BY 1, 2
+""")
+_ANSWERS = text("SELECT source, bucket, answers FROM answer_times WHERE day = :today")
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A number of today beside yesterday's.
+
+    A half day against a whole one would mislead, so both days are cut off at the same time.
+
+    Args:
+        until: The time of the cut, five minutes ago at the most.
+        today: Today's number until then.
+        yesterday: Yesterday's, until the same time of the day.
+    """
+
+    until: datetime
+    today: int
+    yesterday: int
+
+    @property
+    def change(self) -> float | None:
+        """By how much today is more, as a share: 0.1 for 10 %; None when there was nothing yesterday."""
+        return self.today / self.yesterday - 1 if self.yesterday else None
+
+
+@dataclass(frozen=True, slots=True)
+class SignViews:
+    """The views of one sign.
+
+    Args:
+        sign: The sign.
+        views: Of today's text.
+        trend: Beside yesterday's.
+    """
+
+    sign: Sign
+    views: int
+    trend: Trend
+
+
+@dataclass(frozen=True, slots=True)
+class HourViews:
+    """What was shown in one hour at home, whatever day its readers live in.
+
+    Args:
+        hour: From 0 to 23.
+        today: None: the hour has not begun yet.
+        yesterday: In the same hour of yesterday.
+    """
+
+    hour: int
+    today: int | None
+    yesterday: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayViews:
+    """One day of the series.
+
+    Args:
+        day: The readers' own day.
+        views: How often its texts were shown.
+        readers: How many readers asked for one.
+    """
+
+    day: date
+    views: int
+    readers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Analytics:
+    """What readers did today.
+
+    A view belongs to the day that its text is of, which is the reader's own; "today" is that day which it is at
+    home now.
+
+    Args:
+        day: Today at home.
+        horoscopes_today: How often today's texts were shown, each view once.
+        trend: Beside yesterday's.
+        yesterday: Yesterday's whole number.
+        signs: By sign, in the zodiac's order.
+        hours: Hour by hour.
+        week: The last seven days, the oldest first; the last is today.
+        readers_today: Readers who asked for today's text.
+        answered: Requests that were answered at once.
+        waited: Requests whose text had to be written first.
+        p50_s: Half of those that were answered at once were so within this time, as the bots measured it.
+        p99_s: And 99 % within this one; None: there were none.
+    """
+
+    day: date
+    horoscopes_today: int
+    trend: Trend
+    yesterday: int
+    signs: list[SignViews]
+    hours: list[HourViews]
+    week: list[DayViews]
+    readers_today: int
+    answered: int
+    waited: int
+    p50_s: float | None
+    p99_s: float | None
+
+    @property
+    def from_cache(self) -> float | None:
+        """The share of the requests that were answered at once; None when there were none."""
+        total = self.answered + self.waited
+        return self.answered / total if total else None
+
+
+async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> Analytics:
+    """The figures of this moment.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot be reached.
+    """
+    now = clock()
+    today = day_in(home, now)
+    yesterday = today - ONE_DAY
+    until = cut(now)
+    until_yesterday = day_before(until, home)
+    async with database.transaction() as connection:
+
+        async def rows(statement: Any, **values: Any) -> list[Any]:
+            return list(await connection.execute(statement, values))
+
+        days = [today - ONE_DAY * ago for ago in reversed(range(SERIES_DAYS))]
+        week = [DayViews(*row) for row in await rows(_BY_DAY, days=days)]
+        totals = {row.zodiac_sign: row.view_count for row in await rows(_SIGN_TOTALS, today=today)}
+        by_sign = {
+            row.zodiac_sign: row
+            for row in await rows(
+                _BY_SIGN, today=today, yesterday=yesterday, until=until, until_yesterday=until_yesterday
+            )
+        }
+        by_hour = {
+            (row.day, row.hour): row.views
+            for row in await rows(
+                _BY_HOUR,
+                home=home.key,
+                **{"from": begins(yesterday, home), "to": begins(today + ONE_DAY, home)},
+            )
+        }
+        answers = await rows(_ANSWERS, today=today)
+
+    def trend(*names: str) -> Trend:
+        found = [by_sign[name] for name in names if name in by_sign]
+        return Trend(until, sum(row.today_until for row in found), sum(row.yesterday_until for row in found))
+
+    this_hour = now.astimezone(home).hour
+    at_once: Counter[int] = Counter()
+    for row in answers:
+        if row.source in {CACHE, MEMORY}:
+            at_once[row.bucket] += row.answers
+    return Analytics(
+        day=today,
+        horoscopes_today=week[-1].views,
+        trend=trend(*by_sign),
+        yesterday=week[-2].views,
+        signs=[SignViews(sign, totals.get(sign.value, 0), trend(sign.value)) for sign in Sign],
+        hours=[
+            HourViews(
+                hour,
+                by_hour.get((today, hour), 0) if hour <= this_hour else None,
+                by_hour.get((yesterday, hour), 0),
+            )
+            for hour in range(24)
+        ],
+        week=week,
+        readers_today=week[-1].readers,
+        answered=at_once.total(),
+        waited=sum(row.answers for row in answers) - at_once.total(),
+        p50_s=percentile(at_once, 0.5),
+        p99_s=percentile(at_once, 0.99),
+    )
+
+
+def cut(now: datetime) -> datetime:
+    """The last instant until which views are told apart by time."""
+    return now - timedelta(seconds=now.timestamp() % BUCKET.total_seconds())
+
+
+def day_before(instant: datetime, home: ZoneInfo) -> datetime:
+    """The same time of the day at home, a day earlier; where clocks were changed, not 24 hours earlier."""
+    return (instant.astimezone(home) - ONE_DAY).astimezone(instant.tzinfo)

@@ -1,0 +1,99 @@
+"""What readers are sent: texts with their buttons.
+
+Nothing is sent with a parse mode. A text is plain, its heading is made bold by an entity beside it, so what
+a model wrote cannot become markup.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+from schema.signs import Language, Sign
+from services.readers.strings import STRINGS
+
+#: What the buttons say to the bot.
+TODAY = "today"
+AGAIN = "again"
+CHOOSE_SIGN = "sign"
+SIGN_PREFIX = "sign:"
+ZONE_PREFIX = "zone:"
+
+#: The zones that most readers live in, from west to east.
+COMMON_ZONES = (
+    "America/Los_Angeles", "America/New_York", "Europe/London", "Europe/Berlin",
+    "Europe/Kaliningrad", "Europe/Moscow", "Europe/Samara", "Asia/Yekaterinburg",
+    "Asia/Omsk", "Asia/Krasnoyarsk", "Asia/Irkutsk", "Asia/Yakutsk",
+    "Asia/Vladivostok", "Asia/Magadan", "Asia/Kamchatka", "Asia/Almaty",
+)  # fmt: skip
+
+
+#: Rows of inline buttons, each its text and what it says to the bot.
+Buttons = tuple[tuple[tuple[str, str], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A message to a reader.
+
+    Args:
+        text: Plain text.
+        buttons: What stands under it.
+        bold: So many UTF-16 code units at the beginning are bold.
+    """
+
+    text: str
+    buttons: Buttons = ()
+    bold: int = 0
+
+
+def horoscope(sign: Sign, day: date, text: str, language: Language) -> Reply:
+    """The text of a day under its heading."""
+    heading, length = _heading(sign, day, language)
+    return Reply(f"{heading}\n\n{text}", _UNDER_A_TEXT[language], bold=length)
+
+
+@lru_cache(maxsize=256)
+def _heading(sign: Sign, day: date, language: Language) -> tuple[str, int]:
+    """The heading and its length as Telegram counts it, in UTF-16 code units."""
+    heading = f"{sign.symbol} {sign.name_in(language)} · {STRINGS[language].date(day)}"
+    return heading, len(heading.encode("utf-16-le")) // 2
+
+
+def generating(language: Language) -> Reply:
+    """The progress message."""
+    return Reply(STRINGS[language].generating)
+
+
+def failed(language: Language) -> Reply:
+    """It did not work; a button asks again."""
+    return Reply(STRINGS[language].failed, _UNDER_AN_ERROR[language])
+
+
+def sign_picker(text: str, language: Language) -> Reply:
+    """The twelve signs, three in a row."""
+    buttons = [(f"{sign.symbol} {sign.name_in(language)}", f"{SIGN_PREFIX}{sign.value}") for sign in Sign]
+    return Reply(text, _rows(buttons, columns=3))
+
+
+def zone_picker(text: str, zones: Iterable[str] = COMMON_ZONES) -> Reply:
+    """Time zones, two in a row."""
+    return Reply(text, _rows([(zone, f"{ZONE_PREFIX}{zone}") for zone in zones], columns=2))
+
+
+def with_today_button(text: str, language: Language) -> Reply:
+    """A text with the way to today's horoscope under it."""
+    return Reply(text, (((STRINGS[language].today, TODAY),),))
+
+
+def _rows(buttons: list[tuple[str, str]], columns: int) -> Buttons:
+    return tuple(tuple(buttons[start : start + columns]) for start in range(0, len(buttons), columns))
+
+
+_UNDER_A_TEXT: dict[Language, Buttons] = {
+    language: (((STRINGS[language].today, TODAY),), ((STRINGS[language].change_sign, CHOOSE_SIGN),))
+    for language in Language
+}
+_UNDER_AN_ERROR: dict[Language, Buttons] = {
+    language: (((STRINGS[language].try_again, AGAIN),),) for language in Language
+}

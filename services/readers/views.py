@@ -1,0 +1,135 @@
+"""Counting what readers were shown, each view once."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+
+from schema.errors import InvalidMessage, TooOld
+from schema.messages import HoroscopeRequested
+from services.database.pool import STATEMENT_TIMEOUT_S, Database
+from services.days import Clock, first_day_alive, last_day_alive
+
+#: Views of the last days are told apart by time, to so many minutes.
+BUCKET = timedelta(minutes=5)
+#: And for so long.
+TIMES_KEPT = timedelta(days=8)
+
+#: A view that is older than this is refused: that it was counted before could not be told any more. Telegram repeats
+#: an update for a day; what a message may wait in a queue, or lie among the dead letters, has no end.
+OLDEST = timedelta(days=30)
+#: Receipts are kept a little longer: a repeated update may be of a later day than the first one was.
+RECEIPTS_KEPT = OLDEST + timedelta(days=3)
+
+#: Seconds between two times of throwing away what is out of date.
+PRUNE_S = 3600
+_PRUNED_AT_ONCE = 20_000
+
+# One statement: only views whose receipt is new are summed. Whatever is written is sorted, so that two batches
+# at once take the rows' locks in the same order.
+_COUNT = """
+    WITH shown AS (
+        SELECT * FROM unnest($1::uuid[], $2::int[]) AS view (request_id, place)
+    ), sort AS (
+        SELECT * FROM unnest($3::text[], $4::date[], $5::timestamptz[])
+                      WITH ORDINALITY AS sort (zodiac_sign, view_date, at, place)
+    ), fresh AS (
+        INSERT INTO view_receipts (request_id, view_date)
+        SELECT request_id, view_date FROM shown JOIN sort USING (place) ORDER BY request_id
+        ON CONFLICT DO NOTHING
+        RETURNING request_id
+    ), counted AS (
+        SELECT zodiac_sign, view_date, at, count(*) AS views
+        FROM fresh JOIN shown USING (request_id) JOIN sort USING (place)
+        GROUP BY zodiac_sign, view_date, at
+    ), timed AS (
+        INSERT INTO view_times (view_date, at, zodiac_sign, view_count)
+        SELECT view_date, at, zodiac_sign, views FROM counted ORDER BY view_date, at, zodiac_sign
+        ON CONFLICT (view_date, at, zodiac_sign)
+        DO UPDATE SET view_count = view_times.view_count + excluded.view_count
+    )
+    INSERT INTO horoscope_views (zodiac_sign, view_date, view_count)
+    SELECT zodiac_sign, view_date, sum(views) FROM counted
+    GROUP BY zodiac_sign, view_date ORDER BY zodiac_sign, view_date
+    ON CONFLICT ON CONSTRAINT uq_horoscope_views_sign_date
+    DO UPDATE SET view_count = horoscope_views.view_count + excluded.view_count
+"""
+# By their places: to look each up by its random id would take ten times as long. A receipt is never updated, so it
+# stays where it was found.
+_PRUNE_RECEIPTS = text("""
+    DELETE FROM view_receipts WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM view_receipts WHERE view_date < :before LIMIT :at_once FOR UPDATE SKIP LOCKED
+    ))
+""")
+_PRUNE_TIMES = text("DELETE FROM view_times WHERE view_date < :before")
+
+
+class Views:
+    """The counters of ``horoscope_views``.
+
+    Args:
+        database: Where they are.
+        clock: The time.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        # Raw: a thousand values through SQLAlchemy cost more than the statement.
+        self._lane = database.lane()
+        self._clock = clock
+
+    async def count(self, events: Sequence[HoroscopeRequested]) -> None:
+        """Count a batch of views in one statement and one transaction.
+
+        A view that was counted before, in this batch or in any other, is not counted again.
+
+        Raises:
+            TooOld: One of them is of a day whose receipts are not kept any more.
+            InvalidMessage: One of them is of a day that nobody lives in yet.
+            DatabaseUnavailable: PostgreSQL is away; whether they were counted is not known.
+        """
+        now = self._clock()
+        first, last = first_day_alive(now) - OLDEST, last_day_alive(now)
+        places: dict[tuple[str, date, datetime], int] = {}
+        views: dict[int, tuple[UUID, int]] = {}
+        for event in events:
+            if not first <= event.day <= last:
+                kind = TooOld if event.day < first else InvalidMessage
+                raise kind(
+                    f"a view of {event.day} cannot be counted once for sure; expected a day from {first} to {last}"
+                )
+            sort = (event.sign.value, event.day, _bucket(event.at, now))
+            views.setdefault(
+                event.request_id.int, (event.request_id, places.setdefault(sort, len(places) + 1))
+            )
+        await self._lane.fetch(
+            _COUNT,
+            *zip(*views.values(), strict=True),
+            *zip(*places, strict=True),
+            timeout=STATEMENT_TIMEOUT_S,
+        )
+
+    async def prune(self) -> None:
+        """Throw away receipts that no copy of a message can ask for any more, and times that nobody looks at.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away.
+        """
+        first = first_day_alive(self._clock())
+        async with self._database.transaction() as connection:
+            await connection.execute(_PRUNE_TIMES, {"before": first - TIMES_KEPT})
+        pruned = _PRUNED_AT_ONCE
+        while pruned == _PRUNED_AT_ONCE:  # in parts, beside which others go on counting
+            async with self._database.transaction() as connection:
+                deleted = await connection.execute(
+                    _PRUNE_RECEIPTS, {"before": first - RECEIPTS_KEPT, "at_once": _PRUNED_AT_ONCE}
+                )
+                pruned = deleted.rowcount
+
+
+def _bucket(at: datetime, now: datetime) -> datetime:
+    """The beginning of the five minutes in which a view was made; within reason, whatever its message says."""
+    seconds = BUCKET.total_seconds()
+    made = max(now - RECEIPTS_KEPT, min(at, now))
+    return datetime.fromtimestamp(made.timestamp() // seconds * seconds, UTC)

@@ -1,0 +1,13 @@
+"""Telegram's Bot API, as every process calls it.
+
+Whoever needs aiogram imports this package first: it keeps aiogram from building its 440 models at import.
+"""
+
+from services.telegram import lazy_models
+
+lazy_models.install()
+
+from aiogram import Bot  # noqa: E402  after the patch
+from aiogram.exceptions import TelegramAPIError  # noqa: E402
+
+__all__ = ["Bot", "TelegramAPIError"]

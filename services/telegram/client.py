@@ -1,0 +1,241 @@
+"""Telegram as the rest of the service sees it: calls that obey its limits, and errors told apart."""
+
+import asyncio
+import time
+from typing import Any, TypeVar
+
+import orjson
+from aiogram import Bot
+from aiogram.client.session.aiohttp import AiohttpSession
+from aiogram.client.telegram import TelegramAPIServer
+from aiogram.exceptions import (
+    ClientDecodeError,
+    TelegramBadRequest,
+    TelegramForbiddenError,
+    TelegramMigrateToChat,
+    TelegramNetworkError,
+    TelegramRetryAfter,
+    TelegramServerError,
+)
+from aiogram.methods import EditMessageText, GetMe, SendMessage, SetWebhook, TelegramMethod
+from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
+
+from schema.errors import ReaderGone, TelegramUnavailable
+from services.process import metrics
+from services.readers.replies import Reply
+
+CALL_TIMEOUT_S = 10.0
+#: Pauses that Telegram asks for are waited out up to this many seconds, together.
+PATIENCE_S = 30.0
+#: Seconds between two calls after Telegram has asked for a pause: thirty a second, and two at the least.
+SHORTEST_GAP_S, LONGEST_GAP_S = 1 / 30, 0.5
+
+_T = TypeVar("_T")
+
+_NOT_MODIFIED = "message is not modified"
+_VANISHED = ("message to edit not found", "message can't be edited", "message_id_invalid")
+_GONE = ("chat not found", "user is deactivated", "bot was kicked", "peer_id_invalid")
+#: What a call is counted as, by the error that it ended in; one that is not named here: refused.
+_OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((TelegramRetryAfter,), "pause"),
+    ((TelegramForbiddenError, TelegramMigrateToChat), "gone"),
+    # Who asked may have had less patience than the connection.
+    ((TelegramNetworkError, TelegramServerError, ClientDecodeError, asyncio.CancelledError), "unavailable"),
+)
+
+
+class Pace:
+    """The pace of calls that share Telegram's limits.
+
+    Free until Telegram asks for a pause. All keep that pause, since others would only be told the same; then
+    they go one after another, twice as slowly with every further pause, and faster again with every call that
+    goes well.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._gap = 0.0
+        self._next = 0.0
+
+    async def turn(self, patience: float) -> None:
+        """Wait for the caller's turn.
+
+        Args:
+            patience: Until when, on the clock of :func:`time.monotonic`.
+
+        Raises:
+            TelegramUnavailable: The turn comes later than that.
+        """
+        while True:
+            now = time.monotonic()
+            turn = self._next = max(self._next + self._gap, self._until, now)
+            if turn > patience:
+                raise TelegramUnavailable(f"Telegram asks to wait {turn - now:.0f} s", retry_after=turn - now)
+            if turn > now:
+                await asyncio.sleep(turn - now)
+            if time.monotonic() >= self._until:  # otherwise somebody was told to wait meanwhile
+                return
+
+    def hold(self, seconds: float) -> None:
+        """Telegram asks to wait."""
+        if time.monotonic() >= self._until:  # of those who went together, one slows all down
+            self._gap = min(max(self._gap * 2, SHORTEST_GAP_S), LONGEST_GAP_S)
+        self._until = max(self._until, time.monotonic() + seconds)
+        self._next = self._until
+
+    def went_well(self) -> None:
+        """A call was carried out."""
+        self._gap = self._gap * 0.98 if self._gap > SHORTEST_GAP_S / 8 else 0.0
+
+
+def open_bot(token: str, api_url: str) -> Bot:
+    """A client of the Bot API at ``api_url``; close its session when done."""
+    session = AiohttpSession(
+        api=TelegramAPIServer.from_base(api_url),
+        timeout=CALL_TIMEOUT_S,
+        json_loads=orjson.loads,
+        json_dumps=lambda value: orjson.dumps(value).decode(),
+    )
+    return Bot(token, session=session)
+
+
+async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -> _T:
+    """Make a call; wait and repeat it where Telegram says so.
+
+    Args:
+        bot: The client.
+        method: The call.
+        pace: Shared with the calls that are to wait together; None: this one waits alone.
+
+    Raises:
+        TelegramUnavailable: No answer, an error of Telegram's own, or a longer pause than is worth waiting.
+        ReaderGone: The reader blocked the bot, or the chat is no more.
+        TelegramBadRequest: Telegram refuses the call itself.
+    """
+    pace = pace or Pace()
+    patience = time.monotonic() + PATIENCE_S
+    while True:
+        await pace.turn(patience)
+        try:
+            result = await _counted(bot, method)
+        except TelegramRetryAfter as error:
+            pace.hold(error.retry_after)
+        except TelegramForbiddenError as error:
+            raise ReaderGone(f"the reader cannot be reached: {error.message}") from error
+        except TelegramBadRequest as error:
+            if any(sign in error.message.lower() for sign in _GONE):
+                raise ReaderGone(f"the reader cannot be reached: {error.message}") from error
+            raise
+        except TelegramMigrateToChat as error:
+            raise ReaderGone(f"the chat is another one now: {error.message}") from error
+        except (TelegramNetworkError, TelegramServerError, ClientDecodeError) as error:
+            raise TelegramUnavailable(f"Telegram did not answer {method.__api_method__}: {error}") from error
+        else:
+            pace.went_well()
+            return result
+
+
+async def _counted(bot: Bot, method: TelegramMethod[_T]) -> _T:
+    try:
+        result = await bot(method)
+    except BaseException as error:
+        outcome = next((word for kinds, word in _OUTCOMES if isinstance(error, kinds)), "refused")
+        metrics.TELEGRAM_CALLS.labels(outcome).inc()
+        raise
+    metrics.TELEGRAM_CALLS.labels("done").inc()
+    return result
+
+
+class _Send(SendMessage):
+    """Of the answer only the message's id is looked at, so it need not be built into models."""
+
+    __returning__: Any = Any  # type: ignore[misc]
+
+
+class _Edit(EditMessageText):
+    """Of the answer nothing is looked at."""
+
+    __returning__: Any = Any  # type: ignore[misc]
+
+
+# Under their parents' types: mypy knows the parents' optional arguments.
+_send: type[SendMessage] = _Send
+_edit: type[EditMessageText] = _Edit
+
+
+class WhoAmI(GetMe):
+    """``getMe`` with the answer as it came."""
+
+    __returning__: Any = Any  # type: ignore[misc]
+
+
+def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMethod[Any]:
+    """The call that shows a reply, in the place of a message or as a new one."""
+    entities = [MessageEntity(type="bold", offset=0, length=reply.bold)] if reply.bold else None
+    keyboard = None
+    if reply.buttons:
+        keyboard = InlineKeyboardMarkup(
+            inline_keyboard=[
+                [InlineKeyboardButton(text=text, callback_data=data) for text, data in row]
+                for row in reply.buttons
+            ]
+        )
+    if message_id is None:
+        return _send(
+            chat_id=chat_id, text=reply.text, entities=entities, reply_markup=keyboard, parse_mode=None
+        )
+    return _edit(
+        chat_id=chat_id,
+        message_id=message_id,
+        text=reply.text,
+        entities=entities,
+        reply_markup=keyboard,
+        parse_mode=None,
+    )
+
+
+def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> dict[str, Any]:
+    """The same call as JSON in the response of a webhook: many times cheaper than aiogram's models."""
+    body: dict[str, Any] = {"method": "sendMessage", "chat_id": chat_id, "text": reply.text}
+    if message_id is not None:
+        body |= {"method": "editMessageText", "message_id": message_id}
+    if reply.bold:
+        body["entities"] = [{"type": "bold", "offset": 0, "length": reply.bold}]
+    if reply.buttons:
+        rows = [[{"text": text, "callback_data": data} for text, data in row] for row in reply.buttons]
+        body["reply_markup"] = {"inline_keyboard": rows}
+    return body
+
+
+async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pace: Pace | None = None) -> int:
+    """Put a reply in the place of a message; send it anew where that message is no more.
+
+    Shown twice it looks the same as once: Telegram refuses an edit that changes nothing.
+
+    Returns:
+        The id of the message that now shows the reply.
+
+    Raises:
+        TelegramUnavailable, ReaderGone, TelegramBadRequest: As :func:`call` says.
+    """
+    if message_id is not None:
+        try:
+            await call(bot, showing(chat_id, message_id, reply), pace)
+        except TelegramBadRequest as error:
+            said = error.message.lower()
+            if _NOT_MODIFIED not in said and not any(sign in said for sign in _VANISHED):
+                raise
+            if _NOT_MODIFIED in said:
+                return message_id
+        else:
+            return message_id
+    sent = await call(bot, showing(chat_id, None, reply), pace)
+    try:
+        return int(sent["message_id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TelegramUnavailable(f"Telegram did not name the message it sent: {sent!r}") from error
+
+
+def set_webhook(url: str, secret: str, allowed_updates: list[str]) -> SetWebhook:
+    """The call that has Telegram post updates to ``url``."""
+    return SetWebhook(url=url, secret_token=secret, allowed_updates=allowed_updates)
