@@ -10,10 +10,10 @@ import structlog
 from dramatiq.middleware import CurrentMessage
 
 from actors import batches
-from actors.app import Workshop
+from actors.app import WorkerApp
 from actors.batches import Parsed
 from actors.broker import Broker, Delivered
-from actors.poison import Suspects, check
+from actors.poison import PoisonGuard, check
 from actors.retries import Retries, attempt
 from actors.table import Actor
 from schema.errors import InvalidMessage, WorkerKilled
@@ -27,12 +27,12 @@ def answering(
     actor: Actor,
     broker: Broker,
     retries: Retries,
-    suspects: Suspects,
-    workshop: Workshop,
+    poison: PoisonGuard,
+    worker_app: WorkerApp,
     loop: asyncio.AbstractEventLoop,
 ) -> Callable[..., None]:
     """The function that Dramatiq calls for a row of the table."""
-    answers = _Answers(actor, broker, retries, suspects, workshop, loop)
+    answers = _Answers(actor, broker, retries, poison, worker_app, loop)
     return answers.batch if actor.batch else answers.one
 
 
@@ -43,8 +43,8 @@ class _Answers:
     actor: Actor
     broker: Broker
     retries: Retries
-    suspects: Suspects
-    workshop: Workshop
+    poison: PoisonGuard
+    worker_app: WorkerApp
     loop: asyncio.AbstractEventLoop
 
     def one(self, *args: Any, **kwargs: Any) -> None:
@@ -53,41 +53,41 @@ class _Answers:
         if args:
             raise InvalidMessage(f"{self.actor.message.__name__} takes named arguments only, not {args!r}")
         message = self.actor.message.parse(kwargs)
-        lost = self.suspects.lost([delivered]).get(delivered.message_id, ())
+        lost = self.poison.lost([delivered]).get(delivered.message_id, ())
         try:
             check(delivered, lost)
         except WorkerKilled as error:
-            giving_up = self.workshop.give_up(message, delivered.message_id, error)
+            giving_up = self.worker_app.give_up(message, delivered.message_id, error)
             delivered.consumer.run(giving_up, self.loop)
             raise
-        with self.suspects.alone if lost else nullcontext(), self.suspects.watching([delivered]):
+        with self.poison.alone if lost else nullcontext(), self.poison.watching([delivered]):
             delivered.consumer.run(self._handled(delivered, message), self.loop)
 
     def batch(self, delivered: Sequence[Delivered]) -> None:
         def call(messages: Sequence[Parsed]) -> None:
             delivered[0].consumer.run(self._handled_together(messages), self.loop)
 
-        batches.handle(self.broker, self.retries, self.suspects, delivered, self.actor.message.parse, call)
+        batches.handle(self.broker, self.retries, self.poison, delivered, self.actor.message.parse, call)
 
     async def _handled(self, delivered: Delivered, message: Message) -> None:
-        outcomes = self.workshop.outcomes
+        outcomes = self.worker_app.outcomes
         replay = replay_of(delivered.options)
         if replay and await outcomes.over([replay]):
             log.info("replay.passed_over", actor=self.actor.name, count=1)
             return
-        ladder = self.actor.ladder.delays(self.workshop.app.settings)
-        await self.actor.handler(self.workshop, message, attempt(delivered, ladder))
+        ladder = self.actor.ladder.delays(self.worker_app.app.settings)
+        await self.actor.handler(self.worker_app, message, attempt(delivered, ladder))
         if replay:
             await outcomes.succeeded([replay])
 
     async def _handled_together(self, messages: Sequence[Parsed]) -> None:
-        outcomes = self.workshop.outcomes
+        outcomes = self.worker_app.outcomes
         replays = {replay for message, _ in messages if (replay := replay_of(message.options))}
         over = await outcomes.over([*replays]) if replays else set()
         due = [parsed for message, parsed in messages if not over or replay_of(message.options) not in over]
         if len(due) < len(messages):
             log.info("replay.passed_over", actor=self.actor.name, count=len(messages) - len(due))
         if due:
-            await self.actor.handler(self.workshop, due)
+            await self.actor.handler(self.worker_app, due)
         if replays - over:
             await outcomes.succeeded([*replays - over])

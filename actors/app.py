@@ -14,12 +14,12 @@ from services.horoscopes.delivery import Delivery
 from services.horoscopes.leases import Leases
 from services.horoscopes.model import Author
 from services.horoscopes.writer import Writer
-from services.messaging.poison import Suspects
+from services.messaging.poison import PoisonMessages
 from services.process.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class WorkerApp:
     """Where texts are written and handed out, and dead letters kept."""
 
     app: App
@@ -27,7 +27,7 @@ class Workshop:
     delivery: Delivery
     archive: Archive
     outcomes: Outcomes
-    suspects: Suspects
+    poison: PoisonMessages
 
     async def give_up(self, message: Message, message_id: str, error: Exception) -> None:
         """A message is given up without having been answered: whoever waits for what it asks for is told so."""
@@ -38,10 +38,10 @@ class Workshop:
 
 
 @asynccontextmanager
-async def open_workshop(app: App) -> AsyncIterator[Workshop]:
+async def open_worker_app(app: App) -> AsyncIterator[WorkerApp]:
     """Open what a worker needs beside the app; ``openai_api_key`` must be set."""
     async with open_author(app.settings) as author:
-        yield make_workshop(app, author)
+        yield make_worker_app(app, author)
 
 
 @asynccontextmanager
@@ -54,9 +54,9 @@ async def open_author(settings: Settings) -> AsyncIterator[Author]:
         yield Author(client, settings.openai_model, settings.text_language)
 
 
-def make_workshop(app: App, author: Author) -> Workshop:
-    """The workshop of an app that is open."""
-    return Workshop(
+def make_worker_app(app: App, author: Author) -> WorkerApp:
+    """A worker's parts, on an open app."""
+    return WorkerApp(
         app=app,
         writer=Writer(
             app.database,
@@ -72,5 +72,5 @@ def make_workshop(app: App, author: Author) -> Workshop:
         delivery=Delivery(app.bot, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
         archive=Archive(app.database, app.mask),
         outcomes=Outcomes(app.database),
-        suspects=Suspects(app.database),
+        poison=PoisonMessages(app.database),
     )

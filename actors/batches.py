@@ -20,7 +20,7 @@ import structlog
 from dramatiq import MessageProxy
 
 from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
-from actors.poison import Suspects, check
+from actors.poison import PoisonGuard, check
 from actors.retries import Retries
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
@@ -216,7 +216,7 @@ Parsed = tuple[Delivered, Any]
 def handle(
     broker: Broker,
     retries: Retries,
-    suspects: Suspects,
+    poison: PoisonGuard,
     messages: Sequence[Delivered],
     parse: Callable[[dict[str, Any]], Any],
     call: Callable[[Sequence[Parsed]], None],
@@ -226,7 +226,7 @@ def handle(
     Args:
         broker: The broker that it came from.
         retries: What becomes of a message that is to blame.
-        suspects: Watches those whose worker was lost.
+        poison: Watches those whose worker was lost.
         messages: The messages; each is marked as ``done`` or to be put back.
         parse: Makes the handler's message from a message's arguments; raises for wrong ones.
         call: Runs the handler.
@@ -236,7 +236,7 @@ def handle(
     """
     together: list[Parsed] = []
     alone: list[Parsed] = []
-    lost = suspects.lost(messages)
+    lost = poison.lost(messages)
     started = time.time()
     for message in messages:
         message.started = started
@@ -250,10 +250,10 @@ def handle(
             raise
         except Exception as error:  # noqa: BLE001  one message's fault must not become its neighbours'
             _to_blame(broker, retries, message, error)
-    with suspects.watching([message for message, _ in together]):
+    with poison.watching([message for message, _ in together]):
         _halve(broker, retries, together, call)
     for each in alone:
-        with suspects.alone, suspects.watching([each[0]]):
+        with poison.alone, poison.watching([each[0]]):
             _halve(broker, retries, [each], call)
     if any(message.requeue for message in messages):
         time.sleep(PAUSE_S)  # in a thread of Dramatiq's, once for all

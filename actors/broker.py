@@ -46,13 +46,13 @@ Publish = Callable[[str | Queue, bytes, dict[str, Any] | None], None]
 ConsumerFactory = Callable[["Broker", str, int, int], "QueueConsumer"]
 
 
-class Cemetery(Protocol):
+class DeadLetterSink(Protocol):
     """Where what cannot be answered is kept; see :class:`actors.dead_letters.DeadLetters`."""
 
-    def bury(self, message: "Delivered", error: BaseException) -> None:
+    def publish(self, message: "Delivered", error: BaseException) -> None:
         """Keep a message."""
 
-    def bury_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
+    def publish_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
         """Keep bytes that are no message."""
 
 
@@ -87,7 +87,7 @@ class Broker(dramatiq.Broker):
         self.publish = publish
         self.paused = paused
         #: Set by whoever puts the worker together, before it starts.
-        self.cemetery: Cemetery
+        self.dead_letter_sink: DeadLetterSink
         #: When the consumer of each queue last turned, on the clock of :func:`time.monotonic`.
         self.turned: dict[str, float] = {}
         self._prefetch = dict(prefetch or {})
@@ -267,17 +267,17 @@ class QueueConsumer(Consumer):
         """The oldest message that has arrived; what nobody here can answer is settled at once."""
         self.broker.turned[self.queue_name] = time.monotonic()
         method, properties, body = self._arrived.popleft()
-        bury = self.broker.cemetery
+        sink = self.broker.dead_letter_sink
         try:
             message = self._read(method, properties, body)
         except InvalidEnvelope as fault:
-            self._settle_dead(method.delivery_tag, partial(bury.bury_bytes, self.queue_name, body, fault))
+            self._settle_dead(method.delivery_tag, partial(sink.publish_bytes, self.queue_name, body, fault))
             return None
         delivered = Delivered(message, self, method.delivery_tag, redelivered=method.redelivered)
         actor = self.broker.actors.get(message.actor_name)
         if actor is None or actor.queue_name != self.queue_name:
             unknown = UnknownActor(f"the queue {self.queue_name} has no actor {message.actor_name!r}")
-            self._settle_dead(delivered.tag, partial(bury.bury, delivered, unknown))
+            self._settle_dead(delivered.tag, partial(sink.publish, delivered, unknown))
             return None
         return delivered
 

@@ -33,7 +33,7 @@ class DeadLetters:
         self._broker = broker
         self._mask = mask
 
-    def bury(self, message: Delivered, error: BaseException) -> None:
+    def publish(self, message: Delivered, error: BaseException) -> None:
         """Keep a message that will not be tried again.
 
         Raises:
@@ -53,11 +53,11 @@ class DeadLetters:
             attempts=len(message.options.get("attempts", ())),
         )
 
-    def bury_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
+    def publish_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
         """Keep bytes that are no message.
 
         Raises:
-            NotPublished: As :meth:`bury`.
+            NotPublished: As :meth:`publish`.
         """
         death = Death.of(error, queue, self._mask, replay=None)
         kept = self._mask.in_bytes(body)

@@ -19,55 +19,55 @@ from schema.messages import (
 from services.horoscopes.leases import Ladder, Order, Refusal
 
 if TYPE_CHECKING:  # the table is read by processes that have no use for the model and Telegram
-    from actors.app import Workshop
+    from actors.app import WorkerApp
 
 
-async def count_views(workshop: "Workshop", events: Sequence[HoroscopeRequested]) -> None:
+async def count_views(worker_app: "WorkerApp", events: Sequence[HoroscopeRequested]) -> None:
     """Readers were shown texts."""
-    await workshop.app.views.count(events)
+    await worker_app.app.views.count(events)
 
 
-async def write_requested(workshop: "Workshop", event: HoroscopeRequested, attempt: Attempt) -> None:
+async def write_requested(worker_app: "WorkerApp", event: HoroscopeRequested, attempt: Attempt) -> None:
     """A reader waits: write the text, or leave it to whoever is writing it and will answer all."""
-    if not attempt.again and await workshop.app.waiters.is_answered(event.request_id):
+    if not attempt.again and await worker_app.app.waiters.is_answered(event.request_id):
         return
     with suppress(LeaseLost):  # whoever took it over answers everybody
-        await workshop.writer.write(event.sign, event.day, _order(attempt, "request"))
+        await worker_app.writer.write(event.sign, event.day, _order(attempt, "request"))
 
 
-async def order_day(workshop: "Workshop", command: GenerateDay, attempt: Attempt) -> None:
+async def order_day(worker_app: "WorkerApp", command: GenerateDay, attempt: Attempt) -> None:
     """Prune, then order the signs that are missing."""
-    await workshop.app.night.order(command.day, anew=command.anew, again=attempt.again)
+    await worker_app.app.night.order(command.day, anew=command.anew, again=attempt.again)
 
 
-async def write_ordered(workshop: "Workshop", command: GenerateHoroscope, attempt: Attempt) -> None:
+async def write_ordered(worker_app: "WorkerApp", command: GenerateHoroscope, attempt: Attempt) -> None:
     """Write one sign; the queue passes the turn on, whether it was written or failed."""
     refusal = None
     with suppress(LeaseLost):
         order = _order(attempt, "night", command.replaces)
-        refusal = await workshop.writer.write(command.sign, command.day, order)
+        refusal = await worker_app.writer.write(command.sign, command.day, order)
     if refusal is Refusal.HELD:
         raise LeaseHeld(f"{command.sign} {command.day} is being written on a reader's request")
 
 
-async def answer_waiters(workshop: "Workshop", command: DeliverHoroscope, _: Attempt) -> None:
+async def answer_waiters(worker_app: "WorkerApp", command: DeliverHoroscope, _: Attempt) -> None:
     """Edit the progress message of everyone who waits."""
-    await workshop.delivery.deliver(command)
+    await worker_app.delivery.deliver(command)
 
 
-async def begin_night(workshop: "Workshop", _: MidnightTick, __: Attempt) -> None:
+async def begin_night(worker_app: "WorkerApp", _: MidnightTick, __: Attempt) -> None:
     """Order today's missing texts and all of tomorrow's."""
-    await workshop.app.night.begin()
+    await worker_app.app.night.begin()
 
 
-async def reconcile(workshop: "Workshop", _: ReconcileTick, attempt: Attempt) -> None:
+async def reconcile(worker_app: "WorkerApp", _: ReconcileTick, attempt: Attempt) -> None:
     """Compare what should exist with what does."""
-    await workshop.app.night.reconcile(again=attempt.again)
+    await worker_app.app.night.reconcile(again=attempt.again)
 
 
-async def archive(workshop: "Workshop", letters: Sequence[DeadLetter]) -> None:
+async def archive(worker_app: "WorkerApp", letters: Sequence[DeadLetter]) -> None:
     """Messages that finally failed are kept."""
-    await workshop.archive.keep(letters)
+    await worker_app.archive.keep(letters)
 
 
 def _order(attempt: Attempt, ladder: Ladder, replaces: datetime | None = None) -> Order:

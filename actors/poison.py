@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 KILLS_AT_MOST = 3
 
 
-class Suspects:
+class PoisonGuard:
     """Watches the messages that one process answers.
 
     Args:
@@ -35,7 +35,7 @@ class Suspects:
         alone: Held while a message is answered that has killed a worker before.
     """
 
-    def __init__(self, records: poison.Suspects, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, records: poison.PoisonMessages, loop: asyncio.AbstractEventLoop) -> None:
         self._records = records
         self._loop = loop
         self._not_ended: deque[tuple[str, list[str], Try]] = deque()

@@ -119,7 +119,7 @@ class Retries(dramatiq.Middleware):
             message.outcome = "dropped"
             log.warning("message.dropped", actor=message.actor_name, reason=attempts[-1]["error"])
         else:
-            self._dead_letters.bury(message, error)
+            self._dead_letters.publish(message, error)
             message.outcome = "dead"
 
     def _wait_for_somebody_else(

@@ -22,7 +22,7 @@ from actors.broker import Broker, blocking_publish, declare, run_on
 from schema.errors import NotPublished
 from schema.messages import MidnightTick, ReconcileTick
 from services.app import open_servers
-from services.health import Health, told
+from services.health import Health, serve_health
 from services.horoscopes.night import RECONCILE_EVERY_S
 from services.messaging.publisher import START_PATIENCE_S, Publisher, Queue
 from services.process.heartbeats import present
@@ -113,7 +113,7 @@ async def _open(
     servers = open_servers(settings, queues, process="scheduler")
     database, publisher = await opened.enter_async_context(servers)
     await publisher.wait_ready(START_PATIENCE_S)
-    health = await opened.enter_async_context(told(settings, "scheduler", database, publisher, stop))
+    health = await opened.enter_async_context(serve_health(settings, "scheduler", database, publisher, stop))
     await opened.enter_async_context(present(database, "scheduler"))
     return publisher, health
 

@@ -64,7 +64,7 @@ class Attempt:
 class Actor:
     """One row: which handler answers a message, from which queue, and what happens when it fails.
 
-    A plain handler is called with (workshop, message, attempt); a batch handler with (workshop, messages).
+    A plain handler is called with (worker_app, message, attempt); a batch handler with (worker_app, messages).
     """
 
     message: type[Message]

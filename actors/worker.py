@@ -14,13 +14,13 @@ from dramatiq.middleware import CurrentMessage
 
 from actors import TABLE, topology
 from actors.answers import answering
-from actors.app import Workshop, open_workshop
+from actors.app import WorkerApp, open_worker_app
 from actors.batches import BatchConsumer, Batches
 from actors.broker import Broker, blocking_publish, declare
 from actors.dead_letter_consumer import LetterConsumer
 from actors.dead_letters import DeadLetters
 from actors.meter import Meter
-from actors.poison import Suspects
+from actors.poison import PoisonGuard
 from actors.retries import Retries
 from actors.table import Ladder
 from actors.threads import Threads
@@ -29,11 +29,11 @@ from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, TICKS,
 from services.app import App, open_app
 from services.days import Clock, system_clock
 from services.dead_letters.replayer import replaying
-from services.health import told
+from services.health import serve_health
 from services.messaging.bus import UNPARK_S
 from services.messaging.pauses import Pauses, followed
 from services.process.heartbeats import present
-from services.process.periodic import chores
+from services.process.periodic import periodic
 from services.process.settings import Settings
 from services.readers.views import PRUNE_S
 
@@ -78,19 +78,19 @@ async def run(
     queues = topology.queues(settings)
     async with (
         open_app(settings, queues, process="worker", clock=clock) as app,
-        open_workshop(app) as workshop,
-        told(settings, "worker", app.database, app.publisher, stop) as health,
+        open_worker_app(app) as worker_app,
+        serve_health(settings, "worker", app.database, app.publisher, stop) as health,
         present(app.database, "worker"),
         followed(app.database) as pauses,
-        chores({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
-        chores(
-            {app.views.prune: PRUNE_S, workshop.archive.prune: PRUNE_S, workshop.suspects.prune: PRUNE_S},
+        periodic({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
+        periodic(
+            {app.views.prune: PRUNE_S, worker_app.archive.prune: PRUNE_S, worker_app.poison.prune: PRUNE_S},
             at_once=True,
         ),
         replaying(app.database, app.publisher),
     ):
         meter = Meter(TABLE)
-        broker = make_broker(app, workshop, meter, pauses)
+        broker = make_broker(app, worker_app, meter, pauses)
         worker = dramatiq.Worker(
             broker, queues=set(only) or None, worker_timeout=LOOK_MS, worker_threads=THREADS
         )
@@ -106,7 +106,7 @@ async def run(
         log.info("worker.stopped")
 
 
-def make_broker(app: App, workshop: Workshop, meter: Meter, pauses: Pauses) -> Broker:
+def make_broker(app: App, worker_app: WorkerApp, meter: Meter, pauses: Pauses) -> Broker:
     """The broker of a worker, with an actor for every row of the table."""
     loop = asyncio.get_running_loop()
     assert app.settings.rabbitmq_url
@@ -123,9 +123,9 @@ def make_broker(app: App, workshop: Workshop, meter: Meter, pauses: Pauses) -> B
         paused=pauses,
     )
     dead_letters = DeadLetters(broker, app.mask)
-    broker.cemetery = dead_letters
+    broker.dead_letter_sink = dead_letters
     retries = Retries(dead_letters)
-    suspects = Suspects(workshop.suspects, loop)
+    poison = PoisonGuard(worker_app.poison, loop)
     # A handler finds the message that it answers through the first; afterwards, and backwards, the third settles
     # it and the second counts what became of it. The last knows of batches.
     for middleware in (CurrentMessage(), meter, retries, Batches()):
@@ -135,7 +135,7 @@ def make_broker(app: App, workshop: Workshop, meter: Meter, pauses: Pauses) -> B
         declare(
             broker,
             actor,
-            answering(actor, broker, retries, suspects, workshop, loop),
+            answering(actor, broker, retries, poison, worker_app, loop),
             ladder=None if actor.ladder is Ladder.FOREVER else ladder,
             throws=HoroscopeError,
             **({"batch": actor.batch} if actor.batch else {}),

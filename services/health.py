@@ -23,7 +23,7 @@ from services.database.pool import Database
 from services.messaging.publisher import Publisher
 from services.process import metrics
 from services.process.heartbeats import RELEASE
-from services.process.http import listening
+from services.process.http import serve_http
 from services.process.logs import Mask
 from services.process.settings import Settings
 
@@ -146,7 +146,7 @@ def _look(parts: Mapping[str, Trouble]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def told(
+async def serve_health(
     settings: Settings, kind: str, database: Database, publisher: Publisher, stop: asyncio.Event
 ) -> AsyncIterator[Health]:
     """Tell how this process is while the block runs, if ``METRICS_LISTEN`` says where.
@@ -168,7 +168,7 @@ async def told(
         return
     try:
         listen = settings.metrics_listen
-        async with listening(health.application(), "METRICS_LISTEN", listen, grace=_GRACE_S):
+        async with serve_http(health.application(), "METRICS_LISTEN", listen, grace=_GRACE_S):
             yield health
     finally:
         health.leave_untold()

@@ -12,7 +12,7 @@ from schema.messages import DeadLetter, Message
 from services.database.pool import Database
 from services.days import system_clock
 from services.dead_letters.death import Death
-from services.dead_letters.inspector import Desk, make_desk
+from services.dead_letters.inspector import Inspector, make_inspector
 from services.messaging.envelope import decode, encode
 from services.process.logs import Mask
 
@@ -44,6 +44,6 @@ def letter_of(
     )
 
 
-def desk_on(database: Database) -> Desk:
+def inspector_on(database: Database) -> Inspector:
     """What people work with, knowing every actor whose messages they may replay."""
-    return make_desk(database, REPLAYABLE, system_clock)
+    return make_inspector(database, REPLAYABLE, system_clock)

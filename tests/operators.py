@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from actors import REPLAYABLE, topology
 from schema.errors import InvalidEnvelope, PermanentError, TooOld
 from schema.messages import DeadLetter, Message
-from services.admin.server import make_page, open_figures
+from services.admin.server import make_page, open_snapshots
 from services.app import open_servers
 from services.database.pool import Database
 from services.days import Clock, system_clock
@@ -50,7 +50,7 @@ async def open_admin(
     queues = topology.queues(settings)
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
-        open_figures(settings, queues, database, clock=clock) as figures,
+        open_snapshots(settings, queues, database, clock=clock) as figures,
     ):
         yield (
             make_page(settings, figures, database, Bus(publisher, database), REPLAYABLE, clock=clock),
@@ -128,7 +128,7 @@ async def put_process(sql: Any, kind: str, host: str, *, silent_s: float = 0, re
     )  # fmt: skip
 
 
-async def bury(
+async def add_dead_letter(
     database: Database, message: Message | bytes, error: PermanentError | None = None, **options: Any
 ) -> int:
     """Put a message among the dead letters, as a worker and the archive do; its number."""

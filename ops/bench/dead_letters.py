@@ -29,7 +29,7 @@ from schema.signs import Sign
 from services.database.pool import Database
 from services.days import day_in, system_clock
 from services.dead_letters.death import TRACEBACK_LIMIT, Death
-from services.dead_letters.inspector import Desk, make_desk
+from services.dead_letters.inspector import Inspector, make_inspector
 from services.dead_letters.records import Filter
 from services.dead_letters.replays import FASTEST
 from services.messaging.envelope import decode, encode
@@ -93,14 +93,14 @@ async def measure(rounds: int, seconds: int) -> Result:
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(Stage())
         database = await stack.enter_async_context(Database(stage.database_url))
-        desk = make_desk(database, REPLAYABLE, system_clock)
+        inspector = make_inspector(database, REPLAYABLE, system_clock)
         turns = []
         for number in range(rounds):
             await stage.sql.execute(
                 "TRUNCATE dead_letters, replay_runs, view_receipts, horoscope_views CASCADE"
             )
             async with stage.running("worker", HOROSCOPE, "worker", ready="worker.ready") as worker:
-                turns.append(await _turn(stage, desk, worker))
+                turns.append(await _turn(stage, inspector, worker))
             print(
                 f"round {number + 1} of {rounds}: archived {turns[-1].archived:.0f}/s, "
                 f"published {turns[-1].published:.0f}/s, settled {turns[-1].settled:.0f}/s",
@@ -108,11 +108,11 @@ async def measure(rounds: int, seconds: int) -> Result:
             )
         await stage.sql.execute(_CLONE, KINDS, MANY - LETTERS, LETTERS)
         await stage.sql.execute("VACUUM ANALYZE dead_letters")
-        looks = await _look(desk)
+        looks = await _look(inspector)
     return _judge(turns, looks)
 
 
-async def _turn(stage: Stage, desk: Desk, worker: Running) -> Turn:
+async def _turn(stage: Stage, inspector: Inspector, worker: Running) -> Turn:
     letters = [_letter(number) for number in range(LETTERS)]
     with worker.held():
         await asyncio.to_thread(backlog.fill, stage.rabbitmq_url, DEAD_LETTERS, letters)
@@ -120,16 +120,18 @@ async def _turn(stage: Stage, desk: Desk, worker: Running) -> Turn:
     await _reached(stage, "SELECT count(*) FROM dead_letters", LETTERS)
     archived = LETTERS / (time.perf_counter() - began)
 
-    ids = [each.id for each in await desk.records.listed(Filter(), limit=None)]
-    verdicts = await desk.replays.verdicts(ids)
+    ids = [each.id for each in await inspector.records.listed(Filter(), limit=None)]
+    verdicts = await inspector.replays.verdicts(ids)
     began = time.perf_counter()
-    run = await desk.replays.start(verdicts, what="all", by="the benchmark", why="to see", rate=FASTEST)
+    run = await inspector.replays.start(verdicts, what="all", by="the benchmark", why="to see", rate=FASTEST)
     await _reached(stage, "SELECT count(*) FROM replay_runs WHERE state = 'finished'", 1)
     published = LETTERS / (time.perf_counter() - began)
     await _reached(stage, "SELECT count(*) FROM replays WHERE state = 'succeeded'", LETTERS)
     settled = LETTERS / (time.perf_counter() - began)
     worker.check()
-    if (counted := await stage.counted()) != LETTERS or (await desk.replays.run(run.id)).succeeded != LETTERS:
+    if (counted := await stage.counted()) != LETTERS or (
+        await inspector.replays.run(run.id)
+    ).succeeded != LETTERS:
         raise BenchError(f"{LETTERS} views were counted as {counted}")
     if left := stage.queued(VIEWS) + stage.queued(DEAD_LETTERS):
         raise BenchError(f"{left} messages are left")
@@ -164,15 +166,15 @@ async def _reached(stage: Stage, count: str, wanted: int) -> None:
     await until(reached, count, within=PATIENCE_S)
 
 
-async def _look(desk: Desk) -> dict[str, list[float]]:
+async def _look(inspector: Inspector) -> dict[str, list[float]]:
     """The milliseconds that each question takes, time and again."""
-    (latest,) = await desk.records.listed(Filter(state=None), limit=1)
+    (latest,) = await inspector.records.listed(Filter(state=None), limit=1)
     questions: dict[str, Callable[[], Awaitable[object]]] = {
-        "groups": lambda: desk.records.groups(Filter()),
-        "groups, in any state": lambda: desk.records.groups(Filter(state=None)),
-        "the latest 50 of a group": lambda: desk.records.listed(Filter(group=latest.group)),
-        "50 that contain a word": lambda: desk.records.listed(Filter(text="no such word")),
-        "one in full": lambda: desk.records.whole(latest.id),
+        "groups": lambda: inspector.records.groups(Filter()),
+        "groups, in any state": lambda: inspector.records.groups(Filter(state=None)),
+        "the latest 50 of a group": lambda: inspector.records.listed(Filter(group=latest.group)),
+        "50 that contain a word": lambda: inspector.records.listed(Filter(text="no such word")),
+        "one in full": lambda: inspector.records.whole(latest.id),
     }
     looks: dict[str, list[float]] = {}
     for name, ask in questions.items():
@@ -180,7 +182,7 @@ async def _look(desk: Desk) -> dict[str, list[float]]:
             began = time.perf_counter()
             await ask()
             looks.setdefault(name, []).append((time.perf_counter() - began) * 1000)
-    if (found := len(await desk.records.groups(Filter()))) != KINDS:
+    if (found := len(await inspector.records.groups(Filter()))) != KINDS:
         raise BenchError(f"{KINDS} kinds of failures were found to be {found}")
     return looks
 

@@ -30,7 +30,7 @@ from schema.signs import Sign
 from schema.tables import horoscope_cache, horoscope_views
 from services.bot import handlers, process, updates, webhook
 from services.bot.answers import Answer
-from services.process.http import listening
+from services.process.http import serve_http
 from services.process.settings import Settings
 from services.telegram.client import open_bot
 
@@ -101,7 +101,7 @@ async def _plain(settings: Settings, stop: asyncio.Event) -> None:
             secret_token=settings.webhook_secret.get_secret_value(),
         ).register(app, path=WEBHOOK_PATH)
         setup_application(app, dispatcher, bot=bot)
-        async with listening(app, "WEBHOOK_LISTEN", settings.webhook_listen, grace=webhook.GRACE_S):
+        async with serve_http(app, "WEBHOOK_LISTEN", settings.webhook_listen, grace=webhook.GRACE_S):
             print(READY, flush=True)
             await stop.wait()
     await engine.dispose()

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors import REPLAYABLE, TABLE, topology
-from ops.cli.console import EXIT_NEEDS_A_PERSON, clock_time, confirm, told, with_database
+from ops.cli.console import EXIT_NEEDS_A_PERSON, clock_time, confirm, exit_on_error, with_database
 from ops.cli.dead import dead
 from ops.cli.queues import queues
 from schema.messages import GenerateDay, GenerateHoroscope, Message
@@ -68,7 +68,7 @@ def migrate() -> None:
     """Bring the database to the newest schema. Safe to run twice, and by several at once."""
     from services.database import migrations  # noqa: PLC0415  each command pays for its own imports only
 
-    with told():
+    with exit_on_error():
         settings = Settings.read("database_url")
         before, after = asyncio.run(with_database(settings, migrations.migrate))
     click.echo(f"The database is at {after}" + (" already." if before == after else f", was at {before}."))
@@ -110,7 +110,7 @@ def scheduler() -> None:
     """Publish the ticks: midnight at home, and every five minutes. Two may run."""
     from actors import scheduler as schedulers  # noqa: PLC0415
 
-    with told():
+    with exit_on_error():
         schedulers.run(start("scheduler", "database_url", "rabbitmq_url"))
 
 
@@ -136,7 +136,7 @@ def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
     """
     if yes and not again:
         raise click.UsageError("--yes goes with --again: nothing else asks")
-    with told():
+    with exit_on_error():
         settings = Settings.read("rabbitmq_url", *(["database_url"] if again else []))
         now = system_clock()
         which = day_in(settings.home_timezone, now) if day is None else _day(day, now)
@@ -171,7 +171,7 @@ async def _publish(settings: Settings, messages: Sequence[Message]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(as_json: bool) -> None:
     """Is today ready, is anything stuck. Exits with 1 when something needs a person."""
-    with told():
+    with exit_on_error():
         settings = Settings.read("database_url", "rabbitmq_url")
         assert settings.rabbitmq_url
 
@@ -249,7 +249,7 @@ def _unwritten(day: statuses.DayStatus) -> dict[str, list[str]]:
 
 def start(process: str, *required: str) -> Settings:
     """Read the settings and set the logs up, or leave with a clear message."""
-    with told():
+    with exit_on_error():
         settings = Settings.read(*required)
     configure(settings.log_format, Mask(settings.secrets), process=process)
     return settings
@@ -268,7 +268,7 @@ def run_until_stopped(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
         gc.set_threshold(*GC_THRESHOLDS)
         await run(stop)
 
-    with told():
+    with exit_on_error():
         uvloop.run(main_task())
 
 

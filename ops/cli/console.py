@@ -36,7 +36,7 @@ async def with_database(settings: Settings, work: Callable[[Database], Coroutine
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """An error that a person can mend is told in its own words, without a traceback."""
     try:
         yield

@@ -8,7 +8,7 @@ import click
 
 from actors import REPLAYABLE
 from ops.cli import console, replays, tables
-from ops.cli.console import EXIT_NEEDS_A_PERSON, asking, by_option, confirm, told
+from ops.cli.console import EXIT_NEEDS_A_PERSON, asking, by_option, confirm, exit_on_error
 from ops.cli.dead_work import Here, carry_out, chosen, counted, json_option, yes_option
 from ops.cli.options import NUMBER, Said, Words, filtered, named_or_filtered
 from ops.cli.tables import Screen, plain
@@ -46,8 +46,8 @@ def list_(wanted: Filter, limit: int, before: int | None, as_json: bool) -> None
     """List letters, latest first; those that are dead unless --state says otherwise."""
 
     async def work(here: Here) -> None:
-        letters = await here.desk.records.listed(wanted, limit=limit, before=before)
-        total = await here.desk.records.count(wanted)
+        letters = await here.inspector.records.listed(wanted, limit=limit, before=before)
+        total = await here.inspector.records.count(wanted)
         if as_json:
             here.screen.json({"total": total, "letters": letters})
             return
@@ -70,7 +70,7 @@ def groups(wanted: Filter, as_json: bool) -> None:
     asked = click.get_current_context().params["state"]
 
     async def work(here: Here) -> None:
-        found = await here.desk.records.groups(wanted)
+        found = await here.inspector.records.groups(wanted)
         kinds = [each for each in found if each.dead or asked]
         if as_json:
             here.screen.json({"groups": kinds})
@@ -96,7 +96,7 @@ def note(group: str, text: str, by: str, as_json: bool) -> None:
     """Note something of a GROUP of letters; an empty TEXT ("") deletes the note."""
 
     async def work(here: Here) -> None:
-        await here.desk.mending.note(group, text, by=by)
+        await here.inspector.edits.note(group, text, by=by)
         if as_json:
             here.screen.json({"group": group, "note": text or None})
         else:
@@ -112,8 +112,8 @@ def show(number: int, as_json: bool) -> None:
     """Show everything about a letter, and what to do next."""
 
     async def work(here: Here) -> None:
-        letter = await here.desk.records.whole(number)
-        verdict = next(iter(await here.desk.replays.verdicts([number])), None)
+        letter = await here.inspector.records.whole(number)
+        verdict = next(iter(await here.inspector.replays.verdicts([number])), None)
         if as_json:
             here.screen.json(plain(letter) | {"verdict": verdict})
         else:
@@ -154,7 +154,7 @@ def edit(
         )
 
     async def work(here: Here) -> None:
-        before = await here.desk.records.whole(number)
+        before = await here.inspector.records.whole(number)
         now = before.edit or before
         arguments = dict((now.arguments or {}) if given is None else given)
         if missing := [name for name in unset if name not in arguments]:
@@ -163,7 +163,7 @@ def edit(
         if by_hand:
             after = await _edited_by_hand(here, before, arguments, by)
         else:
-            after = await here.desk.mending.edit(number, by=by, arguments=arguments, actor=actor)
+            after = await here.inspector.edits.edit(number, by=by, arguments=arguments, actor=actor)
         if as_json:
             here.screen.json(after)
         elif after is before or after.edit is None:
@@ -185,7 +185,7 @@ async def _edited_by_hand(here: Here, letter: Letter, arguments: dict[str, Any],
         if text is None:
             return letter
         try:
-            return await here.desk.mending.edit(letter.id, by=by, arguments=_arguments(text, "the file"))
+            return await here.inspector.edits.edit(letter.id, by=by, arguments=_arguments(text, "the file"))
         except (InvalidMessage, click.BadParameter) as error:
             click.echo(
                 here.mask(error.message if isinstance(error, click.BadParameter) else str(error)), err=True
@@ -224,9 +224,9 @@ def drop(wanted: Filter, why: str, yes: bool, by: str, as_json: bool) -> None:
     """Give letters up. They can be restored for 30 days."""
 
     async def work(here: Here) -> None:
-        ids = await chosen(here.desk, wanted)
+        ids = await chosen(here.inspector, wanted)
         confirm(f"Drop {counted(len(ids))} ({wanted.words})?", yes=yes)
-        dropped = await here.desk.mending.drop(ids, by=by, why=why)
+        dropped = await here.inspector.edits.drop(ids, by=by, why=why)
         _tell_count(
             here.screen, "dropped", dropped, len(ids), "are not dead, or are being replayed", as_json=as_json
         )
@@ -242,8 +242,8 @@ def restore(ids: tuple[int, ...], by: str, as_json: bool) -> None:
     """Take dropped letters back."""
 
     async def work(here: Here) -> None:
-        asked = await chosen(here.desk, Filter(ids=ids, state=None))
-        restored = await here.desk.mending.restore(asked, by=by)
+        asked = await chosen(here.inspector, Filter(ids=ids, state=None))
+        restored = await here.inspector.edits.restore(asked, by=by)
         _tell_count(here.screen, "restored", restored, len(asked), "were not dropped", as_json=as_json)
 
     carry_out(work)
@@ -273,10 +273,10 @@ def export(wanted: Filter, output: str) -> None:
 
     async def work(here: Here) -> None:
         if wanted.ids:
-            await chosen(here.desk, wanted)
+            await chosen(here.inspector, wanted)
         count = 0
         with click.open_file(output, "wb") as file:
-            async for line in Transfer(here.database, here.mask).taken_out(wanted):
+            async for line in Transfer(here.database, here.mask).export(wanted):
                 file.write(line)
                 count += 1
         click.echo(f"Exported {counted(count)}.", err=True)
@@ -294,7 +294,7 @@ def import_(file: BinaryIO, as_json: bool) -> None:
     """
 
     async def work(here: Here) -> None:
-        brought = await Transfer(here.database, here.mask).bring_in(file)
+        brought = await Transfer(here.database, here.mask).import_(file)
         if as_json:
             here.screen.json(brought)
         else:
@@ -317,7 +317,7 @@ def debug(number: int, post_mortem: bool, no_model: bool) -> None:
     """
     from ops.cli import debugger  # noqa: PLC0415  only this command pays for the model and Telegram
 
-    with told():
+    with exit_on_error():
         settings = Settings.read("database_url")
         configure("console", Mask(settings.secrets), process="debugger")
         raised = debugger.run(settings, number, post_mortem=post_mortem, no_model=no_model)

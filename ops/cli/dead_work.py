@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import click
 
 from actors import REPLAYABLE
-from ops.cli.console import quiet, told, with_database
+from ops.cli.console import exit_on_error, quiet, with_database
 from ops.cli.tables import Screen
 from schema.errors import Refused
 from services.database.pool import Database
 from services.days import system_clock
-from services.dead_letters.inspector import Desk, make_desk
+from services.dead_letters.inspector import Inspector, make_inspector
 from services.dead_letters.records import Filter
 from services.process.logs import Mask
 from services.process.settings import Settings
@@ -29,7 +29,7 @@ class Here:
     """What a command works with."""
 
     database: Database
-    desk: Desk
+    inspector: Inspector
     mask: Mask
     screen: Screen
 
@@ -40,19 +40,21 @@ def carry_out(work: Callable[[Here], Coroutine[Any, Any, Found]]) -> Found:
     async def on(database: Database) -> Found:
         await database.check()
         mask = Mask(settings.secrets)
-        return await work(Here(database, make_desk(database, REPLAYABLE, system_clock), mask, Screen(mask)))
+        return await work(
+            Here(database, make_inspector(database, REPLAYABLE, system_clock), mask, Screen(mask))
+        )
 
-    with told(), quiet():
+    with exit_on_error(), quiet():
         settings = Settings.read("database_url")
         found: Found = asyncio.run(with_database(settings, on))
     return found
 
 
-async def chosen(desk: Desk, wanted: Filter) -> list[int]:
+async def chosen(inspector: Inspector, wanted: Filter) -> list[int]:
     """The numbers of the letters that are asked for; every one that was called by number must be there."""
-    found = await desk.records.ids(wanted)
+    found = await inspector.records.ids(wanted)
     if missing := set(wanted.ids) - set(found):
-        there = await desk.records.ids(Filter(ids=tuple(missing), state=None))
+        there = await inspector.records.ids(Filter(ids=tuple(missing), state=None))
         if gone := sorted(missing - set(there)):
             raise Refused(f"there is no dead letter {', '.join(map(str, gone))}")
     if not found:

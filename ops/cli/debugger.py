@@ -27,7 +27,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from actors import REPLAYABLE, TABLE
-from actors.app import Workshop, make_workshop, open_author
+from actors.app import WorkerApp, make_worker_app, open_author
 from actors.table import Actor, Attempt
 from ops.cli.console import asking
 from schema.errors import ModelUnavailable, Refused
@@ -37,7 +37,7 @@ from services.app import make_app
 from services.database.pool import Database, Lane
 from services.days import system_clock
 from services.dead_letters.death import described
-from services.dead_letters.inspector import make_desk
+from services.dead_letters.inspector import make_inspector
 from services.dead_letters.records import Letter
 from services.horoscopes.model import Author, Draft
 from services.horoscopes.prompt import Rejected
@@ -90,7 +90,7 @@ async def _run(settings: Settings, mask: Mask, number: int, *, post_mortem: bool
     async with RolledBack(settings.database_url.get_secret_value()) as database:
         await database.check()
         letter, message, actor = await _found(database, number)
-        async with _workshop(settings, database, say, message, no_model=no_model) as workshop:
+        async with _worker_app(settings, database, say, message, no_model=no_model) as worker_app:
             say(f"Dead letter {number}: {actor.name} {orjson.dumps(message.arguments()).decode()}")
             say("Nothing is published or sent, and all that is written is taken back at the end.")
             handler: Any = actor.handler
@@ -98,7 +98,7 @@ async def _run(settings: Settings, mask: Mask, number: int, *, post_mortem: bool
             try:
                 if not post_mortem:
                     debugger.stop_in(handler.__code__)
-                await _handled(workshop, actor, letter, message)
+                await _handled(worker_app, actor, letter, message)
             except BdbQuit:
                 raise click.Abort from None
             except Exception as error:  # noqa: BLE001  whatever it is, it is what this is about
@@ -115,19 +115,19 @@ async def _run(settings: Settings, mask: Mask, number: int, *, post_mortem: bool
 
 async def _found(database: Database, number: int) -> tuple[Letter, Message, Actor]:
     """The letter, and its message as a replay would publish it."""
-    desk = make_desk(database, REPLAYABLE, system_clock)
-    letter = await desk.records.whole(number)
-    (verdict,) = await desk.replays.verdicts([number])
+    inspector = make_inspector(database, REPLAYABLE, system_clock)
+    letter = await inspector.records.whole(number)
+    (verdict,) = await inspector.replays.verdicts([number])
     if verdict.actor is None:
         raise Refused(f"dead letter {number} cannot be answered: {verdict.reason}")
     message = REPLAYABLE[verdict.actor].parse((letter.edit or letter).arguments or {})
     return letter, message, next(each for each in TABLE if each.name == verdict.actor)
 
 
-async def _handled(workshop: Workshop, actor: Actor, letter: Letter, message: Message) -> None:
+async def _handled(worker_app: WorkerApp, actor: Actor, letter: Letter, message: Message) -> None:
     """As a worker does it, on the last rung of the ladder."""
     if actor.batch:
-        await actor.handler(workshop, [message])
+        await actor.handler(worker_app, [message])
         return
     attempt = Attempt(
         message_id=letter.message_id or str(letter.death),
@@ -137,13 +137,13 @@ async def _handled(workshop: Workshop, actor: Actor, letter: Letter, message: Me
         published_at=system_clock(),
         retry_in=None,
     )
-    await actor.handler(workshop, message, attempt)
+    await actor.handler(worker_app, message, attempt)
 
 
 @asynccontextmanager
-async def _workshop(
+async def _worker_app(
     settings: Settings, database: Database, say: _Say, message: Message, *, no_model: bool
-) -> AsyncIterator[Workshop]:
+) -> AsyncIterator[WorkerApp]:
     """A worker's services, none of which reaches anybody but the model."""
     publisher = _Unsent(say)
     async with AsyncExitStack() as stack:
@@ -157,7 +157,7 @@ async def _workshop(
                     "written by; or say --no-model"
                 )
             author = await stack.enter_async_context(open_author(settings))
-        yield make_workshop(make_app(settings, database, publisher, bus, bot, system_clock), author)
+        yield make_worker_app(make_app(settings, database, publisher, bus, bot, system_clock), author)
 
 
 def _wants_model(message: Message) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors import topology
-from ops.cli.console import by_option, clock_time, confirm, quiet, told, with_database
+from ops.cli.console import by_option, clock_time, confirm, exit_on_error, quiet, with_database
 from schema.errors import UnknownQueue
 from schema.messages import DEAD_LETTERS
 from services.database.pool import Database
@@ -152,7 +152,7 @@ def peek(name: str, limit: int, as_json: bool) -> None:
 
 
 def _settings(*required: str) -> Settings:
-    with told():
+    with exit_on_error():
         return Settings.read(*required)
 
 
@@ -189,11 +189,11 @@ def _list(*, as_json: bool) -> None:
         async with _opened(settings) as queues:
             return *(await queues.figures()), paused
 
-    with told():
+    with exit_on_error():
         found, unmanaged, paused = asyncio.run(with_database(settings, work))
     if as_json:
         management = {"reachable": unmanaged is None, "reason": unmanaged}
-        _print_json({"queues": [queue.told(paused) for queue in found], "management_api": management})
+        _print_json({"queues": [queue.to_json(paused) for queue in found], "management_api": management})
     else:
         _print_queues(found, unmanaged, paused)
 
@@ -201,7 +201,7 @@ def _list(*, as_json: bool) -> None:
 @contextmanager
 def _told_and_named() -> Iterator[None]:
     """As `told`; a queue that there is not is wrong usage, and those that there are get named."""
-    with told(), quiet():
+    with exit_on_error(), quiet():
         try:
             yield
         except UnknownQueue as error:

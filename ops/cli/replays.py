@@ -17,7 +17,7 @@ from ops.cli.console import EXIT_NEEDS_A_PERSON, by_option, confirm
 from ops.cli.dead_work import Here, carry_out, chosen, counted, json_option, yes_option
 from ops.cli.options import NUMBER, Words, named_or_filtered
 from ops.cli.tables import Screen
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.plan import Plan
 from services.dead_letters.preflight import FORCED, Verdict
 from services.dead_letters.records import PAGE, Filter
@@ -101,10 +101,10 @@ def replay(
     async def order(here: Here) -> Run | None:
         if plan_file:
             plan = Plan.read(plan_file.read())
-            verdicts = await here.desk.replays.verdicts([each.id for each in plan.letters])
+            verdicts = await here.inspector.replays.verdicts([each.id for each in plan.letters])
             plan.demand_unchanged(verdicts)
         else:
-            verdicts = await here.desk.replays.verdicts(await chosen(here.desk, wanted))
+            verdicts = await here.inspector.replays.verdicts(await chosen(here.inspector, wanted))
             plan = Plan(datetime.now(UTC), by, wanted.words, force, tuple(verdicts))
         if dry_run:
             _tell_plan(here.screen, plan, save_plan, as_json=as_json)
@@ -114,7 +114,7 @@ def replay(
             _sum_up(here.screen, verdicts, force=plan.force)
         if taken:
             confirm(f"Replay {counted(len(taken))}, {rate} a second at the most?", yes=yes)
-        return await here.desk.replays.start(
+        return await here.inspector.replays.start(
             verdicts, what=plan.what, by=by, why=why, rate=rate, force=plan.force
         )
 
@@ -169,7 +169,7 @@ def runs(limit: int, as_json: bool) -> None:
     """List the latest runs of replays: who, when, why, what, and what came of them."""
 
     async def work(here: Here) -> None:
-        found = await here.desk.replays.runs(limit)
+        found = await here.inspector.replays.runs(limit)
         if as_json:
             here.screen.json({"runs": found})
         elif found:
@@ -193,7 +193,7 @@ def run_(number: int, wait: bool, timeout: float | None, as_json: bool) -> None:
     if wait:
         _tell_run(number, wait=True, timeout=timeout, as_json=as_json)
     else:
-        _show_run(lambda here: here.desk.replays.run(number), as_json=as_json)
+        _show_run(lambda here: here.inspector.replays.run(number), as_json=as_json)
 
 
 @click.command()
@@ -202,7 +202,7 @@ def run_(number: int, wait: bool, timeout: float | None, as_json: bool) -> None:
 @json_option
 def cancel(number: int, by: str, as_json: bool) -> None:
     """Publish no more of a run; what is published already stays so."""
-    _show_run(lambda here: here.desk.replays.cancel(number, by=by), as_json=as_json)
+    _show_run(lambda here: here.inspector.replays.cancel(number, by=by), as_json=as_json)
 
 
 @click.command()
@@ -211,7 +211,7 @@ def cancel(number: int, by: str, as_json: bool) -> None:
 @json_option
 def resume(number: int, by: str, as_json: bool) -> None:
     """Go on with a run that was cancelled."""
-    _show_run(lambda here: here.desk.replays.resume(number, by=by), as_json=as_json)
+    _show_run(lambda here: here.inspector.replays.resume(number, by=by), as_json=as_json)
 
 
 def _show_run(found: Callable[[Here], Coroutine[Any, Any, Run]], *, as_json: bool) -> None:
@@ -228,18 +228,18 @@ def _show_run(found: Callable[[Here], Coroutine[Any, Any, Run]], *, as_json: boo
 def _tell_run(number: int, *, wait: bool, timeout: float | None, as_json: bool) -> None:
     """Show a run that was ordered; or what became of it, and leave with 1 if that is not well."""
     if not wait:
-        _show_run(lambda here: here.desk.replays.run(number), as_json=as_json)
+        _show_run(lambda here: here.inspector.replays.run(number), as_json=as_json)
         if not as_json:
             click.echo(f"Watch it: horoscope dead run {number} --wait")
         return
 
     async def work(here: Here) -> Run:
-        run = await _settled(here.desk, number, timeout)
+        run = await _settled(here.inspector, number, timeout)
         if as_json:
             here.screen.json(run)
         else:
             tables.show_run(here.screen, run)
-            for letter, died_as in await here.desk.records.died_again(number, limit=DIED_SHOWN):
+            for letter, died_as in await here.inspector.records.died_again(number, limit=DIED_SHOWN):
                 here.screen.say(f"{letter} died again as {died_as}: horoscope dead show {died_as}")
             if run.died_again > DIED_SHOWN:
                 here.screen.say(f"All of them: horoscope dead list --state died_again --run {number}")
@@ -260,16 +260,16 @@ def _tell_run(number: int, *, wait: bool, timeout: float | None, as_json: bool) 
         sys.exit(EXIT_NEEDS_A_PERSON)
 
 
-async def _settled(desk: Desk, number: int, timeout: float | None) -> Run:
+async def _settled(inspector: Inspector, number: int, timeout: float | None) -> Run:
     """The run once it is known what became of each message, or the time is over; until then, how far it is."""
     clock = asyncio.get_running_loop().time
     started = carried_out_at = clock()
     warned = False
-    for pause in await desk.replays.pauses(await desk.replays.run(number)):
+    for pause in await inspector.replays.pauses(await inspector.replays.run(number)):
         click.echo(f"{pause.queue} is {pause}: what is published waits there.", err=True)
     with _watching() as watch:
         while True:
-            run = await desk.replays.run(number)
+            run = await inspector.replays.run(number)
             watch(run)
             if run.is_settled or (timeout is not None and clock() - started >= timeout):
                 return run

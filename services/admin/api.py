@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.admin.auth import Gate
-from services.admin.snapshots import POSTGRESQL, RABBITMQ, Away, Figures, Picture, Service
+from services.admin.snapshots import POSTGRESQL, RABBITMQ, Away, Service, Snapshot, Snapshots
 from services.readers.analytics import Trend
 from services.status import DayStatus
 
@@ -39,14 +39,14 @@ class Api:
 
     Args:
         gate: Who comes in.
-        figures: What there is to tell.
+        snapshots: What there is to tell.
     """
 
-    def __init__(self, gate: Gate, figures: Figures) -> None:
+    def __init__(self, gate: Gate, snapshots: Snapshots) -> None:
         self._gate = gate
-        self._figures = figures
+        self._snapshots = snapshots
 
-    def told(self, tell: Callable[[Picture], dict[str, Any] | str]) -> Handler:
+    def told(self, tell: Callable[[Snapshot], dict[str, Any] | str]) -> Handler:
         """A handler that answers whoever has signed in, or sends the password along.
 
         Args:
@@ -54,9 +54,9 @@ class Api:
         """
 
         async def handle(_: Request) -> Response:
-            picture = await self._figures.now()
-            told = tell(picture)
-            return away(picture, told) if isinstance(told, str) else answer(picture, told)
+            snapshot = await self._snapshots.now()
+            told = tell(snapshot)
+            return away(snapshot, told) if isinstance(told, str) else answer(snapshot, told)
 
         return self.signed_in(handle)
 
@@ -75,20 +75,20 @@ class Api:
         return handle
 
 
-def answer(picture: Picture, told: dict[str, Any]) -> Response:
+def answer(snapshot: Snapshot, told: dict[str, Any]) -> Response:
     """What there is to tell, with when that was so and which servers cannot be reached."""
-    return _json({"at": picture.at, **told, "away": [_away(each) for each in picture.away]})
+    return _json({"at": snapshot.at, **told, "away": [_away(each) for each in snapshot.away]})
 
 
-def away(picture: Picture, server: str) -> Response:
+def away(snapshot: Snapshot, server: str) -> Response:
     """There is nothing to tell without this server."""
-    reason = next((each.reason for each in picture.away if each.server == server), "")
+    reason = next((each.reason for each in snapshot.away if each.server == server), "")
     return failure(503, f"{server.lower()}_away", reason or f"{server} cannot be reached")
 
 
-def today(picture: Picture) -> dict[str, Any] | str:
+def today(snapshot: Snapshot) -> dict[str, Any] | str:
     """``GET /api/today``."""
-    if not (service := picture.service):
+    if not (service := snapshot.service):
         return POSTGRESQL
     seen, status = service.analytics, service.status
     return {
@@ -112,25 +112,25 @@ def today(picture: Picture) -> dict[str, Any] | str:
         "parked": status.parked,
         "tokens_today": status.tokens_today,
         "cost_today_usd": status.cost_today_usd,
-        "dead_letters": picture.dead_letters,
+        "dead_letters": snapshot.dead_letters,
         "alarms": status.alarms,
     }
 
 
-def queues(picture: Picture) -> dict[str, Any] | str:
+def queues(snapshot: Snapshot) -> dict[str, Any] | str:
     """``GET /api/queues``."""
-    if picture.queues is None:
+    if snapshot.queues is None:
         return RABBITMQ
     return {
-        "queues": [queue.told(picture.pauses) for queue in picture.queues],
-        "dead_letters": picture.dead_letters,
-        "management_api": {"reachable": picture.unmanaged is None, "reason": picture.unmanaged},
+        "queues": [queue.to_json(snapshot.pauses) for queue in snapshot.queues],
+        "dead_letters": snapshot.dead_letters,
+        "management_api": {"reachable": snapshot.unmanaged is None, "reason": snapshot.unmanaged},
     }
 
 
-def processes(picture: Picture) -> dict[str, Any] | str:
+def processes(snapshot: Snapshot) -> dict[str, Any] | str:
     """``GET /api/processes``."""
-    return {"processes": picture.service.records.processes} if picture.service else POSTGRESQL
+    return {"processes": snapshot.service.records.processes} if snapshot.service else POSTGRESQL
 
 
 def failure(

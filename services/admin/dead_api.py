@@ -17,10 +17,10 @@ from services.admin import api
 from services.admin.api import Handler
 from services.admin.pages.dead_letters import before_of
 from services.admin.pages.page import answered
-from services.admin.snapshots import POSTGRESQL, Figures
+from services.admin.snapshots import POSTGRESQL, Snapshots
 from services.days import Clock
 from services.dead_letters.filters import read_query
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.records import Filter
 from services.process.logs import Mask
 
@@ -33,16 +33,18 @@ class DeadApi:
     """What a script is told.
 
     Args:
-        figures: Which servers cannot be reached.
-        desk: Where the letters are.
+        snapshots: Which servers cannot be reached.
+        inspector: Where the letters are.
         mask: Applied to whatever is told.
         clock: The time.
         home: The zone of times that name none.
     """
 
-    def __init__(self, figures: Figures, desk: Desk, mask: Mask, clock: Clock, home: ZoneInfo) -> None:
-        self._figures = figures
-        self._desk = desk
+    def __init__(
+        self, snapshots: Snapshots, inspector: Inspector, mask: Mask, clock: Clock, home: ZoneInfo
+    ) -> None:
+        self._snapshots = snapshots
+        self._inspector = inspector
         self._mask = mask
         self._clock = clock
         self._home = home
@@ -55,29 +57,31 @@ class DeadApi:
                 told = await answered(tell(request.query_params))
             except HTTPException as error:
                 if error.status_code == 503:
-                    return api.away(await self._figures.now(), POSTGRESQL)
+                    return api.away(await self._snapshots.now(), POSTGRESQL)
                 return api.failure(error.status_code, message=error.detail)
-            return api.answer(await self._figures.now(), told)
+            return api.answer(await self._snapshots.now(), told)
 
         return handle
 
     async def overview(self, given: QueryParams) -> dict[str, Any]:
         """``GET /api/dead``: how many there are, and the groups that a filter asks for."""
         wanted = self._wanted(given)
-        counts = await self._desk.records.counts()
-        groups = await self._desk.records.groups(wanted, limit=_limit(given))
+        counts = await self._inspector.records.counts()
+        groups = await self._inspector.records.groups(wanted, limit=_limit(given))
         return {"dead": counts.dead, "waiting": counts.waiting, "groups": self._rows(groups)}
 
     async def letters(self, given: QueryParams) -> dict[str, Any]:
         """``GET /api/dead/letters``: the letters that a filter asks for, latest first."""
         limit = _limit(given)
-        found = await self._desk.records.listed(self._wanted(given), limit=limit, before=before_of(given))
+        found = await self._inspector.records.listed(
+            self._wanted(given), limit=limit, before=before_of(given)
+        )
         return {"letters": self._rows(found), "next": found[-1].id if len(found) == limit else None}
 
     async def runs(self, given: QueryParams) -> dict[str, Any]:
         """``GET /api/dead/runs``: runs of replays, latest first."""
         limit = _limit(given)
-        found = await self._desk.replays.runs(limit, before=before_of(given))
+        found = await self._inspector.replays.runs(limit, before=before_of(given))
         return {"runs": self._rows(found), "next": found[-1].id if len(found) == limit else None}
 
     def _wanted(self, given: QueryParams) -> Filter:

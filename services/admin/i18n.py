@@ -165,7 +165,7 @@ class Wording:
         return ", ".join(map(self.sign, signs))
 
     def symbol(self, sign: str) -> str:
-        """A sign's symbol as a letter, not as a picture."""
+        """A sign's symbol as a letter, not as an emoji."""
         return Sign(sign).symbol.removesuffix("\ufe0f") + "\ufe0e"
 
     @property

@@ -14,7 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from schema.messages import DEAD_LETTERS
-from services.admin.snapshots import POSTGRESQL, RABBITMQ, Figures, Picture, Service
+from services.admin.snapshots import POSTGRESQL, RABBITMQ, Service, Snapshot, Snapshots
 from services.days import Clock, begins_first
 from services.messaging.queues import QueueFigures
 from services.process.metrics import QUEUES
@@ -36,19 +36,19 @@ class ClusterMetrics:
     What is not known, since its server is away, is not told: ``horoscope_cluster_read_success`` says so.
 
     Args:
-        figures: Take the pictures that it is told from.
+        snapshots: Take the pictures that it is told from.
         clock: The time.
     """
 
-    def __init__(self, figures: Figures, clock: Clock) -> None:
-        self._figures = figures
+    def __init__(self, snapshots: Snapshots, clock: Clock) -> None:
+        self._snapshots = snapshots
         self._clock = clock
         self._failed = False
 
     async def refresh(self) -> None:
-        """Have a picture taken."""
+        """Have a snapshot taken."""
         try:
-            await self._figures.now()
+            await self._snapshots.now()
         except Exception:  # whatever it is, it must not take the other metrics along
             self._failed = True
             log.exception("cluster.not_read")
@@ -68,19 +68,19 @@ class ClusterMetrics:
             "server",
         )
         for server in (POSTGRESQL, RABBITMQ):
-            success.add_metric([server.lower()], self._figures.answers(server) and not self._failed)
-            age.add_metric([server.lower()], self._figures.told(server)[0])
+            success.add_metric([server.lower()], self._snapshots.answers(server) and not self._failed)
+            age.add_metric([server.lower()], self._snapshots.told(server)[0])
         told: list[Metric] = [success, age]
-        if service := self._lately(POSTGRESQL, lambda picture: picture.service):
+        if service := self._lately(POSTGRESQL, lambda snapshot: snapshot.service):
             told += self._of_service(service)
-        if queues := self._lately(RABBITMQ, lambda picture: picture.queues):
+        if queues := self._lately(RABBITMQ, lambda snapshot: snapshot.queues):
             told += _of_queues(queues)
         return told
 
-    def _lately(self, server: str, part: Callable[[Picture], _Part]) -> _Part | None:
+    def _lately(self, server: str, part: Callable[[Snapshot], _Part]) -> _Part | None:
         """What a server told last, unless it is too old."""
-        age_s, picture = self._figures.told(server)
-        return part(picture) if picture and age_s <= STALE_S else None
+        age_s, snapshot = self._snapshots.told(server)
+        return part(snapshot) if snapshot and age_s <= STALE_S else None
 
     def _of_service(self, service: Service) -> list[Metric]:
         records = service.records

@@ -14,7 +14,7 @@ from services.admin import charts
 from services.admin.auth import Gate, local_path
 from services.admin.i18n import Wording
 from services.admin.sessions import Session
-from services.admin.snapshots import Picture
+from services.admin.snapshots import Snapshot
 from services.days import Clock
 from services.process.heartbeats import BEAT_S, LOST_S
 
@@ -43,22 +43,22 @@ class Rendering:
         self._texts = texts
 
     def watched(
-        self, request: Request, session: Session, picture: Picture, name: str, **values: Any
+        self, request: Request, session: Session, snapshot: Snapshot, name: str, **values: Any
     ) -> Response:
         """A page that is kept up to date; or only what may have changed on it."""
         template = "live.html" if LIVE in request.headers else "watched.html"
-        return self.page(request, template, session, picture, **{"name": name, "note": None, **values})
+        return self.page(request, template, session, snapshot, **{"name": name, "note": None, **values})
 
     def page(
         self,
         request: Request,
         template: str,
         session: Session | None = None,
-        picture: Picture | None = None,
+        snapshot: Snapshot | None = None,
         **values: Any,
     ) -> HTMLResponse:
         """A page."""
-        wording = self.wording(request, picture)
+        wording = self.wording(request, snapshot)
         page = (
             _templates()
             .get_template(template)
@@ -68,7 +68,7 @@ class Rendering:
                 other=Language.EN if wording.language is Language.RU else Language.RU,
                 form_token=self._gate.form_token(session) if session else None,
                 is_operator=session is not None and session.kind == "operator",
-                picture=picture,
+                snapshot=snapshot,
                 language_of_texts=self._texts,
                 refresh_s=REFRESH_S,
                 **{"name": None, "here": local_path(asked(request), signing=True), **values},
@@ -76,9 +76,9 @@ class Rendering:
         )
         return HTMLResponse(page)
 
-    def wording(self, request: Request, picture: Picture | None = None) -> Wording:
-        """The language of whoever asks, at the time of the picture or now."""
-        return Wording(language_of(request), picture.at if picture else self._clock(), self._home)
+    def wording(self, request: Request, snapshot: Snapshot | None = None) -> Wording:
+        """The language of whoever asks, at the time of the snapshot or now."""
+        return Wording(language_of(request), snapshot.at if snapshot else self._clock(), self._home)
 
 
 @cache

@@ -27,20 +27,20 @@ from services.admin.rendering import Rendering
 from services.admin.routes import Dead, application
 from services.admin.sessions import Sessions
 from services.admin.sign_in_limits import Tries
-from services.admin.snapshots import Figures
+from services.admin.snapshots import Snapshots
 from services.app import open_servers
 from services.database.pool import Database
 from services.days import Clock, system_clock
-from services.dead_letters.inspector import Desk, make_desk
+from services.dead_letters.inspector import Inspector, make_inspector
 from services.dead_letters.replayer import replaying
-from services.health import told
+from services.health import serve_health
 from services.horoscopes.usage import Usage
 from services.messaging.bus import UNPARK_S, Bus
 from services.messaging.management import ManagementApi
 from services.messaging.publisher import Queue
 from services.process.heartbeats import present
 from services.process.logs import Mask
-from services.process.periodic import chores
+from services.process.periodic import periodic
 from services.process.settings import Settings, WrongSettings, split_listen
 
 log = structlog.get_logger(__name__)
@@ -78,18 +78,18 @@ async def run(
     async with (
         open_servers(settings, queues, process="admin") as (database, publisher),
         Bus(publisher, database) as bus,
-        told(settings, "admin", database, publisher, stop) as health,
+        serve_health(settings, "admin", database, publisher, stop) as health,
         present(database, "admin"),
-        chores({bus.send_parked: UNPARK_S}),
+        periodic({bus.send_parked: UNPARK_S}),
         replaying(database, publisher),
-        open_figures(settings, queues, database, clock=clock) as figures,
-        listening(
-            make_page(settings, figures, database, bus, actors, clock=clock),
+        open_snapshots(settings, queues, database, clock=clock) as snapshots,
+        serve_http(
+            make_page(settings, snapshots, database, bus, actors, clock=clock),
             settings.admin_listen,
             settings.admin_proxies,
         ),
     ):
-        health.tell(ClusterMetrics(figures, clock))
+        health.tell(ClusterMetrics(snapshots, clock))
         health.ready = {}
         log.info("admin.ready", listen=settings.admin_listen)
         await stop.wait()
@@ -97,9 +97,9 @@ async def run(
 
 
 @asynccontextmanager
-async def open_figures(
+async def open_snapshots(
     settings: Settings, queues: Sequence[Queue], database: Database, *, clock: Clock = system_clock
-) -> AsyncIterator[Figures]:
+) -> AsyncIterator[Snapshots]:
     """What there is to show.
 
     Args:
@@ -112,12 +112,12 @@ async def open_figures(
     urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
     usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
     async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
-        yield Figures(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
+        yield Snapshots(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
 
 
 def make_page(
     settings: Settings,
-    figures: Figures,
+    snapshots: Snapshots,
     database: Database,
     bus: Bus,
     actors: Mapping[str, type[Message]],
@@ -128,7 +128,7 @@ def make_page(
 
     Args:
         settings: As for :func:`run`.
-        figures: What it shows.
+        snapshots: What it shows.
         database: Where the texts are.
         bus: How its orders go out.
         actors: What each actor answers, by its name.
@@ -137,12 +137,12 @@ def make_page(
     assert settings.admin_password
     gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
     rendering = Rendering(gate, clock, settings.home_timezone, settings.text_language)
-    pages = Pages(gate, rendering, figures, database, bus, clock, settings.home_timezone)
+    pages = Pages(gate, rendering, snapshots, database, bus, clock, settings.home_timezone)
     return application(
         pages,
-        QueuePages(gate, rendering, figures, database),
-        _dead(settings, gate, rendering, figures, make_desk(database, actors, clock), actors, clock),
-        Api(gate, figures),
+        QueuePages(gate, rendering, snapshots, database),
+        _dead(settings, gate, rendering, snapshots, make_inspector(database, actors, clock), actors, clock),
+        Api(gate, snapshots),
     )
 
 
@@ -150,24 +150,24 @@ def _dead(
     settings: Settings,
     gate: Gate,
     rendering: Rendering,
-    figures: Figures,
-    desk: Desk,
+    snapshots: Snapshots,
+    inspector: Inspector,
     actors: Mapping[str, type[Message]],
     clock: Clock,
 ) -> Dead:
     mask, home = Mask(settings.secrets), settings.home_timezone
-    page = DeadPage(gate, rendering, figures, mask, clock, home)
-    pages = DeadPages(page, desk, actors)
+    page = DeadPage(gate, rendering, snapshots, mask, clock, home)
+    pages = DeadPages(page, inspector, actors)
     return Dead(
         pages,
-        DeadForms(page, pages, desk),
-        DeadReplays(page, desk),
-        DeadApi(figures, desk, mask, clock, home),
+        DeadForms(page, pages, inspector),
+        DeadReplays(page, inspector),
+        DeadApi(snapshots, inspector, mask, clock, home),
     )
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, listen: str, proxies: Sequence[str]) -> AsyncIterator[None]:
+async def serve_http(app: ASGIApp, listen: str, proxies: Sequence[str]) -> AsyncIterator[None]:
     """Serve while the block runs, then finish the requests under way.
 
     Args:

@@ -26,7 +26,7 @@ from services.status import DayStatus, Records, Status, judge, read_day, read_re
 
 log = structlog.get_logger(__name__)
 
-#: Seconds for which a picture is shown to whoever asks.
+#: Seconds for which a snapshot is shown to whoever asks.
 FRESH_S = 1.0
 #: Seconds that a page waits for a server.
 PATIENCE_S = 4.0
@@ -78,7 +78,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Snapshot:
     """All there is to show.
 
     Args:
@@ -108,7 +108,7 @@ class Picture:
         return self.service.status.dead_letters if self.service else None
 
 
-class Figures:
+class Snapshots:
     """Takes pictures.
 
     Args:
@@ -150,9 +150,9 @@ class Figures:
         self._away: dict[str, Away] = {}
         self._looking: asyncio.Task[list[QueueStatus]] | None = None
         self._unmanaged: tuple[float, str] | None = None
-        self._taken: tuple[float, Picture] | None = None
-        self._last: dict[str, tuple[float, Picture]] = {}
-        self._taking: asyncio.Task[Picture] | None = None
+        self._taken: tuple[float, Snapshot] | None = None
+        self._last: dict[str, tuple[float, Snapshot]] = {}
+        self._taking: asyncio.Task[Snapshot] | None = None
 
     @property
     def management_addresses(self) -> list[str]:
@@ -160,49 +160,49 @@ class Figures:
         return self._api.addresses
 
     def answers(self, server: str) -> bool:
-        """The server told something for the last picture."""
+        """The server told something for the last snapshot."""
         return server in self._last and server not in self._away
 
-    def told(self, server: str) -> tuple[float, Picture | None]:
-        """How many seconds ago a server last told something, and the picture of then; infinite: it never did."""
-        at, picture = self._last.get(server, (-math.inf, None))
-        return time.monotonic() - at, picture
+    def told(self, server: str) -> tuple[float, Snapshot | None]:
+        """How many seconds ago a server last told something, and the snapshot of then; infinite: it never did."""
+        at, snapshot = self._last.get(server, (-math.inf, None))
+        return time.monotonic() - at, snapshot
 
-    async def now(self) -> Picture:
-        """A picture that is no older than :data:`FRESH_S`; several who ask meanwhile are shown the same."""
+    async def now(self) -> Snapshot:
+        """A snapshot that is no older than :data:`FRESH_S`; several who ask meanwhile are shown the same."""
         if self._taken and time.monotonic() - self._taken[0] < FRESH_S:
             return self._taken[1]
         if self._taking is None or self._taking.done():
-            self._taking = asyncio.create_task(self._take(), name="picture")
+            self._taking = asyncio.create_task(self._take(), name="snapshot")
         return await asyncio.shield(self._taking)
 
-    async def lately(self) -> Picture:
+    async def lately(self) -> Snapshot:
         """The same for people, who go on reading: for :data:`KEPT_S` with what a server told before it was away."""
-        picture = await self.now()
+        snapshot = await self.now()
         for server, (told, last) in self._last.items():
-            if last is picture or time.monotonic() - told > KEPT_S:
+            if last is snapshot or time.monotonic() - told > KEPT_S:
                 continue
-            kept = {**picture.kept, server: last.at}
-            if server == POSTGRESQL and picture.service is None:
-                picture = replace(picture, service=last.service, kept=kept)
-            elif server == RABBITMQ and picture.queues is None:
-                picture = replace(picture, queues=last.queues, kept=kept)
-        return picture
+            kept = {**snapshot.kept, server: last.at}
+            if server == POSTGRESQL and snapshot.service is None:
+                snapshot = replace(snapshot, service=last.service, kept=kept)
+            elif server == RABBITMQ and snapshot.queues is None:
+                snapshot = replace(snapshot, queues=last.queues, kept=kept)
+        return snapshot
 
-    async def _take(self) -> Picture:
+    async def _take(self) -> Snapshot:
         queues, flows, service = await asyncio.gather(
             self._tried(RABBITMQ, self._depths), self._flows(), self._tried(POSTGRESQL, self._read)
         )
-        picture = Picture(
+        snapshot = Snapshot(
             at=self._clock(),
             service=self._judged(service, queues) if service else None,
             queues=None if queues is None else joined(queues, flows),
             unmanaged=self._unmanaged[1] if self._unmanaged else None,
             away=sorted(self._away.values(), key=lambda away: away.server),
         )
-        self._taken = time.monotonic(), picture
+        self._taken = time.monotonic(), snapshot
         self._last |= {server: self._taken for server in (POSTGRESQL, RABBITMQ) if server not in self._away}
-        return picture
+        return snapshot
 
     async def _tried(self, server: str, read: Callable[[], Awaitable[_Found]]) -> _Found | None:
         """What a server tells; None, and a note of it, when it cannot be reached."""

@@ -20,12 +20,12 @@ from services.bot.polling import Polling
 from services.bot.typing import TYPING_S
 from services.bot.updates import Updates
 from services.days import Clock, system_clock
-from services.health import Health, told
+from services.health import Health, serve_health
 from services.messaging.bus import UNPARK_S
 from services.messaging.publisher import Queue
 from services.process.heartbeats import present
-from services.process.http import listening
-from services.process.periodic import chores
+from services.process.http import serve_http
+from services.process.periodic import periodic
 from services.process.settings import Settings, WrongSettings
 from services.readers.activity import WRITE_S
 from services.readers.strings import STRINGS
@@ -54,7 +54,7 @@ async def run(
     """
     async with (
         open_app(settings, queues, process="bot", clock=clock) as app,
-        told(settings, "bot", app.database, app.publisher, stop) as health,
+        serve_health(settings, "bot", app.database, app.publisher, stop) as health,
         present(app.database, "bot"),
     ):
         updates = Updates(app)
@@ -64,7 +64,7 @@ async def run(
             app.activity.write: WRITE_S,
             updates.typing.show: TYPING_S,
         }
-        async with chores(jobs):
+        async with periodic(jobs):
             await app.horoscopes.refresh()
             await _introduce(app.bot, stop)
             await _serve(app, updates, health, stop)
@@ -90,7 +90,7 @@ async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event
     path = urlsplit(settings.webhook_url).path or "/"
     web_app = webhook.application(updates, app.bus, app.activity, path, secret)
     listen = settings.webhook_listen
-    async with listening(web_app, "WEBHOOK_LISTEN", listen, grace=webhook.GRACE_S):
+    async with serve_http(web_app, "WEBHOOK_LISTEN", listen, grace=webhook.GRACE_S):
         await webhook.announce(app.bot, settings.webhook_url, secret)
         health.ready = {}  # Telegram knows where to post to, which is all that can be known
         log.info("bot.ready", mode="webhook", listen=listen)

@@ -11,7 +11,7 @@ _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
 
-class Gathering(Generic[_Asked, _Answer]):
+class Coalescer(Generic[_Asked, _Answer]):
     """Answers all who ask at about the same time by one call.
 
     While a call is under way, those who come meanwhile gather for the next. So nobody waits for a timer, a

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from schema.errors import Refused
 from services.database.pool import Database
-from services.dead_letters.preflight import Judge
+from services.dead_letters.preflight import Preflight
 from services.dead_letters.records import Letter, Records
 from services.dead_letters.replays import in_turn
 
@@ -43,21 +43,21 @@ _NOTE = text("""
 _UNNOTE = text("DELETE FROM dead_letter_notes WHERE fingerprint = :group")
 
 
-class Mending:
+class Edits:
     """Acts of people, each on record with who did it.
 
     Args:
         database: Where the letters are.
         records: How they are looked up.
-        judge: Knows what fits an actor.
+        preflight: Knows what fits an actor.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
 
-    def __init__(self, database: Database, records: Records, judge: Judge) -> None:
+    def __init__(self, database: Database, records: Records, preflight: Preflight) -> None:
         self._database = database
         self._records = records
-        self._judge = judge
+        self._preflight = preflight
 
     async def edit(
         self, number: int, *, by: str, arguments: dict[str, Any] | None = None, actor: str | None = None
@@ -78,7 +78,7 @@ class Mending:
         now = letter.edit or letter
         actor = actor or now.actor
         asked = now.arguments if arguments is None else arguments
-        fit = self._judge.message(actor, asked or {}).arguments()
+        fit = self._preflight.message(actor, asked or {}).arguments()
         given = {"id": number, "actor": actor, "arguments": orjson.dumps(fit).decode(), "by": by}
         async with self._database.transaction() as connection:
             await in_turn(connection)

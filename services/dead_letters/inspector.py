@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from schema.messages import Message
 from services.database.pool import Database
 from services.days import Clock
-from services.dead_letters.edits import Mending
-from services.dead_letters.preflight import Judge
+from services.dead_letters.edits import Edits
+from services.dead_letters.preflight import Preflight
 from services.dead_letters.records import Records
 from services.dead_letters.replays import Replays
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Inspector:
     """Dead letters as people deal with them: looked up, mended, replayed."""
 
     records: Records
-    mending: Mending
+    edits: Edits
     replays: Replays
 
 
-def make_desk(database: Database, actors: Mapping[str, type[Message]], clock: Clock) -> Desk:
-    """The desk on a database.
+def make_inspector(database: Database, actors: Mapping[str, type[Message]], clock: Clock) -> Inspector:
+    """The inspector on a database.
 
     Args:
         database: Where the letters are.
@@ -30,5 +30,5 @@ def make_desk(database: Database, actors: Mapping[str, type[Message]], clock: Cl
         clock: The time.
     """
     records = Records(database)
-    judge = Judge(actors, clock)
-    return Desk(records, Mending(database, records, judge), Replays(database, judge))
+    preflight = Preflight(actors, clock)
+    return Inspector(records, Edits(database, records, preflight), Replays(database, preflight))

@@ -102,7 +102,7 @@ class _Facts:
     first_day: date
 
 
-class Judge:
+class Preflight:
     """Says of each letter what its replay would come to.
 
     Args:

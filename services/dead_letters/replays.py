@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import Refused
 from services.database.pool import Database
-from services.dead_letters.preflight import FORCED, Judge, Verdict
+from services.dead_letters.preflight import FORCED, Preflight, Verdict
 from services.messaging.pauses import Pause, read_pauses
 
 log = structlog.get_logger(__name__)
@@ -150,21 +150,21 @@ class Replays:
 
     Args:
         database: Where they are on record.
-        judge: Says which letters may be replayed.
+        preflight: Says which letters may be replayed.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
 
-    def __init__(self, database: Database, judge: Judge) -> None:
+    def __init__(self, database: Database, preflight: Preflight) -> None:
         self._database = database
-        self._judge = judge
+        self._preflight = preflight
 
     async def verdicts(self, ids: Sequence[int]) -> list[Verdict]:
         """What a replay of each of these letters would come to; letters that are gone are left out."""
         verdicts = []
         for start in range(0, len(ids), _JUDGED_AT_ONCE):
             async with self._database.transaction() as connection:
-                verdicts += await self._judge.verdicts(connection, ids[start : start + _JUDGED_AT_ONCE])
+                verdicts += await self._preflight.verdicts(connection, ids[start : start + _JUDGED_AT_ONCE])
         return verdicts
 
     async def start(

@@ -170,7 +170,7 @@ class Transfer:
         self._database = database
         self._mask = mask
 
-    async def taken_out(self, wanted: Filter) -> AsyncIterator[bytes]:
+    async def export(self, wanted: Filter) -> AsyncIterator[bytes]:
         """The letters that a filter asks for, each in full as a line of JSON, earliest first.
 
         A few are held at a time, however many there are.
@@ -201,14 +201,14 @@ class Transfer:
         line = self._mask.in_json(told) | body_told(body)
         return json.dumps(line, default=_told, ensure_ascii=False).encode() + b"\n"
 
-    async def bring_in(self, lines: Iterable[bytes]) -> Brought:
+    async def import_(self, lines: Iterable[bytes]) -> Brought:
         """Bring letters in, each once; all of them, or none where a line is at fault.
 
         They are dead here, or dropped where they were; a replay of theirs elsewhere is none of here. A letter that
         is here already, by its death, stays as it is.
 
         Args:
-            lines: As :meth:`taken_out` gives them; empty ones are passed over.
+            lines: As :meth:`export` gives them; empty ones are passed over.
 
         Raises:
             Refused: Some lines are no letters; each is named with its fault.

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable
 from schema.signs import Sign
-from services.database.coalescing import Gathering
+from services.database.coalescing import Coalescer
 from services.database.pool import Database
 from services.days import Clock, day_in, first_day_alive
 
@@ -81,7 +81,7 @@ class Horoscopes:
         self._texts: dict[tuple[Sign, date], str] = {}
         self._readers: OrderedDict[int, tuple[Sign, ZoneInfo]] = OrderedDict()
         self._away_until: datetime | None = None
-        self._lookups = Gathering(self._look_up)
+        self._lookups = Coalescer(self._look_up)
 
     async def today(self, reader: int, request_id: UUID) -> Today | None:
         """The reader's text of the reader's today; None when the reader has not chosen a sign.

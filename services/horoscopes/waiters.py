@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from schema.signs import Language, Sign
-from services.database.coalescing import Gathering
+from services.database.coalescing import Coalescer
 from services.database.pool import Database
 from services.horoscopes.leases import GRACE_S
 from services.horoscopes.outages import BELIEVED_S
@@ -157,9 +157,9 @@ class Waiters:
     def __init__(self, database: Database) -> None:
         self._database = database
         # A crowd that asks at once shares these statements.
-        self._adding = Gathering(self._add_all)
-        self._naming = Gathering(self._name_all)
-        self._looking = Gathering(self._look_at_all)
+        self._adding = Coalescer(self._add_all)
+        self._naming = Coalescer(self._name_all)
+        self._looking = Coalescer(self._look_at_all)
 
     async def add(
         self,

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable, NotPublished
 from schema.messages import HoroscopeRequested, Message
-from services.database.coalescing import Gathering
+from services.database.coalescing import Coalescer
 from services.database.pool import Database
 from services.messaging.envelope import as_a_copy, encode
 from services.messaging.publisher import CONFIRM_TIMEOUT_S, Publisher
@@ -67,7 +67,7 @@ class Bus:
     def __init__(self, publisher: Publisher, database: Database) -> None:
         self._publisher = publisher
         self._database = database
-        self._parking = Gathering(self._park)
+        self._parking = Coalescer(self._park)
         #: What PostgreSQL is asked to take, and what it did not take, by the order of its coming.
         self._asked: dict[int, _Row] = {}
         self._held: dict[int, _Row] = {}

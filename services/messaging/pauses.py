@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import DatabaseUnavailable
 from services.database.pool import Database
-from services.process.periodic import chores
+from services.process.periodic import periodic
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ async def followed(database: Database) -> AsyncIterator[Pauses]:
     """
     pauses = Pauses(database)
     await pauses.look(_FIRST_LOOK_S)
-    async with chores({pauses.follow: LOOK_S}):
+    async with periodic({pauses.follow: LOOK_S}):
         yield pauses
 
 

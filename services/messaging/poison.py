@@ -30,7 +30,7 @@ _END = text("DELETE FROM suspects WHERE queue = :queue AND message_id = ANY(:ids
 _PRUNE = text("DELETE FROM suspects WHERE seen_at < now() - interval '1 day'")
 
 
-class Suspects:
+class PoisonMessages:
     """Tries that are on record from their beginning to their end; those of a worker that is killed stay.
 
     Args:

@@ -73,7 +73,7 @@ class QueueFigures:
     consumers: int
     flow: QueueFlow | None
 
-    def told(self, pauses: Mapping[str, Pause] | None) -> dict[str, Any]:
+    def to_json(self, pauses: Mapping[str, Pause] | None) -> dict[str, Any]:
         """The same as scripts are told it; what is not known is None.
 
         Args:

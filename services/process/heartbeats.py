@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable
 from services.database.pool import Database
-from services.process.periodic import chores
+from services.process.periodic import periodic
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ async def present(database: Database, kind: str) -> AsyncIterator[None]:
     """
     presence = Presence(database, kind)
     try:
-        async with chores({presence.beat: BEAT_S}, at_once=True):
+        async with periodic({presence.beat: BEAT_S}, at_once=True):
             yield
     finally:
         try:

@@ -9,7 +9,7 @@ from services.process.settings import WrongSettings, split_listen
 
 
 @asynccontextmanager
-async def listening(app: web.Application, setting: str, listen: str, *, grace: float) -> AsyncIterator[None]:
+async def serve_http(app: web.Application, setting: str, listen: str, *, grace: float) -> AsyncIterator[None]:
     """Serve while the block runs, then finish the requests under way.
 
     Args:

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def chores(
+async def periodic(
     jobs: dict[Callable[[], Awaitable[object]], float], *, at_once: bool = False
 ) -> AsyncIterator[None]:
     """Run each job every so many seconds while the block runs; what passes is logged and tried again.

@@ -18,7 +18,7 @@ from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
 from services.dead_letters.records import Filter
-from tests.dead_letters import MASK, TODAY, desk_on, letter_of
+from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 from tests.processes import Processes
 
 
@@ -45,8 +45,8 @@ async def test_letters_are_mended_and_replayed_and_what_became_of_each_is_told(
     dropping = ("drop", "--since", "2020-01-01", "--why", "noise")
     code, said = await processes.run("dead", *dropping, environment={"TZ": there.key})
     assert (code, "since 2020-01-01 00:00:00+09:00)? Nobody is there" in said) == (1, True), said
-    desk = desk_on(database)
-    await desk.mending.edit(
+    inspector = inspector_on(database)
+    await inspector.edits.edit(
         3,
         by="Anna",
         actor="generation.GenerateHoroscope",
@@ -57,7 +57,7 @@ async def test_letters_are_mended_and_replayed_and_what_became_of_each_is_told(
         "replay", "--all", "--why", "mended", "--by", "Anna", "--yes", "--wait", "--force", code=1
     )
     assert "3: 2 succeeded, 1 died again" in waited
-    (listed,) = await desk.records.listed(Filter())
+    (listed,) = await inspector.records.listed(Filter())
     assert f"2 died again as {listed.id}: horoscope dead show {listed.id}" in waited
     assert (listed.cause, listed.parent, listed.replays) == ("too old", 2, 1)
     assert f"died again as {listed.id}" in await dead("show", 2)
@@ -94,7 +94,7 @@ async def test_ctrl_c_at_a_question_ends_it_and_nothing_is_done(
         os.close(ours)
         os.close(theirs)
     assert b"Traceback" not in said
-    assert await desk_on(database).records.count(Filter()) == 1
+    assert await inspector_on(database).records.count(Filter()) == 1
 
 
 async def test_a_rabbitmq_that_accepts_and_says_nothing_cannot_be_reached(processes: Processes) -> None:

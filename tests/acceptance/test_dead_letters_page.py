@@ -11,7 +11,7 @@ from schema.messages import GenerateHoroscope
 from schema.signs import Sign
 from services.database.pool import Database
 from tests.browser import chromium
-from tests.operators import PASSWORD, bury
+from tests.operators import PASSWORD, add_dead_letter
 from tests.processes import Processes
 from tests.waiting import until_sql
 
@@ -24,7 +24,9 @@ async def test_an_operator_walks_from_the_group_to_the_end_of_the_replay(
     processes: Processes, database: Database, sql: asyncpg.Connection, free_port: int
 ) -> None:
     today = datetime.now(ZoneInfo("Europe/Moscow")).date()
-    letter = await bury(database, GenerateHoroscope(Sign.LEO, today), ModelRefused("401 no such key"))
+    letter = await add_dead_letter(
+        database, GenerateHoroscope(Sign.LEO, today), ModelRefused("401 no such key")
+    )
     listen = {**ALONE, "ADMIN_LISTEN": f"127.0.0.1:{free_port}"}
     admin = await processes.start("admin", environment=listen, constants=QUICK)
     await admin.said("admin.ready")

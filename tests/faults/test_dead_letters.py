@@ -22,12 +22,12 @@ from schema.messages import (
 from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.records import Filter
 from services.dead_letters.replays import Run
 from services.messaging.envelope import decode, encode
 from tests.acceptance.conftest import FAILED
-from tests.dead_letters import MASK, TODAY, desk_on, letter_of
+from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 from tests.faults.conftest import WORK, Scene
 from tests.faults.servers import OwnPostgreSQL
 from tests.processes import Processes
@@ -56,14 +56,14 @@ def message_id(body: bytes) -> str:
 
 
 @pytest.fixture
-def desk(database: Database) -> Desk:
-    return desk_on(database)
+def inspector(database: Database) -> Inspector:
+    return inspector_on(database)
 
 
 @pytest.mark.parametrize(
     "step",
     [
-        ("after", "actors.dead_letters:DeadLetters.bury"),
+        ("after", "actors.dead_letters:DeadLetters.publish"),
         ("before", "services.dead_letters.archive:Archive.keep"),
         ("after", "services.dead_letters.archive:_row"),
         ("after", "services.dead_letters.archive:Archive.keep"),
@@ -77,7 +77,7 @@ async def test_whatever_step_an_archiver_dies_at_each_letter_is_kept_once(
     misfits = [misfit() for _ in range(40)]
     for body in misfits:
         queues.put(VIEWS, body)
-    death = processes.death(*step, call=7 if step[1].endswith(("bury", "_row")) else 1)
+    death = processes.death(*step, call=7 if step[1].endswith(("publish", "_row")) else 1)
     workers = await processes.workers(2, queues=(VIEWS, DEAD_LETTERS), death=death)
     await until_sql(sql, ARCHIVED, 40)
     await queues.drained(VIEWS, DEAD_LETTERS)
@@ -89,15 +89,15 @@ async def test_whatever_step_an_archiver_dies_at_each_letter_is_kept_once(
     assert sorted(kept) == sorted(map(message_id, misfits))
 
 
-async def dead_views(database: Database, desk: Desk, count: int) -> list[int]:
+async def dead_views(database: Database, inspector: Inspector, count: int) -> list[int]:
     """Views that died without a fault of theirs, by the numbers of their letters."""
     await Archive(database, MASK).keep([letter_of(view()) for _ in range(count)])
-    return [each.id for each in await desk.records.listed(Filter(), limit=None)]
+    return [each.id for each in await inspector.records.listed(Filter(), limit=None)]
 
 
-async def order(desk: Desk, ids: list[int], rate: int = 2000) -> Run:
-    verdicts = await desk.replays.verdicts(ids)
-    return await desk.replays.start(verdicts, what="a test's", by="Anna", why="mended", rate=rate)
+async def order(inspector: Inspector, ids: list[int], rate: int = 2000) -> Run:
+    verdicts = await inspector.replays.verdicts(ids)
+    return await inspector.replays.start(verdicts, what="a test's", by="Anna", why="mended", rate=rate)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,14 @@ async def order(desk: Desk, ids: list[int], rate: int = 2000) -> Run:
     ],
 )
 async def test_whatever_step_a_replay_dies_at_each_effect_comes_once(
-    processes: Processes, sql: asyncpg.Connection, database: Database, desk: Desk, queues: Queues, step: Step
+    processes: Processes,
+    sql: asyncpg.Connection,
+    database: Database,
+    inspector: Inspector,
+    queues: Queues,
+    step: Step,
 ) -> None:
-    run = await order(desk, await dead_views(database, desk, 600))
+    run = await order(inspector, await dead_views(database, inspector, 600))
     death = processes.death(*step, call=130 if "Publisher" in step[1] else 1)
     workers = await processes.workers(2, queues=(VIEWS,), death=death, constants=TAKEN_OVER_SOON)
     await until_sql(sql, SETTLED, 600, "succeeded")
@@ -132,18 +137,18 @@ async def test_whatever_step_a_replay_dies_at_each_effect_comes_once(
     await processes.stop("worker")
     assert death.happened
     assert sorted(worker.code or 0 for worker in workers) == [-9, 0]
-    run = await desk.replays.run(run.id)
+    run = await inspector.replays.run(run.id)
     assert (run.succeeded, run.waiting, run.died_again) == (600, 0, 0)
     assert queues.count(VIEWS) == 0
     await until_views(sql, 600)
 
 
 async def test_the_copies_of_a_replay_have_one_effect_and_die_once(
-    processes: Processes, sql: asyncpg.Connection, database: Database, desk: Desk, queues: Queues
+    processes: Processes, sql: asyncpg.Connection, database: Database, inspector: Inspector, queues: Queues
 ) -> None:
     """What a replayer leaves behind that was killed after it had published and before that was on record."""
-    good, bad = await dead_views(database, desk, 2)
-    run = await order(desk, [good, bad])
+    good, bad = await dead_views(database, inspector, 2)
+    run = await order(inspector, [good, bad])
     (worker,) = await processes.workers(1, queues=(GENERATION,))  # carries runs out, and answers no views
     await queues.filled(VIEWS)
     await until_sql(sql, "SELECT state FROM replay_runs", "finished")
@@ -157,26 +162,26 @@ async def test_the_copies_of_a_replay_have_one_effect_and_die_once(
     await until_sql(sql, SETTLED, 1, "died_again")
     await queues.drained(VIEWS, DEAD_LETTERS)
     await processes.stop("worker")
-    run = await desk.replays.run(run.id)
+    run = await inspector.replays.run(run.id)
     assert (run.succeeded, run.died_again, run.waiting) == (1, 1, 0)
-    (again,) = await desk.records.listed(Filter())
+    (again,) = await inspector.records.listed(Filter())
     assert (again.cause, again.replays) == ("wrong arguments", 1)
     await until_views(sql, 1)
 
 
 @pytest.mark.parametrize("message", [view(), GenerateHoroscope(Sign.LEO, TODAY)], ids=["of many", "alone"])
 async def test_the_message_of_a_replay_that_another_has_taken_the_place_of_is_passed_over(
-    scene: Scene, database: Database, desk: Desk, message: HoroscopeRequested | GenerateHoroscope
+    scene: Scene, database: Database, inspector: Inspector, message: HoroscopeRequested | GenerateHoroscope
 ) -> None:
     await Archive(database, MASK).keep([letter_of(message)])
-    (letter,) = await desk.records.listed(Filter())
-    await order(desk, [letter.id])
+    (letter,) = await inspector.records.listed(Filter())
+    await order(inspector, [letter.id])
     (worker,) = await scene.processes.workers(1, queues=(DELIVERY,))  # it carries runs out
     await scene.queues.filled(message.queue)
     await until_sql(scene.sql, "SELECT state FROM replay_runs", "finished")
     await worker.stop()
-    verdicts = await desk.replays.verdicts([letter.id])
-    await desk.replays.start(verdicts, what="once more", by="Anna", why="it does not come", force=True)
+    verdicts = await inspector.replays.verdicts([letter.id])
+    await inspector.replays.start(verdicts, what="once more", by="Anna", why="it does not come", force=True)
     await scene.sql.execute("UPDATE replay_runs SET state = 'cancelled'")  # it is never published
     (worker,) = await scene.processes.workers(1, queues=(message.queue,))
     await worker.said("replay.passed_over")
@@ -186,26 +191,26 @@ async def test_the_message_of_a_replay_that_another_has_taken_the_place_of_is_pa
 
 
 async def test_a_text_that_failed_to_the_end_is_written_by_a_replay_when_the_model_is_back(
-    scene: Scene, desk: Desk
+    scene: Scene, inspector: Inspector
 ) -> None:
     trouble = scene.sandbox.model.faults.add("500")
     await scene.processes.workers(1, queues=(*WORK, DEAD_LETTERS))
     scene.queues.publish(GenerateHoroscope(Sign.LEO, scene.today))
     await until_sql(scene.sql, SETTLED, 1, "dead")
-    (letter,) = await desk.records.listed(Filter())
-    whole = await desk.records.whole(letter.id)
+    (letter,) = await inspector.records.listed(Filter())
+    whole = await inspector.records.whole(letter.id)
     assert (whole.cause, whole.error_type, whole.attempts) == ("ladder exhausted", "ModelUnavailable", 4)
     assert whole.trace
     assert "ModelUnavailable" in whole.trace
     assert all(each["host"] and each["pid"] and each["at"] and each["release"] for each in whole.tries)
-    await order(desk, [letter.id])  # too early
+    await order(inspector, [letter.id])  # too early
     await until_sql(scene.sql, SETTLED, 1, "died_again")
-    (again,) = await desk.records.listed(Filter())
+    (again,) = await inspector.records.listed(Filter())
     assert again.parent == letter.id
-    assert (await desk.records.whole(letter.id)).history[0].died_as == again.id
+    assert (await inspector.records.whole(letter.id)).history[0].died_as == again.id
     assert again.group == letter.group
     scene.sandbox.model.faults.remove(trouble.id)
-    await order(desk, [again.id])
+    await order(inspector, [again.id])
     await until_sql(scene.sql, SETTLED, 1, "succeeded")
     await scene.written_once()
 
@@ -239,8 +244,8 @@ class TestPostgreSQL(OwnPostgreSQL):
         self, processes: Processes, queues: Queues, postgres: Postgres, database_url: str
     ) -> None:
         async with Database(database_url) as database:
-            desk = desk_on(database)
-            run = await order(desk, await dead_views(database, desk, 1000), rate=500)
+            inspector = inspector_on(database)
+            run = await order(inspector, await dead_views(database, inspector, 1000), rate=500)
             await processes.workers(2, constants=TAKEN_OVER_SOON)
             sql = await asyncpg.connect(database_url)
             await until_sql(sql, "SELECT count(*) > 100 FROM replays WHERE state = 'succeeded'", True)
@@ -254,13 +259,13 @@ class TestPostgreSQL(OwnPostgreSQL):
             await queues.drained(VIEWS)
             await processes.stop("worker")
             await until_views(sql, 1000)
-            run = await desk.replays.run(run.id)
+            run = await inspector.replays.run(run.id)
             await sql.close()
         assert (run.state, run.succeeded, run.waiting) == ("finished", 1000, 0)
 
 
 async def test_a_message_that_kills_its_worker_three_times_is_isolated_and_its_reader_is_told(
-    scene: Scene, desk: Desk
+    scene: Scene, inspector: Inspector
 ) -> None:
     reader = await scene.ask()
     for _ in range(3):
@@ -270,8 +275,8 @@ async def test_a_message_that_kills_its_worker_three_times_is_isolated_and_its_r
     await scene.processes.workers(queues=(*WORK, DEAD_LETTERS))
     await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
     await until_sql(scene.sql, SETTLED, 1, "dead")
-    (letter,) = await desk.records.listed(Filter())
-    whole = await desk.records.whole(letter.id)
+    (letter,) = await inspector.records.listed(Filter())
+    whole = await inspector.records.whole(letter.id)
     assert (whole.cause, whole.queue, whole.actor) == (
         "killed its worker", REQUESTS, "requests.HoroscopeRequested"
     )  # fmt: skip
@@ -284,7 +289,7 @@ async def test_a_message_that_kills_its_worker_three_times_is_isolated_and_its_r
 
 
 async def test_a_view_that_kills_its_worker_takes_no_other_view_along(
-    processes: Processes, sql: asyncpg.Connection, queues: Queues, desk: Desk
+    processes: Processes, sql: asyncpg.Connection, queues: Queues, inspector: Inspector
 ) -> None:
     await (await processes.start("scheduler")).said("scheduler.ready")  # declares the queues
     poison = view()
@@ -297,7 +302,7 @@ async def test_a_view_that_kills_its_worker_takes_no_other_view_along(
     await processes.workers()
     await until_views(sql, 40)
     await until_sql(sql, SETTLED, 1, "dead")
-    (letter,) = await desk.records.listed(Filter())
+    (letter,) = await inspector.records.listed(Filter())
     assert letter.arguments
     assert (letter.cause, letter.arguments["request_id"]) == ("killed its worker", str(poison.request_id))
 
@@ -321,7 +326,7 @@ async def test_workers_that_are_killed_again_and_again_cost_no_message_that_is_n
 
 
 async def test_what_somebody_rejects_and_views_of_long_ago_are_dead_letters_with_their_cause(
-    processes: Processes, sql: asyncpg.Connection, queues: Queues, desk: Desk
+    processes: Processes, sql: asyncpg.Connection, queues: Queues, inspector: Inspector
 ) -> None:
     await (await processes.start("scheduler")).said("scheduler.ready")
     rejected = view()
@@ -333,11 +338,14 @@ async def test_what_somebody_rejects_and_views_of_long_ago_are_dead_letters_with
     queues.publish(old)
     await processes.workers()
     await until_sql(sql, SETTLED, 2, "dead")
-    letters = {each.cause: await desk.records.whole(each.id) for each in await desk.records.listed(Filter())}
+    letters = {
+        each.cause: await inspector.records.whole(each.id)
+        for each in await inspector.records.listed(Filter())
+    }
     assert set(letters) == {"rejected", "too old"}
     assert letters["rejected"].arguments
     assert letters["rejected"].arguments["request_id"] == str(rejected.request_id)
     assert (letters["rejected"].queue, letters["rejected"].trace) == (VIEWS, None)
     assert "TooOld" in (letters["too old"].trace or "")
-    await order(desk, [letters["rejected"].id])
+    await order(inspector, [letters["rejected"].id])
     await until_views(sql, 1)

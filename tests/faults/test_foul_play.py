@@ -10,7 +10,7 @@ import openai
 import pytest
 from aiohttp import web
 
-from actors.app import open_workshop
+from actors.app import open_worker_app
 from ops.sandbox import Sandbox
 from schema.errors import ModelUnavailable, TextRejected
 from schema.messages import DEAD_LETTERS, GENERATION, TICKS, DeliverHoroscope
@@ -176,11 +176,11 @@ async def test_trouble_that_nobody_foresaw_is_told_to_the_reader(
     reader = await reader_of(sql, sandbox, 7, Sign.LEO)
     request = request_id(42, 1)
     await app.waiters.add(request, chat_id=reader.id, sign=Sign.LEO, day=today(), language=Language.RU)
-    async with open_workshop(app) as workshop:
-        monkeypatch.setattr(workshop.writer._author, "write", _stumble)
+    async with open_worker_app(app) as worker_app:
+        monkeypatch.setattr(worker_app.writer._author, "write", _stumble)
         order = Order("id", "request", datetime.now(UTC), retry_in=None)
         with pytest.raises(ZeroDivisionError):
-            await workshop.writer.write(Sign.LEO, today(), order)
+            await worker_app.writer.write(Sign.LEO, today(), order)
     assert await sql.fetchval("SELECT state || ': ' || error FROM generations") == "given_up: nobody foresaw"
     letter = queues.take("delivery")
     assert letter

@@ -405,7 +405,7 @@ async def test_a_bug_is_logged_and_shown_as_a_page_without_a_word_about_the_code
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await operator.sign_in()
-    monkeypatch.setattr("services.admin.snapshots.Figures.now", None)
+    monkeypatch.setattr("services.admin.snapshots.Snapshots.now", None)
     with capture_logs() as logs:
         page = await operator.get("/")
         json = await operator.get("/api/today")

@@ -12,7 +12,7 @@ from schema.messages import DEAD_LETTERS, VIEWS, DeadLetter, ReconcileTick
 from schema.signs import Sign
 from services.admin import metrics, snapshots
 from services.admin.metrics import ClusterMetrics
-from services.admin.server import open_figures
+from services.admin.server import open_snapshots
 from services.app import open_servers
 from services.days import EASTERNMOST
 from services.dead_letters.archive import Archive
@@ -72,7 +72,7 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
         declared = topology.queues(settings)
         async with (
             open_servers(settings, declared, process="test") as (database, publisher),
-            open_figures(settings, declared, database, clock=lambda: NOW) as shown,
+            open_snapshots(settings, declared, database, clock=lambda: NOW) as shown,
         ):
             await publisher.wait_ready(10)
             await publisher.send(ReconcileTick().queue, b"a tick that nobody takes")
@@ -154,7 +154,7 @@ async def test_dead_letters_are_told_from_the_archive_and_what_is_on_its_way_the
         declared = topology.queues(settings)
         async with (
             open_servers(settings, declared, process="test") as (database, publisher),
-            open_figures(settings, declared, database, clock=lambda: NOW) as shown,
+            open_snapshots(settings, declared, database, clock=lambda: NOW) as shown,
         ):
             await publisher.wait_ready(10)
             await publisher.send(DEAD_LETTERS, b"on its way to the archive")

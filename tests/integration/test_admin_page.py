@@ -1,4 +1,4 @@
-"""The operators' page does in a real browser what it promises, on a phone and on a desk."""
+"""The operators' page does in a real browser what it promises, on a phone and on a desktop."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from actors import REPLAYABLE, topology
 from ops.stack.ports import free_port
 from services.admin import rendering, sessions, snapshots
-from services.admin.server import listening, make_page, open_figures
+from services.admin.server import make_page, open_snapshots, serve_http
 from services.app import open_servers
 from services.days import ONE_DAY, day_in
 from services.messaging.bus import Bus
@@ -72,8 +72,8 @@ async def address(
     queues = topology.queues(settings)
     async with (
         open_servers(settings, queues, process="test") as (database, publisher),
-        open_figures(settings, queues, database) as shown,
-        listening(
+        open_snapshots(settings, queues, database) as shown,
+        serve_http(
             make_page(settings, shown, database, Bus(publisher, database), REPLAYABLE),
             settings.admin_listen,
             (),

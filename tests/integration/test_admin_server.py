@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from services.admin import server as process
-from services.admin.server import listening
+from services.admin import server
+from services.admin.server import serve_http
 from services.process.settings import Settings
 
 BY_HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
@@ -26,7 +26,7 @@ async def told(scope: Scope, receive: Receive, send: Send) -> None:
 @asynccontextmanager
 async def asked(port: int, *proxies: str, host: str = "127.0.0.1") -> AsyncIterator[aiohttp.ClientSession]:
     async with (
-        listening(told, f"{host}:{port}", proxies or Settings.model_fields["admin_proxies"].default),
+        serve_http(told, f"{host}:{port}", proxies or Settings.model_fields["admin_proxies"].default),
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
     ):
         yield http
@@ -58,7 +58,7 @@ async def test_only_a_proxy_that_is_named_says_who_asks(
 async def test_a_connection_whose_request_does_not_come_is_closed(
     free_port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr(process, "REQUEST_S", 0.3)
+    monkeypatch.setattr(server, "REQUEST_S", 0.3)
     async with asked(free_port) as http:
         reader, writer = await asyncio.open_connection("127.0.0.1", free_port)
         writer.write(begun)
@@ -72,14 +72,14 @@ async def test_a_connection_whose_request_does_not_come_is_closed(
 async def test_a_request_that_has_come_is_given_the_time_it_takes(
     free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "REQUEST_S", 0.1)
+    monkeypatch.setattr(server, "REQUEST_S", 0.1)
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.5)
         await told(scope, receive, send)
 
     async with (
-        listening(slow, f"127.0.0.1:{free_port}", ()),
+        serve_http(slow, f"127.0.0.1:{free_port}", ()),
         aiohttp.ClientSession(f"http://127.0.0.1:{free_port}") as http,
         http.get("/") as answer,
     ):

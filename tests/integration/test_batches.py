@@ -16,7 +16,7 @@ from actors import batches
 from actors.batches import BatchConsumer, Batches, Parsed
 from actors.broker import Broker, Delivered, blocking_publish
 from actors.dead_letters import DeadLetters
-from actors.poison import Suspects
+from actors.poison import PoisonGuard
 from actors.retries import Retries
 from actors.table import Batch
 from actors.topology import rung_of
@@ -44,9 +44,9 @@ class Bench:
             blocking_publish(publisher, asyncio.get_running_loop()),
             consumers={WORK: BatchConsumer},
         )
-        self.broker.cemetery = DeadLetters(self.broker, Mask([]))
-        self.retries = Retries(self.broker.cemetery)
-        self.suspects = Suspects(poison.Suspects(database), asyncio.get_running_loop())
+        self.broker.dead_letter_sink = DeadLetters(self.broker, Mask([]))
+        self.retries = Retries(self.broker.dead_letter_sink)
+        self.poison = PoisonGuard(poison.PoisonMessages(database), asyncio.get_running_loop())
         for middleware in (self.retries, Batches()):
             self.broker.add_middleware(middleware)
         self.calls: list[tuple[str, list[int]]] = []
@@ -65,7 +65,7 @@ class Bench:
             self._note(name, numbers)
 
         def answer(messages: Sequence[Delivered]) -> None:
-            batches.handle(self.broker, self.retries, self.suspects, messages, _number, called)
+            batches.handle(self.broker, self.retries, self.poison, messages, _number, called)
 
         options: dict[str, Any] = {"batch": batch, "ladder": (1,), "throws": HoroscopeError}
         dramatiq.actor(broker=self.broker, actor_name=name, queue_name=WORK, **options)(answer)
@@ -260,7 +260,7 @@ async def test_one_of_a_batch_is_given_up_only_if_it_was_lost_with_its_worker_wh
     for number, identity in enumerate(("innocent", "guilty")):
         message = dramatiq.Message[Any](WORK, "gather", (), {"number": number}, {}, message_id=identity)
         await bench.publisher.send(WORK, message.encode())
-    records = bench.suspects._records
+    records = bench.poison._records
     for _ in range(2):
         await records.begin(WORK, ["innocent", "guilty"], alone=False)
         await records.begin(WORK, ["guilty"], alone=True)
@@ -282,18 +282,18 @@ async def test_threads_that_have_the_same_tries_to_end_do_not_stumble_over_each_
     async def away(*_: Any) -> None:
         raise DatabaseUnavailable("away")
 
-    records = bench.suspects._records
+    records = bench.poison._records
     first = dramatiq.Message[Any](WORK, "gather", (), {}, {}, message_id="first")
     watched = Delivered(first, cast("Any", None), 1, redelivered=True)
     with monkeypatch.context() as patched:
         patched.setattr(records, "end", away)
-        await asyncio.to_thread(_watch, bench.suspects, watched)
+        await asyncio.to_thread(_watch, bench.poison, watched)
     assert await records.lost(WORK, ["first"])
-    found = await asyncio.gather(*(asyncio.to_thread(bench.suspects.lost, [watched]) for _ in range(16)))
+    found = await asyncio.gather(*(asyncio.to_thread(bench.poison.lost, [watched]) for _ in range(16)))
     assert found == [{}] * 16, "the try had ended, though that could not be put on record at once"
 
 
-def _watch(watching: Suspects, message: Delivered) -> None:
+def _watch(watching: PoisonGuard, message: Delivered) -> None:
     with watching.watching([message]):
         pass
 
@@ -402,7 +402,7 @@ async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(
                 messages[0].consumer.run(work(), loop)
                 bench._note("gather", [number for _, number in parsed])
 
-            batches.handle(bench.broker, bench.retries, bench.suspects, messages, _number, call)
+            batches.handle(bench.broker, bench.retries, bench.poison, messages, _number, call)
 
         options: dict[str, Any] = {"batch": Batch(size=3), "ladder": (1,), "throws": HoroscopeError}
         dramatiq.actor(broker=bench.broker, actor_name="gather", queue_name=WORK, **options)(answer)

@@ -20,11 +20,11 @@ from schema.messages import DEAD_LETTERS, DeadLetter, DeliverHoroscope, Generate
 from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.records import Filter
 from services.messaging.envelope import encode
 from tests.conftest import MODEL_KEY
-from tests.dead_letters import MASK, TODAY, desk_on, letter_of
+from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 
 Dead = Callable[..., Awaitable[Result]]
 LEO, VIRGO, LIBRA = (GenerateHoroscope(sign, TODAY) for sign in (Sign.LEO, Sign.VIRGO, Sign.LIBRA))
@@ -37,8 +37,8 @@ def archive(database: Database) -> Archive:
 
 
 @pytest.fixture
-def desk(database: Database) -> Desk:
-    return desk_on(database)
+def inspector(database: Database) -> Inspector:
+    return inspector_on(database)
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def dead(settings_of_commands: dict[str, str]) -> Dead:
 
 
 @pytest.fixture
-async def letters(archive: Archive, desk: Desk) -> list[int]:
+async def letters(archive: Archive, inspector: Inspector) -> list[int]:
     """Three letters: two of one kind, one that is no message."""
     for letter in (letter_of(LEO, attempts=4), letter_of(VIRGO), letter_of(GARBAGE)):
         await archive.keep([letter])
-    return await desk.records.ids(Filter())
+    return await inspector.records.ids(Filter())
 
 
 @pytest.fixture

@@ -29,11 +29,11 @@ from services.database.pool import Database
 from services.days import ONE_DAY
 from services.dead_letters.archive import Archive
 from services.dead_letters.death import Death
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.records import Filter
 from services.messaging.envelope import decode, encode
-from services.messaging.poison import Suspects
-from tests.dead_letters import MASK, SECRET, TODAY, desk_on, letter_of
+from services.messaging.poison import PoisonMessages
+from tests.dead_letters import MASK, SECRET, TODAY, inspector_on, letter_of
 
 
 @pytest.fixture
@@ -42,15 +42,15 @@ def archive(database: Database) -> Archive:
 
 
 @pytest.fixture
-def desk(database: Database) -> Desk:
-    return desk_on(database)
+def inspector(database: Database) -> Inspector:
+    return inspector_on(database)
 
 
-async def test_a_letter_is_kept_with_the_whole_truth(archive: Archive, desk: Desk) -> None:
+async def test_a_letter_is_kept_with_the_whole_truth(archive: Archive, inspector: Inspector) -> None:
     message = GenerateHoroscope(Sign.LEO, TODAY)
     await archive.keep([letter_of(message, attempts=4)])
-    (listed,) = await desk.records.listed(Filter())
-    letter = await desk.records.whole(listed.id)
+    (listed,) = await inspector.records.listed(Filter())
+    letter = await inspector.records.whole(listed.id)
     assert (letter.actor, letter.queue, letter.state) == (
         "generation.GenerateHoroscope",
         "generation",
@@ -66,47 +66,51 @@ async def test_a_letter_is_kept_with_the_whole_truth(archive: Archive, desk: Des
     assert letter.host
 
 
-async def test_a_letter_that_comes_again_is_kept_once(archive: Archive, desk: Desk) -> None:
+async def test_a_letter_that_comes_again_is_kept_once(archive: Archive, inspector: Inspector) -> None:
     letter = letter_of(GenerateHoroscope(Sign.LEO, TODAY))
     await archive.keep([letter, letter])
     await archive.keep([replace(letter, redelivered=True)])
-    assert await desk.records.count(Filter(state=None)) == 1
+    assert await inspector.records.count(Filter(state=None)) == 1
 
 
 async def test_copies_of_a_message_that_died_alike_are_one_letter_until_it_is_dealt_with(
-    archive: Archive, desk: Desk
+    archive: Archive, inspector: Inspector
 ) -> None:
     """A worker that is killed between burying a message and acknowledging it buries it twice."""
     letter = letter_of(GenerateHoroscope(Sign.LEO, TODAY), attempts=2)
     twin = replace(letter, headers=letter_of(GenerateHoroscope(Sign.LEO, TODAY)).headers)
     await archive.keep([letter, twin])
     await archive.keep([twin])
-    (kept,) = await desk.records.listed(Filter())
-    await desk.mending.drop([kept.id], by="me", why="a test")
+    (kept,) = await inspector.records.listed(Filter())
+    await inspector.edits.drop([kept.id], by="me", why="a test")
     await archive.keep([replace(letter, headers=letter_of(GenerateHoroscope(Sign.LEO, TODAY)).headers)])
-    assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["dead", "dropped"]
+    assert [each.state for each in await inspector.records.listed(Filter(state=None))] == ["dead", "dropped"]
 
 
-async def test_of_copies_that_come_at_once_one_is_kept(archive: Archive, desk: Desk) -> None:
+async def test_of_copies_that_come_at_once_one_is_kept(archive: Archive, inspector: Inspector) -> None:
     message = GenerateHoroscope(Sign.LEO, TODAY)
     first = letter_of(message)
     copies = [replace(first, headers=letter_of(message).headers) for _ in range(8)]
     await asyncio.gather(*(archive.keep([copy]) for copy in copies))
-    assert await desk.records.count(Filter()) == 1
+    assert await inspector.records.count(Filter()) == 1
 
 
-async def test_each_of_many_that_look_alike_but_are_no_copies_is_kept(archive: Archive, desk: Desk) -> None:
+async def test_each_of_many_that_look_alike_but_are_no_copies_is_kept(
+    archive: Archive, inspector: Inspector
+) -> None:
     await archive.keep([letter_of(b"garbage"), letter_of(b"garbage")])
     await archive.keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY)) for _ in range(2)])
-    assert await desk.records.count(Filter()) == 4
+    assert await inspector.records.count(Filter()) == 4
 
 
-async def test_bytes_that_rabbitmq_gave_up_itself_are_kept_once_each(archive: Archive, desk: Desk) -> None:
+async def test_bytes_that_rabbitmq_gave_up_itself_are_kept_once_each(
+    archive: Archive, inspector: Inspector
+) -> None:
     raw = DeadLetter(b"\xff", {"x-death": [{"reason": "maxlen", "queue": "views", "count": 1}]})
     await archive.keep([raw])
     await archive.keep([replace(raw, redelivered=True)])  # the archive was killed before it could say so
     await archive.keep([raw])
-    kept = await desk.records.listed(Filter())
+    kept = await inspector.records.listed(Filter())
     assert [(each.cause, each.queue) for each in kept] == [("queue full", "views")] * 2
 
 
@@ -120,16 +124,16 @@ async def test_bytes_that_rabbitmq_gave_up_itself_are_kept_once_each(archive: Ar
     ],
 )
 async def test_why_rabbitmq_gave_a_message_up_is_the_cause(
-    archive: Archive, desk: Desk, reason: str, cause: str
+    archive: Archive, inspector: Inspector, reason: str, cause: str
 ) -> None:
     body = encode(GenerateHoroscope(Sign.LEO, TODAY))
     await archive.keep([DeadLetter(body, {"x-death": [{"reason": reason, "queue": "generation"}]})])
-    (kept,) = await desk.records.listed(Filter())
+    (kept,) = await inspector.records.listed(Filter())
     assert (kept.cause, kept.queue, kept.actor) == (cause, "generation", "generation.GenerateHoroscope")
     assert reason in kept.error
 
 
-async def test_what_an_older_release_buried_is_understood(archive: Archive, desk: Desk) -> None:
+async def test_what_an_older_release_buried_is_understood(archive: Archive, inspector: Inspector) -> None:
     parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY)))
     parts["options"] = {
         "attempts": [{"at": "2026-11-01T00:00:00+00:00", "error": "E: no"}],
@@ -143,7 +147,7 @@ async def test_what_an_older_release_buried_is_understood(archive: Archive, desk
         },
     }
     await archive.keep([DeadLetter(orjson.dumps(parts), {"queue": "generation"})])
-    (kept,) = await desk.records.listed(Filter())
+    (kept,) = await inspector.records.listed(Filter())
     assert (kept.cause, kept.error_type, kept.release, kept.host) == (
         "ladder exhausted", "ModelUnavailable", "0.0.9", "elsewhere"
     )  # fmt: skip
@@ -151,21 +155,21 @@ async def test_what_an_older_release_buried_is_understood(archive: Archive, desk
 
 
 async def test_secrets_are_masked_wherever_they_stand(
-    archive: Archive, desk: Desk, sql: asyncpg.Connection
+    archive: Archive, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
     parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY)))
     parts["kwargs"]["note"] = ["deep", {"down": f"with {SECRET}"}]
     parts["options"] = {"attempts": [{"error": SECRET}], "traceback": f"at {SECRET}", "other": SECRET}
     garbage = f"no JSON {SECRET}".encode()
     await archive.keep([DeadLetter(orjson.dumps(parts), {"reason": SECRET}), DeadLetter(garbage, {})])
-    kept = [await desk.records.whole(each.id) for each in await desk.records.listed(Filter())]
+    kept = [await inspector.records.whole(each.id) for each in await inspector.records.listed(Filter())]
     assert [each.masked for each in kept] == [True, True]
     assert kept[0].body == b"no JSON ***"
     for row in await sql.fetch("SELECT dead_letters::text AS row, body FROM dead_letters"):
         for part in (SECRET, "ключ", "secret"):
             assert part not in row["row"]
             assert part.encode() not in row["body"]
-    verdicts = await desk.replays.verdicts([kept[1].id])
+    verdicts = await inspector.replays.verdicts([kept[1].id])
     assert verdicts[0].judgement == "unfit"
     assert "masked" in verdicts[0].reason
 
@@ -229,46 +233,46 @@ async def test_whatever_lies_among_the_dead_is_kept(
 ) -> None:
     await sql.execute("TRUNCATE dead_letters CASCADE")
     await Archive(database, MASK).keep([DeadLetter(*each) for each in letters])
-    desk = desk_on(database)
-    kept = await desk.records.listed(Filter())
+    inspector = inspector_on(database)
+    kept = await inspector.records.listed(Filter())
     assert 1 <= len(kept) <= len(letters)
-    await desk.replays.verdicts([each.id for each in kept])
-    await desk.records.groups(Filter())
+    await inspector.replays.verdicts([each.id for each in kept])
+    await inspector.records.groups(Filter())
 
 
-async def test_nesting_without_end_is_no_message(archive: Archive, desk: Desk) -> None:
+async def test_nesting_without_end_is_no_message(archive: Archive, inspector: Inspector) -> None:
     sound = encode(GenerateHoroscope(Sign.LEO, TODAY))
     body = sound.replace(b'"leo"', b"[" * 900 + b"]" * 900)
     with pytest.raises(InvalidEnvelope, match="levels deep"):
         decode(body)
     await archive.keep([DeadLetter(body, {})])
-    (kept,) = await desk.records.listed(Filter())
-    assert (await desk.records.whole(kept.id)).body == body
+    (kept,) = await inspector.records.listed(Filter())
+    assert (await inspector.records.whole(kept.id)).body == body
 
 
-async def test_failures_of_one_kind_are_a_group(archive: Archive, desk: Desk) -> None:
+async def test_failures_of_one_kind_are_a_group(archive: Archive, inspector: Inspector) -> None:
     away = [letter_of(GenerateHoroscope(sign, TODAY)) for sign in list(Sign)[:5]]
     late = [
         letter_of(HoroscopeRequested(uuid4(), Sign.LEO, TODAY, True, datetime.now(UTC)), TooOld("too late"))
     ]
     await archive.keep([*away, *late])
-    away_group, late_group = await desk.records.groups(Filter())
+    away_group, late_group = await inspector.records.groups(Filter())
     assert (away_group.letters, away_group.dead, away_group.error_type) == (5, 5, "ModelUnavailable")
     assert (late_group.letters, late_group.cause) == (1, "too old")
-    await desk.mending.note(late_group.fingerprint, "Telegram was away", by="Anna")
-    (noted,) = await desk.records.groups(Filter(group=late_group.fingerprint))
+    await inspector.edits.note(late_group.fingerprint, "Telegram was away", by="Anna")
+    (noted,) = await inspector.records.groups(Filter(group=late_group.fingerprint))
     assert (noted.note, noted.noted_by) == ("Telegram was away", "Anna")
-    await desk.mending.note(late_group.fingerprint, "", by="Anna")
-    assert {group.note for group in await desk.records.groups(Filter())} == {None}
+    await inspector.edits.note(late_group.fingerprint, "", by="Anna")
+    assert {group.note for group in await inspector.records.groups(Filter())} == {None}
     with pytest.raises(Refused, match="no group nothing"):
-        await desk.mending.note("nothing", "x", by="Anna")
+        await inspector.edits.note("nothing", "x", by="Anna")
 
 
-async def test_each_part_of_a_filter_narrows_it(archive: Archive, desk: Desk) -> None:
+async def test_each_part_of_a_filter_narrows_it(archive: Archive, inspector: Inspector) -> None:
     tomorrow = TODAY + ONE_DAY
     await archive.keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY)), letter_of(b"no message")])
     await archive.keep([letter_of(GenerateHoroscope(Sign.ARIES, tomorrow), InvalidMessage("of no use"))])
-    aries, garbage, leo = await desk.records.listed(Filter())
+    aries, garbage, leo = await inspector.records.listed(Filter())
     now = datetime.now(UTC)
     for wanted, found in (
         (Filter(ids=(leo.id, aries.id)), [aries, leo]),
@@ -291,25 +295,27 @@ async def test_each_part_of_a_filter_narrows_it(archive: Archive, desk: Desk) ->
         (Filter(run=1), []),
         (Filter(actor="generation.GenerateHoroscope", sign=Sign.LEO), [leo]),
     ):
-        assert await desk.records.listed(wanted) == found, wanted.words
-        assert await desk.records.count(wanted) == len(found)
-    assert await desk.records.listed(Filter(), limit=1) == [aries]
-    assert await desk.records.listed(Filter(), before=aries.id) == [garbage, leo]
+        assert await inspector.records.listed(wanted) == found, wanted.words
+        assert await inspector.records.count(wanted) == len(found)
+    assert await inspector.records.listed(Filter(), limit=1) == [aries]
+    assert await inspector.records.listed(Filter(), before=aries.id) == [garbage, leo]
     with pytest.raises(Refused, match="no dead letter 99"):
-        await desk.records.whole(99)
+        await inspector.records.whole(99)
 
 
-async def test_an_edit_is_held_against_the_actor_and_the_original_stays(archive: Archive, desk: Desk) -> None:
+async def test_an_edit_is_held_against_the_actor_and_the_original_stays(
+    archive: Archive, inspector: Inspector
+) -> None:
     await archive.keep(
         [letter_of(b"garbage"), letter_of(GenerateHoroscope(Sign.LEO, TODAY), UnknownActor("?"))]
     )
-    letter, garbage = await desk.records.listed(Filter())
+    letter, garbage = await inspector.records.listed(Filter())
     with pytest.raises(InvalidMessage, match="sign"):
-        await desk.mending.edit(letter.id, by="me", arguments={"day": TODAY.isoformat()})
+        await inspector.edits.edit(letter.id, by="me", arguments={"day": TODAY.isoformat()})
     with pytest.raises(InvalidMessage, match=r"no actor 'generation\.Nobody'"):
-        await desk.mending.edit(letter.id, by="me", actor="generation.Nobody")
-    await desk.mending.edit(letter.id, by="me", arguments={"sign": "aries", "day": TODAY.isoformat()})
-    edited = await desk.mending.edit(
+        await inspector.edits.edit(letter.id, by="me", actor="generation.Nobody")
+    await inspector.edits.edit(letter.id, by="me", arguments={"sign": "aries", "day": TODAY.isoformat()})
+    edited = await inspector.edits.edit(
         letter.id, by="you", arguments={"sign": "virgo", "day": TODAY.isoformat()}
     )
     assert [(each.arguments["sign"], each.edited_by) for each in edited.edits] == [
@@ -318,31 +324,31 @@ async def test_an_edit_is_held_against_the_actor_and_the_original_stays(archive:
     ]
     assert edited.arguments == letter.arguments
     assert decode(edited.body)["kwargs"] == letter.arguments
-    mended = await desk.mending.edit(
+    mended = await inspector.edits.edit(
         garbage.id, by="me", actor="generation.GenerateDay", arguments={"day": TODAY.isoformat()}
     )
     assert mended.body == b"garbage"
-    assert {each.judgement for each in await desk.replays.verdicts([letter.id, garbage.id])} == {"ready"}
-    await desk.mending.drop([garbage.id], by="me", why="no use")
+    assert {each.judgement for each in await inspector.replays.verdicts([letter.id, garbage.id])} == {"ready"}
+    await inspector.edits.drop([garbage.id], by="me", why="no use")
     with pytest.raises(Refused, match="not dead any more"):
-        await desk.mending.edit(garbage.id, by="me", arguments={"day": TODAY.isoformat()})
+        await inspector.edits.edit(garbage.id, by="me", arguments={"day": TODAY.isoformat()})
 
 
 async def test_what_is_dropped_can_be_taken_back_until_it_is_pruned(
-    archive: Archive, desk: Desk, sql: asyncpg.Connection
+    archive: Archive, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
     await archive.keep([letter_of(GenerateHoroscope(sign, TODAY)) for sign in Sign])
-    letters = await desk.records.listed(Filter())
+    letters = await inspector.records.listed(Filter())
     ids = [each.id for each in letters]
-    assert await desk.mending.drop(ids[:3], by="me", why="old") == 3
-    assert await desk.mending.drop(ids[:4], by="me", why="old") == 1
-    dropped = await desk.records.whole(ids[0])
+    assert await inspector.edits.drop(ids[:3], by="me", why="old") == 3
+    assert await inspector.edits.drop(ids[:4], by="me", why="old") == 1
+    dropped = await inspector.records.whole(ids[0])
     assert (dropped.dropped_by, dropped.dropped_why) == ("me", "old")
-    assert await desk.mending.restore(ids[:2], by="me") == 2
+    assert await inspector.edits.restore(ids[:2], by="me") == 2
     await sql.execute("UPDATE dead_letters SET state_since = now() - interval '31 days'")
     await archive.prune()
-    assert await desk.records.count(Filter()) == 10, "what is dead is never pruned"
-    assert await desk.records.count(Filter(state="dropped")) == 0
+    assert await inspector.records.count(Filter()) == 10, "what is dead is never pruned"
+    assert await inspector.records.count(Filter(state="dropped")) == 0
 
 
 async def test_what_was_dealt_with_long_ago_is_thrown_away_and_never_what_is_dead(
@@ -366,7 +372,7 @@ async def test_what_was_dealt_with_long_ago_is_thrown_away_and_never_what_is_dea
     assert dict(kept) == {"dead": 4, "waiting": 2, "dropped": 1, "succeeded": 1, "died_again": 1}
 
 
-async def test_whatever_somebody_publishes_is_kept(archive: Archive, desk: Desk) -> None:
+async def test_whatever_somebody_publishes_is_kept(archive: Archive, inspector: Inspector) -> None:
     """What PostgreSQL refuses would be put back for ever, and all that lies behind it."""
     long = "".join(chr(random.Random(place).randrange(0x4E00, 0x9FFF)) for place in range(5000))
     parts = decode(encode(GenerateHoroscope(Sign.LEO, TODAY)))
@@ -385,7 +391,7 @@ async def test_whatever_somebody_publishes_is_kept(archive: Archive, desk: Desk)
         ),
     ]
     await archive.keep(odd)
-    assert await desk.records.count(Filter()) == len(odd)
+    assert await inspector.records.count(Filter()) == len(odd)
 
 
 async def test_a_message_that_killed_its_workers_begins_anew_when_it_is_replayed(
@@ -394,25 +400,25 @@ async def test_a_message_that_killed_its_workers_begins_anew_when_it_is_replayed
     """It keeps its id: what is on record of its workers must not count against the worker that it meets then."""
     letter = letter_of(GenerateHoroscope(Sign.LEO, TODAY), WorkerKilled("three workers"))
     identity = decode(letter.body)["message_id"]
-    suspects = Suspects(database)
+    suspects = PoisonMessages(database)
     for _ in range(2):
         await suspects.begin("generation", [identity, "another"], alone=False)
     await archive.keep([letter])
     assert (await suspects.lost("generation", [identity, "another"])).keys() == {"another"}
 
 
-async def test_what_is_larger_than_any_message_is_none(archive: Archive, desk: Desk) -> None:
+async def test_what_is_larger_than_any_message_is_none(archive: Archive, inspector: Inspector) -> None:
     """JSON takes many times the memory of its text, in every worker that it is handed to."""
     body = encode(GenerateHoroscope(Sign.LEO, TODAY)).replace(b'"leo"', b"[" + b"[]," * 400_000 + b"[]]")
     with pytest.raises(InvalidEnvelope, match="bytes; expected"):
         decode(body)
     await archive.keep([DeadLetter(body, {})])
-    (kept,) = await desk.records.listed(Filter())
-    assert (kept.actor, (await desk.records.whole(kept.id)).body) == (None, body)
+    (kept,) = await inspector.records.listed(Filter())
+    assert (kept.actor, (await inspector.records.whole(kept.id)).body) == (None, body)
 
 
 async def test_whoever_is_stopped_in_a_try_takes_back_only_its_own(database: Database) -> None:
-    suspects = Suspects(database)
+    suspects = PoisonMessages(database)
     first = await suspects.begin("views", ["a"], alone=True)
     second = await suspects.begin("views", ["a"], alone=True)
     await suspects.withdraw("views", ["a"], first)

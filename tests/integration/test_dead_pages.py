@@ -22,11 +22,11 @@ from services.admin.pages import dead_letters, page, replays
 from services.database.pool import Database
 from services.days import system_clock
 from services.dead_letters.archive import Archive
-from services.dead_letters.inspector import Desk, make_desk
+from services.dead_letters.inspector import Inspector, make_inspector
 from services.dead_letters.records import Filter
 from services.messaging.envelope import decode, encode
 from services.process.logs import Mask
-from tests.operators import PASSWORD, Operator, bury, open_admin, settings_of
+from tests.operators import PASSWORD, Operator, add_dead_letter, open_admin, settings_of
 from tests.proxy import Cable
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -38,8 +38,8 @@ GENERATE = "generation.GenerateHoroscope"
 
 
 @pytest.fixture
-def desk(database: Database) -> Desk:
-    return make_desk(database, REPLAYABLE, system_clock)
+def inspector(database: Database) -> Inspector:
+    return make_inspector(database, REPLAYABLE, system_clock)
 
 
 def view(sign: Sign = Sign.LEO) -> HoroscopeRequested:
@@ -80,25 +80,29 @@ async def order(operator: Operator, path: str, **fields: str) -> Any:
 
 
 async def test_the_navigation_counts_what_waits_for_a_person_on_every_page(
-    operator: Operator, database: Database, desk: Desk
+    operator: Operator, database: Database, inspector: Inspector
 ) -> None:
     for path in ("/", "/dead"):
         assert 'id="dead-waiting"' not in (await operator.get(path)).text
     assert "There are no dead letters." in await seen(operator, "/dead")
-    first = await bury(database, view())
-    await bury(database, view())
-    await bury(database, view())
-    await desk.mending.drop([first], by="x", why="y")
+    first = await add_dead_letter(database, view())
+    await add_dead_letter(database, view())
+    await add_dead_letter(database, view())
+    await inspector.edits.drop([first], by="x", why="y")
     for path in ("/", "/queues", "/dead", f"/dead/{first}", "/dead/runs"):
         assert "Dead letters 2 wait for a person" in await seen(operator, path)
 
 
 async def test_letters_are_shown_by_group_and_one_by_one_latest_first(
-    operator: Operator, database: Database, desk: Desk
+    operator: Operator, database: Database, inspector: Inspector
 ) -> None:
-    killed = [await bury(database, view(), WorkerKilled("3 workers were killed")) for _ in range(3)]
-    wrong = await bury(database, GenerateHoroscope(Sign.LEO, TODAY), InvalidMessage("day: no date"))
-    await desk.mending.drop(killed[:1], by="x", why="y")
+    killed = [
+        await add_dead_letter(database, view(), WorkerKilled("3 workers were killed")) for _ in range(3)
+    ]
+    wrong = await add_dead_letter(
+        database, GenerateHoroscope(Sign.LEO, TODAY), InvalidMessage("day: no date")
+    )
+    await inspector.edits.drop(killed[:1], by="x", why="y")
     answer = await operator.get("/dead?state=any")
     assert numbers(answer.text) == [wrong, *reversed(killed)]
     told = text_of(answer.text)
@@ -112,8 +116,8 @@ async def test_letters_are_shown_by_group_and_one_by_one_latest_first(
 async def test_a_filter_finds_what_it_asks_for_and_tells_what_makes_no_sense(
     operator: Operator, database: Database, sql: asyncpg.Connection
 ) -> None:
-    leo = await bury(database, GenerateHoroscope(Sign.LEO, TODAY), TooOld("too late, мёртвое"))
-    virgo = await bury(database, view(Sign.VIRGO), WorkerKilled("killed"))
+    leo = await add_dead_letter(database, GenerateHoroscope(Sign.LEO, TODAY), TooOld("too late, мёртвое"))
+    virgo = await add_dead_letter(database, view(Sign.VIRGO), WorkerKilled("killed"))
     await sql.execute("UPDATE dead_letters SET died_at = now() - interval '3 hours' WHERE id = $1", leo)
     for query, found in {
         f"actor={GENERATE}": [leo],
@@ -149,7 +153,7 @@ async def test_a_long_list_comes_in_pages(
     operator: Operator, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "LETTERS", 2)
-    letters = [await bury(database, view()) for _ in range(5)]
+    letters = [await add_dead_letter(database, view()) for _ in range(5)]
     found, path = [], "/dead"
     while path:
         html = (await operator.get(path)).text
@@ -161,11 +165,11 @@ async def test_a_long_list_comes_in_pages(
 
 
 async def test_a_group_has_its_letters_and_a_note_that_everybody_can_edit(
-    operator: Operator, database: Database, sql: asyncpg.Connection, desk: Desk
+    operator: Operator, database: Database, sql: asyncpg.Connection, inspector: Inspector
 ) -> None:
-    await bury(database, view(), ReaderGone("blocked"))
-    letter = await bury(database, view(), WorkerKilled("killed"))
-    group = (await desk.records.whole(letter)).group
+    await add_dead_letter(database, view(), ReaderGone("blocked"))
+    letter = await add_dead_letter(database, view(), WorkerKilled("killed"))
+    group = (await inspector.records.whole(letter)).group
     path = f"/dead/group/{group}"
     assert numbers((await operator.get(path)).text) == [letter]
     saved = await operator.send(f"{path}/note", {"note": f"ticket 7 {HTML}", "who": " Аня,\n Ops "}, of=path)
@@ -203,7 +207,7 @@ async def test_a_letter_is_told_in_full_and_nothing_hostile_in_it_does_anything(
             {"at": "2026-11-22T10:00:01", "seconds": 1e300},
         ],
     }
-    letter = await bury(database, orjson.dumps(message), InvalidMessage(f"no actor {HTML}"))
+    letter = await add_dead_letter(database, orjson.dumps(message), InvalidMessage(f"no actor {HTML}"))
     answer = await operator.get(f"/dead/{letter}")
     assert answer.status_code == 200
     assert HTML not in answer.text
@@ -224,21 +228,21 @@ async def test_a_letter_is_told_in_full_and_nothing_hostile_in_it_does_anything(
 
 
 async def test_bytes_that_are_no_message_are_told_and_can_be_made_one(
-    operator: Operator, database: Database, desk: Desk
+    operator: Operator, database: Database, inspector: Inspector
 ) -> None:
-    letter = await bury(database, b"\x00\xff" + HTML.encode())
+    letter = await add_dead_letter(database, b"\x00\xff" + HTML.encode())
     answer = await operator.get(f"/dead/{letter}")
     assert f"\\u0000\\xff{ESCAPED}" in answer.text
     assert "These bytes are no message." in answer.text
     sent = {"actor": "generation.GenerateDay", "arguments": f'{{"day": "{TODAY}"}}', "seen": ""}
     saved = await operator.send(f"/dead/{letter}/edit", sent, of=f"/dead/{letter}")
     assert saved.status_code == 303
-    (verdict,) = await desk.replays.verdicts([letter])
+    (verdict,) = await inspector.replays.verdicts([letter])
     assert (verdict.judgement, verdict.actor) == ("ready", "generation.GenerateDay")
 
 
 async def test_what_there_is_not_is_not_found(operator: Operator, database: Database) -> None:
-    letter = await bury(database, view())
+    letter = await add_dead_letter(database, view())
     for number in (letter + 1, 0, 2**63, 10**30):
         assert (await operator.get(f"/dead/{number}")).status_code == 404
         assert (await operator.get(f"/dead/runs/{number}")).status_code == 404
@@ -253,13 +257,13 @@ async def test_what_there_is_not_is_not_found(operator: Operator, database: Data
 
 
 async def test_a_secret_is_shown_nowhere(
-    operator: Operator, database: Database, sql: asyncpg.Connection, desk: Desk
+    operator: Operator, database: Database, sql: asyncpg.Connection, inspector: Inspector
 ) -> None:
-    letter = await bury(database, view(), attempts=[{"error": PASSWORD}])
+    letter = await add_dead_letter(database, view(), attempts=[{"error": PASSWORD}])
     await sql.execute("UPDATE dead_letters SET error = $1, traceback = $1, arguments = $2", PASSWORD,
                       orjson.dumps({PASSWORD: PASSWORD}).decode())  # fmt: skip
-    group = (await desk.records.whole(letter)).group
-    await desk.mending.note(group, PASSWORD, by=PASSWORD)
+    group = (await inspector.records.whole(letter)).group
+    await inspector.edits.note(group, PASSWORD, by=PASSWORD)
     await order(operator, f"/dead/replay?id={letter}", why=PASSWORD, who=PASSWORD)
     for path in ("/dead", f"/dead/{letter}", f"/dead/group/{group}", f"/dead/drop?id={letter}", "/dead/runs",
                  "/dead/runs/1", "/api/dead", "/api/dead/letters", "/api/dead/runs"):  # fmt: skip
@@ -269,13 +273,13 @@ async def test_a_secret_is_shown_nowhere(
         assert "***" in answer.text, path
 
 
-# Mending
+# Edits
 
 
 async def test_an_edit_is_held_against_the_actor_and_kept_with_who_made_it(
     operator: Operator, database: Database, sql: asyncpg.Connection
 ) -> None:
-    letter = await bury(database, GenerateHoroscope(Sign.LEO, TODAY))
+    letter = await add_dead_letter(database, GenerateHoroscope(Sign.LEO, TODAY))
     path = f"/dead/{letter}"
 
     async def edit(arguments: str, actor: str = GENERATE, seen: str = "") -> Any:
@@ -314,7 +318,7 @@ async def test_an_edit_is_held_against_the_actor_and_kept_with_who_made_it(
 async def test_the_language_can_be_changed_where_something_was_refused(
     operator: Operator, database: Database
 ) -> None:
-    letter = await bury(database, view())
+    letter = await add_dead_letter(database, view())
     refused = await operator.send(f"/dead/{letter}/edit", {"arguments": "x", "seen": ""})
     unsaid = await operator.send(f"/dead/{letter}/drop", {})
     asked = await order(operator, f"/dead/replay?id={letter}", why="")
@@ -328,9 +332,11 @@ async def test_the_language_can_be_changed_where_something_was_refused(
     assert f'name="next" value="{filtered}"'.replace("&", "&amp;") in (await operator.get(filtered)).text
 
 
-async def test_only_a_dead_letter_can_be_edited(operator: Operator, database: Database, desk: Desk) -> None:
-    letter = await bury(database, GenerateHoroscope(Sign.LEO, TODAY))
-    await desk.mending.drop([letter], by="x", why="y")
+async def test_only_a_dead_letter_can_be_edited(
+    operator: Operator, database: Database, inspector: Inspector
+) -> None:
+    letter = await add_dead_letter(database, GenerateHoroscope(Sign.LEO, TODAY))
+    await inspector.edits.drop([letter], by="x", why="y")
     sent = {"actor": GENERATE, "arguments": f'{{"sign": "leo", "day": "{TODAY}"}}', "seen": ""}
     refused = await operator.send(f"/dead/{letter}/edit", sent)
     assert refused.status_code == 409
@@ -339,35 +345,35 @@ async def test_only_a_dead_letter_can_be_edited(operator: Operator, database: Da
 
 
 async def test_a_letter_is_dropped_with_a_reason_and_taken_back(
-    operator: Operator, database: Database, desk: Desk
+    operator: Operator, database: Database, inspector: Inspector
 ) -> None:
-    letter = await bury(database, view())
+    letter = await add_dead_letter(database, view())
     path = f"/dead/{letter}"
     refused = await operator.send(f"{path}/drop", {"why": " "}, of=path)
     assert refused.status_code == 422
-    assert (await desk.records.whole(letter)).state == "dead"
+    assert (await inspector.records.whole(letter)).state == "dead"
     dropped = await operator.send(f"{path}/drop", {"why": f"answered by hand {HTML}", "who": "Аня"}, of=path)
     assert dropped.status_code == 303
     assert f"Dropped by page, 192.0.2.1, Аня: answered by hand {HTML}" in await seen(operator, path)
     twice = await operator.send(f"{path}/drop", {"why": "again"}, of=path)
     assert twice.status_code == 409
     assert (await operator.send(f"{path}/restore", of=path)).status_code == 303
-    assert (await desk.records.whole(letter)).state == "dead"
+    assert (await inspector.records.whole(letter)).state == "dead"
     assert (await operator.send(f"{path}/restore", of=path)).status_code == 409
 
 
 async def test_many_are_dropped_and_taken_back_as_they_were_shown(
-    operator: Operator, database: Database, desk: Desk
+    operator: Operator, database: Database, inspector: Inspector
 ) -> None:
-    first, second = [await bury(database, view()) for _ in range(2)]
+    first, second = [await add_dead_letter(database, view()) for _ in range(2)]
     asked = "/dead/drop?state=dead&cause=too+old"
     assert "Drop letters: 2?" in await seen(operator, asked)
     form = await shown_form(operator, asked)
-    await desk.mending.drop([first], by="x", why="y")
+    await inspector.edits.drop([first], by="x", why="y")
     refused = await operator.send("/dead/drop", form | {"why": "z"}, of=f"/dead/{first}")
     assert refused.status_code == 409
     assert "Drop letters: 1?" in refused.text
-    assert (await desk.records.whole(second)).state == "dead"
+    assert (await inspector.records.whole(second)).state == "dead"
     unsaid = await operator.send("/dead/drop", await shown_form(operator, asked), of=f"/dead/{first}")
     assert unsaid.status_code == 422
     assert "Say why." in unsaid.text
@@ -378,7 +384,7 @@ async def test_many_are_dropped_and_taken_back_as_they_were_shown(
     asked = f"/dead/restore?id={first}&id={second}"
     form = await shown_form(operator, asked)
     assert (await operator.send("/dead/restore", form, of=asked)).status_code == 303
-    assert await desk.records.count(Filter()) == 2
+    assert await inspector.records.count(Filter()) == 2
     for act in ("drop", "restore", "replay"):
         assert (await operator.get(f"/dead/{act}")).status_code == 422, "nothing is chosen"
         assert (await operator.send(f"/dead/{act}", {"why": "x", "rate": "1"})).status_code == 400
@@ -388,14 +394,14 @@ async def test_many_are_dropped_and_taken_back_as_they_were_shown(
 
 
 async def test_what_a_replay_would_come_to_is_told_before_anything_is_ordered(
-    operator: Operator, database: Database, desk: Desk, sql: asyncpg.Connection
+    operator: Operator, database: Database, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
     for _ in range(2):
-        await bury(database, view())
-    await bury(database, DeliverHoroscope(Sign.LEO, TODAY))
-    await bury(database, b"garbage")
-    gone = await bury(database, view())
-    await desk.mending.drop([gone], by="x", why="y")
+        await add_dead_letter(database, view())
+    await add_dead_letter(database, DeliverHoroscope(Sign.LEO, TODAY))
+    await add_dead_letter(database, b"garbage")
+    gone = await add_dead_letter(database, view())
+    await inspector.edits.drop([gone], by="x", why="y")
     answer = await operator.get("/dead/replay?state=any")
     told = text_of(answer.text)
     assert "Letters: 5" in told
@@ -413,8 +419,8 @@ async def test_what_a_replay_would_come_to_is_told_before_anything_is_ordered(
 async def test_a_replay_is_put_on_record_with_who_wanted_it_why_and_how_fast(
     operator: Operator, database: Database, sql: asyncpg.Connection
 ) -> None:
-    letters = [await bury(database, view()) for _ in range(3)]
-    done = await bury(database, DeliverHoroscope(Sign.LEO, TODAY))
+    letters = [await add_dead_letter(database, view()) for _ in range(3)]
+    done = await add_dead_letter(database, DeliverHoroscope(Sign.LEO, TODAY))
     chosen = f"/dead/replay?id={letters[0]}&id={letters[1]}&id={done}"
     for faults in (
         {"why": ""},
@@ -440,15 +446,15 @@ async def test_a_replay_is_put_on_record_with_who_wanted_it_why_and_how_fast(
 
 
 async def test_nothing_is_replayed_that_was_not_shown(
-    operator: Operator, database: Database, desk: Desk, sql: asyncpg.Connection
+    operator: Operator, database: Database, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
-    letters = [await bury(database, view()) for _ in range(2)]
+    letters = [await add_dead_letter(database, view()) for _ in range(2)]
     form = await shown_form(operator, "/dead/replay?state=dead&since=1d")
     assert re.fullmatch(r"since=[^&]*&until=[^&]*&state=dead", form["of"])
     assert f"{TODAY.year}" in unquote(form["of"]), "an age has become a time"
-    late = await bury(database, view())
+    late = await add_dead_letter(database, view())
     await sql.execute("UPDATE dead_letters SET died_at = now() + interval '5 seconds' WHERE id = $1", late)
-    await desk.mending.drop(letters[:1], by="x", why="y")
+    await inspector.edits.drop(letters[:1], by="x", why="y")
     order_ = form | {"why": "x", "rate": "3"}
     refused = await operator.send("/dead/replay", order_, of=f"/dead/{late}")
     assert refused.status_code == 409
@@ -457,7 +463,7 @@ async def test_nothing_is_replayed_that_was_not_shown(
     assert 'name="rate"' in refused.text
     assert 'value="3"' in refused.text, "what was typed stays"
     assert await sql.fetchval("SELECT count(*) FROM replay_runs") == 0
-    await desk.mending.restore(letters[:1], by="x")
+    await inspector.edits.restore(letters[:1], by="x")
     assert (await operator.send("/dead/replay", order_, of=f"/dead/{late}")).status_code == 303
     planned = [row["letter"] for row in await sql.fetch("SELECT letter FROM replays ORDER BY letter")]
     assert planned == letters, "what died later is left where it is"
@@ -466,7 +472,7 @@ async def test_nothing_is_replayed_that_was_not_shown(
 async def test_a_form_that_is_sent_twice_orders_one_replay(
     operator: Operator, database: Database, sql: asyncpg.Connection
 ) -> None:
-    letter = await bury(database, view())
+    letter = await add_dead_letter(database, view())
     path = f"/dead/replay?id={letter}"
     form = await shown_form(operator, path) | {
         "why": "x",
@@ -488,7 +494,7 @@ async def test_a_form_that_is_sent_twice_orders_one_replay(
 async def test_a_run_is_told_live_cancelled_and_resumed(
     operator: Operator, database: Database, sql: asyncpg.Connection
 ) -> None:
-    letters = [await bury(database, view()) for _ in range(4)]
+    letters = [await add_dead_letter(database, view()) for _ in range(4)]
     assert "Nobody has replayed anything yet." in await seen(operator, "/dead/runs")
     await order(operator, "/dead/replay?state=dead")
     told = await seen(operator, "/dead/runs/1")
@@ -530,7 +536,7 @@ async def test_the_history_of_runs_comes_in_pages(
 ) -> None:
     monkeypatch.setattr(replays, "RUNS", 2)
     for _ in range(3):
-        await bury(database, view())
+        await add_dead_letter(database, view())
         await order(operator, "/dead/replay?state=dead")
         await sql.execute("UPDATE replay_runs SET state = 'finished'")
         await sql.execute("UPDATE replays SET state = 'succeeded'")
@@ -548,8 +554,8 @@ async def test_the_history_of_runs_comes_in_pages(
 async def test_a_letter_tells_its_replays_and_is_linked_to_what_became_of_them(
     operator: Operator, database: Database, sql: asyncpg.Connection
 ) -> None:
-    parent = await bury(database, view())
-    child = await bury(database, view())
+    parent = await add_dead_letter(database, view())
+    child = await add_dead_letter(database, view())
     await order(operator, f"/dead/replay?id={parent}")
     await sql.execute("UPDATE replays SET state = 'died_again', died_as = $1", child)
     await sql.execute("UPDATE dead_letters SET state = 'died_again' WHERE id = $1", parent)
@@ -568,7 +574,7 @@ async def test_a_letter_tells_its_replays_and_is_linked_to_what_became_of_them(
 async def test_without_postgresql_every_page_says_so(
     database_url: str, rabbitmq_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letter = await bury(database, view())
+    letter = await add_dead_letter(database, view())
     async with (
         Cable(database_url) as cable,
         open_admin(settings_of(cable.url, rabbitmq_url)) as (page, publisher),
@@ -596,7 +602,7 @@ async def test_without_postgresql_every_page_says_so(
 async def test_a_database_that_does_not_answer_is_not_waited_for(
     operator: Operator, database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letter = await bury(database, view())
+    letter = await add_dead_letter(database, view())
     monkeypatch.setattr(page, "PATIENCE_S", 0.2)
     monkeypatch.setattr(snapshots, "PATIENCE_S", 0.2)
     async with sql.transaction():
@@ -610,8 +616,8 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(
 
 
 async def test_a_script_is_told_the_same(operator: Operator, database: Database) -> None:
-    leo = await bury(database, GenerateDay(TODAY))
-    virgo = await bury(database, view(Sign.VIRGO), WorkerKilled("killed"))
+    leo = await add_dead_letter(database, GenerateDay(TODAY))
+    virgo = await add_dead_letter(database, view(Sign.VIRGO), WorkerKilled("killed"))
     told = (await operator.get("/api/dead")).json()
     assert (told["dead"], told["waiting"], told["away"]) == (2, 0, [])
     assert sorted((group["error_type"], group["dead"]) for group in told["groups"]) == [

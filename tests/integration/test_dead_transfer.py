@@ -21,7 +21,7 @@ from services.dead_letters.archive import Archive
 from services.dead_letters.records import Filter, Letter
 from services.dead_letters.transfer import Transfer
 from services.process.logs import Mask
-from tests.dead_letters import MASK, SECRET, TODAY, desk_on, letter_of
+from tests.dead_letters import MASK, SECRET, TODAY, inspector_on, letter_of
 
 LEO = GenerateHoroscope(Sign.LEO, TODAY)
 GARBAGE = bytes(range(256))
@@ -47,13 +47,15 @@ async def elsewhere(other_database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def taken_out(transfer: Transfer, wanted: Filter = Filter(state=None)) -> list[bytes]:  # noqa: B008
-    return [line async for line in transfer.taken_out(wanted)]
+async def export(transfer: Transfer, wanted: Filter = Filter(state=None)) -> list[bytes]:  # noqa: B008
+    return [line async for line in transfer.export(wanted)]
 
 
 async def letters_on(database: Database) -> list[Letter]:
-    desk = desk_on(database)
-    return [await desk.records.whole(number) for number in await desk.records.ids(Filter(state=None))]
+    inspector = inspector_on(database)
+    return [
+        await inspector.records.whole(number) for number in await inspector.records.ids(Filter(state=None))
+    ]
 
 
 def same_everywhere(line: bytes) -> dict[str, Any]:
@@ -72,16 +74,16 @@ async def test_letters_go_out_and_come_in_with_everything(
         letter_of(SECRET.encode()),
     ):
         await archive.keep([letter])
-    desk = desk_on(database)
-    leo, garbage, *_ = await desk.records.ids(Filter())
-    await desk.mending.edit(leo, by="Anna", arguments={"sign": "virgo", "day": TODAY.isoformat()})
-    await desk.mending.edit(leo, by="Boris", arguments={"sign": "libra", "day": TODAY.isoformat()})
-    await desk.mending.drop([garbage], by="Anna", why="noise")
-    lines = await taken_out(transfer)
+    inspector = inspector_on(database)
+    leo, garbage, *_ = await inspector.records.ids(Filter())
+    await inspector.edits.edit(leo, by="Anna", arguments={"sign": "virgo", "day": TODAY.isoformat()})
+    await inspector.edits.edit(leo, by="Boris", arguments={"sign": "libra", "day": TODAY.isoformat()})
+    await inspector.edits.drop([garbage], by="Anna", why="noise")
+    lines = await export(transfer)
     there = Transfer(elsewhere, NOTHING)
-    brought = await there.bring_in(lines)
+    brought = await there.import_(lines)
     assert (brought.new, brought.known) == (4, 0)
-    again = await taken_out(there)
+    again = await export(there)
     assert [same_everywhere(line) for line in again] == [same_everywhere(line) for line in lines]
     before, after = await letters_on(database), await letters_on(elsewhere)
     assert [letter.body for letter in after] == [letter.body for letter in before]
@@ -92,7 +94,7 @@ async def test_letters_go_out_and_come_in_with_everything(
     assert [letter.masked for letter in after] == [False, False, False, True]
     assert [letter.group for letter in after] == [letter.group for letter in before]
     assert all(letter.imported_at for letter in after)
-    (verdict,) = await desk_on(elsewhere).replays.verdicts([after[0].id])
+    (verdict,) = await inspector_on(elsewhere).replays.verdicts([after[0].id])
     assert (verdict.judgement, verdict.edit is not None) == ("ready", True)
 
 
@@ -100,9 +102,9 @@ async def test_what_comes_again_is_known_and_stays_as_it_is(
     archive: Archive, transfer: Transfer, database: Database
 ) -> None:
     await archive.keep([letter_of(LEO)])
-    lines = await taken_out(transfer)
-    await desk_on(database).mending.drop([1], by="Anna", why="noise")
-    brought = await transfer.bring_in([*lines, b"\n", *lines])
+    lines = await export(transfer)
+    await inspector_on(database).edits.drop([1], by="Anna", why="noise")
+    brought = await transfer.import_([*lines, b"\n", *lines])
     assert (brought.new, brought.known) == (0, 2)
     (letter,) = await letters_on(database)
     assert (letter.state, letter.imported_at) == ("dropped", None)
@@ -112,9 +114,11 @@ async def test_a_letter_twice_in_a_file_is_brought_in_once(
     archive: Archive, transfer: Transfer, database: Database, elsewhere: Database
 ) -> None:
     await archive.keep([letter_of(LEO)])
-    await desk_on(database).mending.edit(1, by="Anna", arguments={"sign": "virgo", "day": TODAY.isoformat()})
-    lines = await taken_out(transfer)
-    brought = await Transfer(elsewhere, NOTHING).bring_in(lines * 3)
+    await inspector_on(database).edits.edit(
+        1, by="Anna", arguments={"sign": "virgo", "day": TODAY.isoformat()}
+    )
+    lines = await export(transfer)
+    brought = await Transfer(elsewhere, NOTHING).import_(lines * 3)
     assert (brought.new, brought.known) == (1, 2)
     (letter,) = await letters_on(elsewhere)
     assert len(letter.edits) == 1
@@ -124,16 +128,16 @@ async def test_the_history_goes_out_and_what_was_settled_there_is_dead_here(
     archive: Archive, transfer: Transfer, database: Database, elsewhere: Database, sql: asyncpg.Connection
 ) -> None:
     await archive.keep([letter_of(LEO)])
-    desk = desk_on(database)
-    await desk.replays.start(await desk.replays.verdicts([1]), what="x", by="Anna", why="mended")
+    inspector = inspector_on(database)
+    await inspector.replays.start(await inspector.replays.verdicts([1]), what="x", by="Anna", why="mended")
     replay = await sql.fetchval("UPDATE replays SET state = 'published', published_at = now() RETURNING id")
     await sql.execute("UPDATE dead_letters SET state = 'waiting'")
     await archive.keep([letter_of(LEO, replay=replay)])
-    first, second = map(json.loads, lines := await taken_out(transfer))
+    first, second = map(json.loads, lines := await export(transfer))
     (history,) = first["history"]
     assert (history["state"], history["asked_by"], history["why"]) == ("died_again", "Anna", "mended")
     assert (history["died_as"], second["parent"], second["replays"]) == (second["id"], first["id"], 1)
-    await Transfer(elsewhere, NOTHING).bring_in(lines)
+    await Transfer(elsewhere, NOTHING).import_(lines)
     after = await letters_on(elsewhere)
     assert [(letter.state, letter.replays, letter.parent) for letter in after] == [
         ("dead", 0, None),
@@ -149,9 +153,9 @@ async def test_secrets_of_either_place_stay_there(
         letter_of(b"word-of-here, word-of-there"),
     ):
         await archive.keep([letter])
-    lines = await taken_out(Transfer(database, Mask(["word-of-here"])))
+    lines = await export(Transfer(database, Mask(["word-of-here"])))
     assert b"word-of-here" not in b"".join(lines)
-    await Transfer(elsewhere, Mask(["word-of-there"])).bring_in(lines)
+    await Transfer(elsewhere, Mask(["word-of-there"])).import_(lines)
     leo, garbage = await letters_on(elsewhere)
     assert leo.error == "ReaderGone: ***, ***"
     assert (garbage.body, garbage.masked, leo.masked) == (b"***, ***", True, False)
@@ -192,17 +196,17 @@ async def test_a_line_that_is_no_letter_is_named_and_nothing_is_brought_in(
     archive: Archive, transfer: Transfer, elsewhere: Database
 ) -> None:
     await archive.keep([letter_of(LEO)])
-    (line,) = await taken_out(transfer)
+    (line,) = await export(transfer)
     for spoil, fault in SPOILT:
         with pytest.raises(Refused, match="nothing was imported") as refused:
-            await Transfer(elsewhere, NOTHING).bring_in([line, b"\n", spoil(line)])
+            await Transfer(elsewhere, NOTHING).import_([line, b"\n", spoil(line)])
         assert f"line 3: {fault}" in str(refused.value)
         assert await letters_on(elsewhere) == []
 
 
 async def test_of_many_faults_the_first_are_named(transfer: Transfer) -> None:
     with pytest.raises(Refused) as refused:
-        await transfer.bring_in([b"{\n"] * 500)
+        await transfer.import_([b"{\n"] * 500)
     _, *named, last = str(refused.value).splitlines()
     assert [each.partition(":")[0] for each in named] == [f"line {number}" for number in range(1, 11)]
     assert last == "and 490 more"
@@ -212,9 +216,9 @@ async def test_text_that_postgresql_cannot_hold_is_brought_in_all_the_same(
     archive: Archive, transfer: Transfer, elsewhere: Database
 ) -> None:
     await archive.keep([letter_of(LEO)])
-    (line,) = await taken_out(transfer)
+    (line,) = await export(transfer)
     odd = broken(line, error="a\0b", arguments={"a\0": [1e300, 10**30, "\0"]}, attempts=[{"error": "\0"}])
-    await Transfer(elsewhere, NOTHING).bring_in([odd])
+    await Transfer(elsewhere, NOTHING).import_([odd])
     (letter,) = await letters_on(elsewhere)
     assert letter.error == "a\ufffdb"
     assert letter.arguments == {"a\ufffd": [10**300, 10**30, "\ufffd"]}
@@ -230,10 +234,10 @@ async def test_thousands_need_no_more_memory_than_a_few(
     tracemalloc.start()
     try:
         with path.open("wb") as file:
-            async for line in transfer.taken_out(Filter()):
+            async for line in transfer.export(Filter()):
                 file.write(line)
         with path.open("rb") as file:
-            brought = await Transfer(elsewhere, NOTHING).bring_in(file)
+            brought = await Transfer(elsewhere, NOTHING).import_(file)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -242,7 +246,7 @@ async def test_thousands_need_no_more_memory_than_a_few(
     assert size > 6_000_000
     assert most < size / 2
     lines = path.read_bytes().splitlines()
-    again = await taken_out(Transfer(elsewhere, NOTHING))
+    again = await export(Transfer(elsewhere, NOTHING))
     assert [same_everywhere(line) for line in again] == [same_everywhere(line) for line in lines]
 
 

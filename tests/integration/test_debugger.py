@@ -28,7 +28,7 @@ from services.dead_letters.archive import Archive
 from services.horoscopes import leases
 from services.process.settings import Settings, WrongSettings
 from tests.conftest import MODEL_KEY
-from tests.dead_letters import MASK, TODAY, desk_on, letter_of
+from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 from tests.operators import put_text
 from tests.queues import Queues
 
@@ -147,7 +147,7 @@ async def test_post_mortem_stops_where_it_raises(debug: Debug, die: Any, sql: as
     assert "It raised TooOld: a view of" in said
     assert "services/readers/views.py" in said
     assert f"'{old}'" in said
-    assert "-> await workshop.app.views.count(events)" in said, "one frame up"
+    assert "-> await worker_app.app.views.count(events)" in said, "one frame up"
     assert await everything(sql) == before
     raised, said = await debug("", post_mortem=True)
     assert raised, "also when nobody types"
@@ -176,7 +176,7 @@ async def test_bytes_are_run_once_they_are_edited(debug: Debug, die: Any, databa
     await die(b"\xff no message")
     with pytest.raises(Refused, match="dead letter 1 cannot be answered: it is no message"):
         await debug()
-    await desk_on(database).mending.edit(1, by="Anna", actor="ticks.ReconcileTick", arguments={})
+    await inspector_on(database).edits.edit(1, by="Anna", actor="ticks.ReconcileTick", arguments={})
     raised, said = await debug()
     assert not raised
     assert "reconcile" in said
@@ -190,9 +190,9 @@ async def test_nothing_runs_out_while_somebody_sits_at_the_prompt(
     monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.05)
     await die(LEO)
     sits = "!__import__('time').sleep(1.3)"
-    raised, said = await debug(f"tbreak workshop.writer._author._answer\nc\n{sits}\nc\n")
+    raised, said = await debug(f"tbreak worker_app.writer._author._answer\nc\n{sits}\nc\n")
     assert not raised, said
-    assert "author.py" in said
+    assert "model.py" in said
     assert "Would be published to delivery" in said
 
 

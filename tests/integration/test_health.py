@@ -28,7 +28,7 @@ from services.database.pool import Database
 from services.health import Health
 from services.process import heartbeats as presences
 from services.process.heartbeats import present, read_processes
-from services.process.http import listening
+from services.process.http import serve_http
 from services.process.logs import Mask
 from services.process.settings import Settings
 from tests.processes import Processes
@@ -42,7 +42,7 @@ from tests.waiting import until_sql
 async def telling(health: Health) -> AsyncIterator[int]:
     """The port on which it is told."""
     port = find_free_port()
-    async with listening(health.application(), "METRICS_LISTEN", f"127.0.0.1:{port}", grace=1):
+    async with serve_http(health.application(), "METRICS_LISTEN", f"127.0.0.1:{port}", grace=1):
         yield port
 
 
@@ -119,16 +119,16 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
     burying, go_on = threading.Event(), threading.Event()
 
     class SlowCemetery:
-        def bury(self, *_: object) -> None: ...
+        def publish(self, *_: object) -> None: ...
 
-        def bury_bytes(self, *_: object) -> None:
+        def publish_bytes(self, *_: object) -> None:
             burying.set()
             go_on.wait()
 
     async with Cable(settings.rabbitmq_url.get_secret_value()) as cable:
         loop = asyncio.get_running_loop()
         broker = Broker(cable.url, topology.queues(settings), blocking_publish(app.publisher, loop))
-        broker.cemetery = SlowCemetery()
+        broker.dead_letter_sink = SlowCemetery()
         (tick, *_) = [actor for actor in TABLE if actor.queue == TICKS]
         declare(broker, tick, lambda: None)
         worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)

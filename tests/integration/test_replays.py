@@ -26,7 +26,7 @@ from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters import replays
 from services.dead_letters.archive import Archive
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.outcomes import Outcomes
 from services.dead_letters.plan import Plan
 from services.dead_letters.records import Filter
@@ -35,7 +35,7 @@ from services.dead_letters.replays import Run, in_turn
 from services.messaging.envelope import encode
 from services.messaging.publisher import Publisher
 from services.process.settings import Settings
-from tests.dead_letters import MASK, TODAY, desk_on, letter_of
+from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 from tests.proxy import Cable
 from tests.queues import Queues
 from tests.waiting import until_sql
@@ -53,8 +53,8 @@ def archive(database: Database) -> Archive:
 
 
 @pytest.fixture
-def desk(database: Database) -> Desk:
-    return desk_on(database)
+def inspector(database: Database) -> Inspector:
+    return inspector_on(database)
 
 
 @pytest.fixture
@@ -64,21 +64,21 @@ async def publisher(rabbitmq_url: str, settings: Settings) -> AsyncIterator[Publ
         yield publisher
 
 
-async def dead(archive: Archive, desk: Desk, *messages: Message, **about: Any) -> list[int]:
+async def dead(archive: Archive, inspector: Inspector, *messages: Message, **about: Any) -> list[int]:
     """Messages that died, by the numbers of their letters."""
-    before = {each.id for each in await desk.records.listed(Filter(state=None), limit=None)}
+    before = {each.id for each in await inspector.records.listed(Filter(state=None), limit=None)}
     await archive.keep([letter_of(message, **about) for message in messages])
-    after = await desk.records.listed(Filter(state=None), limit=None)
+    after = await inspector.records.listed(Filter(state=None), limit=None)
     return sorted(each.id for each in after if each.id not in before)
 
 
-async def ordered(desk: Desk, ids: Sequence[int], **about: Any) -> Run:
-    return await desk.replays.start(await desk.replays.verdicts(ids), **ORDERED | about)
+async def ordered(inspector: Inspector, ids: Sequence[int], **about: Any) -> Run:
+    return await inspector.replays.start(await inspector.replays.verdicts(ids), **ORDERED | about)
 
 
-async def until_over(desk: Desk, run: Run, within: float = 30) -> Run:
+async def until_over(inspector: Inspector, run: Run, within: float = 30) -> Run:
     async with asyncio.timeout(within):
-        while not (now := await desk.replays.run(run.id)).is_over:
+        while not (now := await inspector.replays.run(run.id)).is_over:
             await asyncio.sleep(0.02)
     return now
 
@@ -92,19 +92,19 @@ def taken(queues: Queues, queue: str) -> list[dict[str, Any]]:
 
 
 async def test_a_run_publishes_each_letter_once_as_new_and_says_so(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    ids = await dead(archive, desk, *(view() for _ in range(30)), attempts=4)
-    run = await ordered(desk, ids, rate=1000)
+    ids = await dead(archive, inspector, *(view() for _ in range(30)), attempts=4)
+    run = await ordered(inspector, ids, rate=1000)
     assert (run.state, run.letters, run.planned, run.queues) == ("running", 30, 30, [VIEWS])
     async with replaying(database, publisher):
-        run = await until_over(desk, run)
+        run = await until_over(inspector, run)
     assert (run.state, run.planned, run.waiting) == ("finished", 0, 30)
     messages = taken(queues, VIEWS)
-    letters = {each.message_id: each for each in await desk.records.listed(Filter(state="waiting"))}
+    letters = {each.message_id: each for each in await inspector.records.listed(Filter(state="waiting"))}
     assert sorted(message["message_id"] for message in messages) == sorted(map(str, letters))
     for message in messages:
-        letter = await desk.records.whole(letters[message["message_id"]].id)
+        letter = await inspector.records.whole(letters[message["message_id"]].id)
         (replay,) = letter.history
         assert message["options"] == {"replay": str(replay.id)}, "it begins its ladder anew"
         assert message["kwargs"] == letter.arguments
@@ -114,80 +114,80 @@ async def test_a_run_publishes_each_letter_once_as_new_and_says_so(
 
 
 async def test_what_became_of_a_replay_is_told(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    first, second, third = await dead(archive, desk, *(view() for _ in range(3)))
+    first, second, third = await dead(archive, inspector, *(view() for _ in range(3)))
     async with replaying(database, publisher):
-        run = await until_over(desk, await ordered(desk, [first, second, third]))
+        run = await until_over(inspector, await ordered(inspector, [first, second, third]))
     by_id = {UUID(message["options"]["replay"]): message for message in taken(queues, VIEWS)}
-    letters = {number: await desk.records.whole(number) for number in (first, second, third)}
+    letters = {number: await inspector.records.whole(number) for number in (first, second, third)}
     await Outcomes(database).succeeded([letters[first].history[0].id])
     died = letters[second].history[0].id
     message = HoroscopeRequested.parse(by_id[died]["kwargs"])
     await archive.keep([letter_of(message, replay=died), letter_of(message, replay=died)])
 
-    run = await desk.replays.run(run.id)
+    run = await inspector.replays.run(run.id)
     assert (run.succeeded, run.died_again, run.waiting) == (1, 1, 1)
     assert not run.is_settled
-    letters = {number: await desk.records.whole(number) for number in (first, second, third)}
+    letters = {number: await inspector.records.whole(number) for number in (first, second, third)}
     assert [letters[number].state for number in (first, second, third)] == [
         "succeeded",
         "died_again",
         "waiting",
     ]
-    again = await desk.records.whole(letters[second].history[0].died_as or 0)
+    again = await inspector.records.whole(letters[second].history[0].died_as or 0)
     assert (again.state, again.parent, again.replays) == ("dead", second, 1)
-    await desk.mending.drop([again.id], by="me", why="dealt with")
+    await inspector.edits.drop([again.id], by="me", why="dealt with")
     await archive.keep([letter_of(message, replay=died)])
-    assert await desk.records.count(Filter()) == 0, "one replay dies once, however late its copies come"
+    assert await inspector.records.count(Filter()) == 0, "one replay dies once, however late its copies come"
     assert await Outcomes(database).over(list(by_id)) == {letters[first].history[0].id, died}
 
 
 async def test_a_copy_that_dies_after_another_has_succeeded_is_no_dead_letter(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher
 ) -> None:
-    (number,) = await dead(archive, desk, message := view())
+    (number,) = await dead(archive, inspector, message := view())
     async with replaying(database, publisher):
-        await until_over(desk, await ordered(desk, [number]))
-    replay = (await desk.records.whole(number)).history[0].id
+        await until_over(inspector, await ordered(inspector, [number]))
+    replay = (await inspector.records.whole(number)).history[0].id
     await Outcomes(database).succeeded([replay])
     await archive.keep([letter_of(message, replay=replay)])
-    assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["succeeded"]
+    assert [each.state for each in await inspector.records.listed(Filter(state=None))] == ["succeeded"]
 
 
 async def test_one_run_at_a_time_in_a_queue(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    views = await dead(archive, desk, *(view() for _ in range(8)))
-    texts = await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY))
-    verdicts = await desk.replays.verdicts(views)
+    views = await dead(archive, inspector, *(view() for _ in range(8)))
+    texts = await dead(archive, inspector, GenerateHoroscope(Sign.LEO, TODAY))
+    verdicts = await inspector.replays.verdicts(views)
     outcomes = await asyncio.gather(
-        *(desk.replays.start([each], **ORDERED) for each in verdicts), return_exceptions=True
+        *(inspector.replays.start([each], **ORDERED) for each in verdicts), return_exceptions=True
     )
     runs = [each for each in outcomes if isinstance(each, Run)]
     refused = [str(each) for each in outcomes if isinstance(each, Refused)]
     assert len(runs) == 1
     assert len(refused) == 7
     assert f"run {runs[0].id} of Anna is under way in views" in refused[0]
-    assert (await ordered(desk, texts)).queues == [GENERATION], "another queue is free"
+    assert (await ordered(inspector, texts)).queues == [GENERATION], "another queue is free"
     async with replaying(database, publisher):
-        await until_over(desk, runs[0])
+        await until_over(inspector, runs[0])
     assert len(taken(queues, VIEWS)) == 1
 
 
 async def test_a_verdict_tells_what_a_replay_would_come_to(
-    archive: Archive, desk: Desk, sql: asyncpg.Connection
+    archive: Archive, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
     async def judged(number: int) -> tuple[str, str]:
-        (verdict,) = await desk.replays.verdicts([number])
+        (verdict,) = await inspector.replays.verdicts([number])
         return verdict.judgement, verdict.reason
 
-    (counted,) = await dead(archive, desk, seen := view())
-    (text,) = await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY))
-    (over,) = await dead(archive, desk, GenerateDay(TODAY - timedelta(days=5)))
-    (old,) = await dead(archive, desk, replace(view(), day=TODAY - timedelta(days=40)))
-    (asked,) = await dead(archive, desk, replace(seen, answered=False))
-    (garbage,) = await dead(archive, desk, b"garbage")  # type: ignore[arg-type]
+    (counted,) = await dead(archive, inspector, seen := view())
+    (text,) = await dead(archive, inspector, GenerateHoroscope(Sign.LEO, TODAY))
+    (over,) = await dead(archive, inspector, GenerateDay(TODAY - timedelta(days=5)))
+    (old,) = await dead(archive, inspector, replace(view(), day=TODAY - timedelta(days=40)))
+    (asked,) = await dead(archive, inspector, replace(seen, answered=False))
+    (garbage,) = await dead(archive, inspector, b"garbage")  # type: ignore[arg-type]
     assert await judged(counted) == ("ready", "")
     assert await judged(text) == ("ready", "")
     assert await judged(over) == ("done", f"nobody lives in {TODAY - timedelta(days=5)} any more")
@@ -203,52 +203,54 @@ async def test_a_verdict_tells_what_a_replay_would_come_to(
     )
     assert await judged(counted) == ("done", "its view is counted")
     assert await judged(text) == ("done", f"the text of leo {TODAY} is there")
-    await desk.mending.drop([counted], by="me", why="counted")
+    await inspector.edits.drop([counted], by="me", why="counted")
     assert await judged(counted) == ("settled", "it is not dead any more: dropped")
     with pytest.raises(Refused, match="ready"):
-        await ordered(desk, [counted, over, garbage])
+        await ordered(inspector, [counted, over, garbage])
 
 
 async def test_what_died_after_two_replays_is_refused_unless_somebody_insists(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    (number,) = await dead(archive, desk, message := view())
+    (number,) = await dead(archive, inspector, message := view())
     async with replaying(database, publisher):
         for replayed in (1, 2):
-            await until_over(desk, await ordered(desk, [number]))
+            await until_over(inspector, await ordered(inspector, [number]))
             replay = UUID(taken(queues, VIEWS)[0]["options"]["replay"])
             await archive.keep([letter_of(message, replay=replay)])
-            (letter,) = await desk.records.listed(Filter())
+            (letter,) = await inspector.records.listed(Filter())
             assert (letter.replays, letter.parent) == (replayed, number)
             number = letter.id
-        (verdict,) = await desk.replays.verdicts([number])
+        (verdict,) = await inspector.replays.verdicts([number])
         assert (verdict.judgement, verdict.reason) == ("capped", "it died after 2 replays")
         with pytest.raises(Refused):
-            await ordered(desk, [number])
-        await until_over(desk, await ordered(desk, [number], force=True))
+            await ordered(inspector, [number])
+        await until_over(inspector, await ordered(inspector, [number], force=True))
     assert len(taken(queues, VIEWS)) == 1
 
 
 async def test_an_edit_is_what_is_published_and_a_plan_holds_it_fast(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
     positional = encode(GenerateHoroscope(Sign.LEO, TODAY)).replace(b'"args":[]', b'"args":["leo"]')
     await archive.keep([letter_of(b"garbage"), DeadLetter(positional, {})])
-    ids = sorted(each.id for each in await desk.records.listed(Filter()))
-    assert {each.judgement for each in await desk.replays.verdicts(ids)} == {"unfit"}
+    ids = sorted(each.id for each in await inspector.records.listed(Filter()))
+    assert {each.judgement for each in await inspector.replays.verdicts(ids)} == {"unfit"}
     aries = {"sign": "aries", "day": TODAY.isoformat()}
     for number in ids:
-        await desk.mending.edit(number, by="me", actor="generation.GenerateHoroscope", arguments=aries)
-    verdicts = tuple(await desk.replays.verdicts(ids))
+        await inspector.edits.edit(number, by="me", actor="generation.GenerateHoroscope", arguments=aries)
+    verdicts = tuple(await inspector.replays.verdicts(ids))
     content = Plan(datetime.now(UTC), "Anna", "both", force=False, letters=verdicts).to_json()
     plan = Plan.read(content)
-    plan.demand_unchanged(await desk.replays.verdicts(ids))
-    await desk.mending.edit(ids[0], by="me", arguments=aries | {"sign": "virgo"})
+    plan.demand_unchanged(await inspector.replays.verdicts(ids))
+    await inspector.edits.edit(ids[0], by="me", arguments=aries | {"sign": "virgo"})
     with pytest.raises(Refused, match=f"dead letters {ids[0]} have changed"):
-        plan.demand_unchanged(await desk.replays.verdicts(ids))
-    run = await desk.replays.start(plan.letters, **ORDERED)  # whoever asks must look first, as everybody does
+        plan.demand_unchanged(await inspector.replays.verdicts(ids))
+    run = await inspector.replays.start(
+        plan.letters, **ORDERED
+    )  # whoever asks must look first, as everybody does
     async with replaying(database, publisher):
-        await until_over(desk, run)
+        await until_over(inspector, run)
     messages = taken(queues, GENERATION)
     assert [(message["kwargs"], message["args"]) for message in messages] == [(aries, [])] * 2, (
         "as it was planned"
@@ -260,7 +262,7 @@ async def test_an_edit_is_what_is_published_and_a_plan_holds_it_fast(
 
 async def test_ten_thousand_at_a_rate_cancelled_and_resumed(
     archive: Archive,
-    desk: Desk,
+    inspector: Inspector,
     database: Database,
     publisher: Publisher,
     queues: Queues,
@@ -269,13 +271,13 @@ async def test_ten_thousand_at_a_rate_cancelled_and_resumed(
     for _ in range(10):
         await archive.keep([letter_of(view()) for _ in range(1000)])
     ids = [row["id"] for row in await sql.fetch("SELECT id FROM dead_letters")]
-    run = await ordered(desk, ids, rate=5000)
+    run = await ordered(inspector, ids, rate=5000)
     async with replaying(database, publisher):
         await until_sql(sql, "SELECT least(count(*), 1500) FROM replays WHERE state = 'published'", 1500)
-        run = await desk.replays.cancel(run.id, by="Boris")
+        run = await inspector.replays.cancel(run.id, by="Boris")
         with pytest.raises(Refused, match="cannot be cancelled"):
-            await desk.replays.cancel(run.id, by="Boris")
-        run = await until_over(desk, run)
+            await inspector.replays.cancel(run.id, by="Boris")
+        run = await until_over(inspector, run)
         assert run.state == "cancelled"
         assert run.cancelled_by == "Boris"
         assert 1500 <= run.waiting < 10_000
@@ -286,40 +288,45 @@ async def test_ten_thousand_at_a_rate_cancelled_and_resumed(
 
         # Of those that are left, one is dropped and one is replayed by somebody else.
         dropped, other = await sql.fetch("SELECT id FROM dead_letters WHERE state = 'dead' LIMIT 2")
-        await desk.mending.drop([dropped["id"]], by="me", why="no use")
-        await until_over(desk, await ordered(desk, [other["id"]]))
+        await inspector.edits.drop([dropped["id"]], by="me", why="no use")
+        await until_over(inspector, await ordered(inspector, [other["id"]]))
         with pytest.raises(Refused, match="no run 99"):
-            await desk.replays.resume(99, by="Boris")
-        run = await until_over(desk, await desk.replays.resume(run.id, by="Boris"))
+            await inspector.replays.resume(99, by="Boris")
+        run = await until_over(inspector, await inspector.replays.resume(run.id, by="Boris"))
     assert (run.state, run.waiting, run.cancelled) == ("finished", 9998, 2)
     with pytest.raises(Refused, match="cannot be resumed"):
-        await desk.replays.resume(run.id, by="Boris")
+        await inspector.replays.resume(run.id, by="Boris")
     messages = taken(queues, VIEWS)
     assert len(messages) == len({message["kwargs"]["request_id"] for message in messages}) == 9999
 
 
 async def test_a_run_is_no_faster_than_its_rate(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher
 ) -> None:
-    ids = await dead(archive, desk, *(view() for _ in range(40)))
-    run = await ordered(desk, ids, rate=20)
+    ids = await dead(archive, inspector, *(view() for _ in range(40)))
+    run = await ordered(inspector, ids, rate=20)
     async with replaying(database, publisher):
-        run = await until_over(desk, run)
+        run = await until_over(inspector, run)
     assert run.ended_at
     assert (run.ended_at - run.started_at).total_seconds() > 1.5
 
 
 async def test_a_run_goes_on_when_rabbitmq_is_back(
-    archive: Archive, desk: Desk, database: Database, rabbitmq_url: str, settings: Settings, queues: Queues
+    archive: Archive,
+    inspector: Inspector,
+    database: Database,
+    rabbitmq_url: str,
+    settings: Settings,
+    queues: Queues,
 ) -> None:
-    ids = await dead(archive, desk, *(view() for _ in range(300)))
+    ids = await dead(archive, inspector, *(view() for _ in range(300)))
     async with Cable(rabbitmq_url) as cable, Publisher(cable.url, topology.queues(settings)) as publisher:
         await publisher.wait_ready(10)
-        run = await ordered(desk, ids, rate=1000)
+        run = await ordered(inspector, ids, rate=1000)
         async with replaying(database, publisher):
             await queues.filled(VIEWS)
             cable.cut()
-            run = await until_over(desk, run)
+            run = await until_over(inspector, run)
     assert (run.state, run.waiting) == ("finished", 300)
     replayed = [message["options"]["replay"] for message in taken(queues, VIEWS)]
     assert len(set(replayed)) == 300, "nothing is lost; what went out twice has one name"
@@ -327,14 +334,14 @@ async def test_a_run_goes_on_when_rabbitmq_is_back(
 
 async def test_a_run_whose_process_says_nothing_is_taken_over_and_the_first_one_stops(
     archive: Archive,
-    desk: Desk,
+    inspector: Inspector,
     database: Database,
     publisher: Publisher,
     queues: Queues,
     sql: asyncpg.Connection,
 ) -> None:
-    ids = await dead(archive, desk, *(view() for _ in range(20)))
-    run = await ordered(desk, ids, rate=10)
+    ids = await dead(archive, inspector, *(view() for _ in range(20)))
+    run = await ordered(inspector, ids, rate=10)
     first, second = Replayer(database, publisher), Replayer(database, publisher)
     held = await first._take_over()
     assert held
@@ -343,13 +350,13 @@ async def test_a_run_whose_process_says_nothing_is_taken_over_and_the_first_one_
     left = await first._next(key, [], 5)
     assert len(left) == 5, "put on record, and then its process is seen no more"
     await sql.execute("UPDATE replay_runs SET expires_at = now()")
-    assert (await desk.replays.run(run.id)).abandoned
+    assert (await inspector.replays.run(run.id)).abandoned
     async with replaying(database, publisher):
         await queues.filled(VIEWS)
         assert not await first._next(key, [each.id for each in left], 5), (
             "it learns that the run is another's"
         )
-        run = await until_over(desk, run)
+        run = await until_over(inspector, run)
     assert run.waiting == 20
     replayed = [UUID(message["options"]["replay"]) for message in taken(queues, VIEWS)]
     assert len(replayed) == 20
@@ -357,80 +364,85 @@ async def test_a_run_whose_process_says_nothing_is_taken_over_and_the_first_one_
 
 
 async def test_a_replay_that_never_ends_can_be_replayed_once_more_and_its_first_copy_is_over(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    (number,) = await dead(archive, desk, view())
+    (number,) = await dead(archive, inspector, view())
     async with replaying(database, publisher):
-        await until_over(desk, await ordered(desk, [number]))
+        await until_over(inspector, await ordered(inspector, [number]))
         taken(queues, VIEWS)  # somebody purges the queue
         with pytest.raises(Refused):
-            await ordered(desk, [number])
-        again = await ordered(desk, [number], force=True)
-        first, second = (await desk.records.whole(number)).history
-        await until_over(desk, again)
+            await ordered(inspector, [number])
+        again = await ordered(inspector, [number], force=True)
+        first, second = (await inspector.records.whole(number)).history
+        await until_over(inspector, again)
     assert first.state == "superseded"
     assert await Outcomes(database).over([first.id, second.id]) == {first.id}
     await Outcomes(database).succeeded([first.id, second.id])
-    assert (await desk.records.whole(number)).state == "succeeded"
+    assert (await inspector.records.whole(number)).state == "succeeded"
 
 
 async def test_what_was_to_be_replayed_once_more_and_was_cancelled_is_dead_again(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher
 ) -> None:
-    (number,) = await dead(archive, desk, view())
+    (number,) = await dead(archive, inspector, view())
     async with replaying(database, publisher):
-        await until_over(desk, await ordered(desk, [number]))
-    again = await ordered(desk, [number], force=True)
-    assert await desk.mending.drop([number], by="me", why="no") == 0, "it is about to be replayed"
-    await desk.replays.cancel(again.id, by="me")
-    assert (await desk.records.whole(number)).state == "dead"
+        await until_over(inspector, await ordered(inspector, [number]))
+    again = await ordered(inspector, [number], force=True)
+    assert await inspector.edits.drop([number], by="me", why="no") == 0, "it is about to be replayed"
+    await inspector.replays.cancel(again.id, by="me")
+    assert (await inspector.records.whole(number)).state == "dead"
 
 
 async def test_what_somebody_plans_while_another_drops_or_edits_it_is_decided_in_turn(
-    archive: Archive, desk: Desk, database: Database, sql: asyncpg.Connection
+    archive: Archive, inspector: Inspector, database: Database, sql: asyncpg.Connection
 ) -> None:
-    first, second = await dead(archive, desk, view(), view())
-    verdicts = await desk.replays.verdicts([first, second])
+    first, second = await dead(archive, inspector, view(), view())
+    verdicts = await inspector.replays.verdicts([first, second])
     async with database.transaction() as connection:
         await in_turn(connection)  # somebody plans a run; it is not committed yet
         given = {"queues": [VIEWS], "rate": 1, "what": "", "why": "", "by": "Anna"}
         run = (await connection.execute(replays._BEGIN, given)).scalar_one()
         planned = {"ids": [uuid4()], "letters": [first], "edits": [None], "states": ["dead"], "run": run}
         await connection.execute(replays._PLAN, planned)
-        drop = asyncio.create_task(desk.mending.drop([first, second], by="Boris", why="no use"))
+        drop = asyncio.create_task(inspector.edits.drop([first, second], by="Boris", why="no use"))
         await until_sql(
             sql, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'", True
         )
     assert await drop == 1, "the one that is not planned"
-    assert [(await desk.records.whole(each)).state for each in (first, second)] == ["dead", "dropped"]
-    arguments = (await desk.records.whole(first)).arguments
+    assert [(await inspector.records.whole(each)).state for each in (first, second)] == ["dead", "dropped"]
+    arguments = (await inspector.records.whole(first)).arguments
     with pytest.raises(Refused, match="is about to be replayed"):
-        await desk.mending.edit(first, by="Boris", arguments=arguments)
+        await inspector.edits.edit(first, by="Boris", arguments=arguments)
     assert len(verdicts) == 2
 
 
 async def test_a_replay_that_gave_way_to_another_and_died_does_not_speak_for_it(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    (number,) = await dead(archive, desk, message := view())
+    (number,) = await dead(archive, inspector, message := view())
     async with replaying(database, publisher):
-        await until_over(desk, await ordered(desk, [number]))
-        await until_over(desk, await ordered(desk, [number], force=True))
-    first, second = (await desk.records.whole(number)).history
+        await until_over(inspector, await ordered(inspector, [number]))
+        await until_over(inspector, await ordered(inspector, [number], force=True))
+    first, second = (await inspector.records.whole(number)).history
     await archive.keep([letter_of(message, replay=first.id)])
     await Outcomes(database).succeeded([second.id])
-    assert [each.state for each in await desk.records.listed(Filter(state=None))] == ["succeeded"]
+    assert [each.state for each in await inspector.records.listed(Filter(state=None))] == ["succeeded"]
 
 
 @pytest.mark.parametrize("act", ["succeeded", "superseded"])
 async def test_whoever_changes_several_replays_locks_them_in_the_order_of_their_ids(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, sql: asyncpg.Connection, act: str
+    archive: Archive,
+    inspector: Inspector,
+    database: Database,
+    publisher: Publisher,
+    sql: asyncpg.Connection,
+    act: str,
 ) -> None:
     """Or two who change the same ones at once would deadlock."""
-    ids = await dead(archive, desk, *(view() for _ in range(200)))
+    ids = await dead(archive, inspector, *(view() for _ in range(200)))
     async with replaying(database, publisher):
-        await until_over(desk, await ordered(desk, ids))
-    verdicts = await desk.replays.verdicts(ids)
+        await until_over(inspector, await ordered(inspector, ids))
+    verdicts = await inspector.replays.verdicts(ids)
     first, *others = sorted(row["id"] for row in await sql.fetch("SELECT id FROM replays"))
     await sql.execute("ANALYZE replays")
     lock = text("SELECT id FROM replays WHERE id = ANY(:ids) FOR UPDATE NOWAIT")
@@ -439,7 +451,7 @@ async def test_whoever_changes_several_replays_locks_them_in_the_order_of_their_
         changing: asyncio.Task[object] = asyncio.create_task(
             Outcomes(database).succeeded([*reversed(others), first])
             if act == "succeeded"
-            else desk.replays.start(verdicts, force=True, **ORDERED)
+            else inspector.replays.start(verdicts, force=True, **ORDERED)
         )
         waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()"
         await until_sql(sql, waits, True)
@@ -448,18 +460,18 @@ async def test_whoever_changes_several_replays_locks_them_in_the_order_of_their_
 
 
 async def test_runs_of_different_queues_do_not_wait_for_each_other(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    slow = await ordered(desk, await dead(archive, desk, *(view() for _ in range(60))), rate=1)
-    quick = await ordered(desk, await dead(archive, desk, GenerateHoroscope(Sign.LEO, TODAY)))
+    slow = await ordered(inspector, await dead(archive, inspector, *(view() for _ in range(60))), rate=1)
+    quick = await ordered(inspector, await dead(archive, inspector, GenerateHoroscope(Sign.LEO, TODAY)))
     async with replaying(database, publisher):
-        await until_over(desk, quick)
-        assert (await desk.replays.run(slow.id)).planned > 30
+        await until_over(inspector, quick)
+        assert (await inspector.replays.run(slow.id)).planned > 30
 
 
 async def test_a_look_for_runs_that_fails_is_not_the_last(
     archive: Archive,
-    desk: Desk,
+    inspector: Inspector,
     database: Database,
     publisher: Publisher,
     queues: Queues,
@@ -476,31 +488,31 @@ async def test_a_look_for_runs_that_fails_is_not_the_last(
         return await take_over(self)
 
     monkeypatch.setattr(Replayer, "_take_over", take_over_the_second_time)
-    run = await ordered(desk, await dead(archive, desk, view()))
+    run = await ordered(inspector, await dead(archive, inspector, view()))
     async with replaying(database, publisher):
-        await until_over(desk, run)
+        await until_over(inspector, run)
         await queues.filled(VIEWS)
 
 
 async def test_a_run_that_its_process_lets_go_of_is_free_at_once(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
 ) -> None:
-    run = await ordered(desk, await dead(archive, desk, *(view() for _ in range(60))), rate=1)
+    run = await ordered(inspector, await dead(archive, inspector, *(view() for _ in range(60))), rate=1)
     async with replaying(database, publisher):
         await queues.filled(VIEWS)
-    assert (await desk.replays.run(run.id)).abandoned
+    assert (await inspector.replays.run(run.id)).abandoned
 
 
 async def test_what_another_run_has_taken_meanwhile_is_not_resumed(
-    archive: Archive, desk: Desk, database: Database, publisher: Publisher
+    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher
 ) -> None:
-    first, second = await dead(archive, desk, view(), view())
-    run = await ordered(desk, [first, second])
-    await desk.replays.cancel(run.id, by="Anna")
+    first, second = await dead(archive, inspector, view(), view())
+    run = await ordered(inspector, [first, second])
+    await inspector.replays.cancel(run.id, by="Anna")
     async with replaying(database, publisher):
-        await until_over(desk, run)
-        other = await ordered(desk, [first], rate=1)
-        await until_over(desk, other)
-    (await Outcomes(database).succeeded([(await desk.records.whole(first)).history[-1].id]))
-    resumed = await desk.replays.resume(run.id, by="Anna")
+        await until_over(inspector, run)
+        other = await ordered(inspector, [first], rate=1)
+        await until_over(inspector, other)
+    (await Outcomes(database).succeeded([(await inspector.records.whole(first)).history[-1].id]))
+    resumed = await inspector.replays.resume(run.id, by="Anna")
     assert (resumed.planned, resumed.cancelled) == (1, 1)

@@ -150,7 +150,7 @@ def is_declared_on_disk(rabbitmq: RabbitMQ) -> bool:
     return -1 < log.rfind(b"kept") < log.rfind(b"committed")
 
 
-def listening(pid: int | None) -> set[str]:
+def serve_http(pid: int | None) -> set[str]:
     """Addresses a process listens on, as /proc/net/tcp has them."""
     sockets = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -172,7 +172,7 @@ def test_rabbitmq_keeps_address_and_messages_over_a_kill_and_a_stop(tmp_path: Pa
         eventually(lambda: is_declared_on_disk(rabbitmq), "the queue is on disk")
 
         ports = (rabbitmq._port, rabbitmq._management_port)
-        assert listening(rabbitmq.pid) == {f"0100007F:{port:04X}" for port in ports}, (
+        assert serve_http(rabbitmq.pid) == {f"0100007F:{port:04X}" for port in ports}, (
             "loopback, and no Erlang port"
         )
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from actors.app import open_workshop
+from actors.app import open_worker_app
 from ops.sandbox.model.prompts import Prompt
 from ops.sandbox.model.texts import compose
 from schema.errors import TextRejected
@@ -35,9 +35,9 @@ async def test_of_signs_that_are_stored_at_once_with_one_text_one_gets_it(
             await open_connections.wait()
 
     await asyncio.gather(*(connect() for _ in range(8)))
-    async with open_workshop(app) as workshop:
+    async with open_worker_app(app) as worker_app:
         stored = await asyncio.gather(
-            *(workshop.writer._store(lease, draft) for lease in leases), return_exceptions=True
+            *(worker_app.writer._store(lease, draft) for lease in leases), return_exceptions=True
         )
     assert sum(outcome is None for outcome in stored) == 1, stored
     rejected = [outcome for outcome in stored if isinstance(outcome, TextRejected)]

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from services.process.periodic import chores
+from services.process.periodic import periodic
 
 
 async def test_a_chore_that_is_under_way_when_the_process_stops_is_no_error(
@@ -20,7 +20,7 @@ async def test_a_chore_that_is_under_way_when_the_process_stops_is_no_error(
         finally:
             ended.set()
 
-    async with chores({look: 0.01}):
+    async with periodic({look: 0.01}):
         await asyncio.wait_for(begun.wait(), 10)
     await asyncio.wait_for(ended.wait(), 10)
     await asyncio.sleep(0)  # whoever ran it is told of its end in the loop's next turn

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from schema.errors import DatabaseUnavailable
-from services.database.coalescing import Gathering
+from services.database.coalescing import Coalescer
 
 
 class Doubler:
@@ -29,14 +29,14 @@ class Doubler:
 
 async def test_those_who_ask_at_once_share_a_call_and_each_get_their_own_answer() -> None:
     doubler = Doubler()
-    gathering = Gathering(doubler.double)
+    gathering = Coalescer(doubler.double)
     assert await asyncio.gather(*map(gathering.ask, range(5))) == [0, 2, 4, 6, 8]
     assert doubler.calls == [[0, 1, 2, 3, 4]]
 
 
 async def test_those_who_come_while_a_call_is_under_way_go_together_afterwards() -> None:
     doubler = Doubler()
-    gathering = Gathering(doubler.double)
+    gathering = Coalescer(doubler.double)
     doubler.open.clear()
     asking = []
     for number in range(4):
@@ -51,7 +51,7 @@ async def test_those_who_come_while_a_call_is_under_way_go_together_afterwards()
 
 async def test_who_gave_up_is_left_out_and_holds_up_nobody() -> None:
     doubler = Doubler()
-    gathering = Gathering(doubler.double)
+    gathering = Coalescer(doubler.double)
     doubler.open.clear()
     first = asyncio.create_task(gathering.ask(1))
     while not doubler.calls:
@@ -67,7 +67,7 @@ async def test_who_gave_up_is_left_out_and_holds_up_nobody() -> None:
 
 
 async def test_one_who_is_to_blame_fails_alone() -> None:
-    gathering = Gathering(Doubler().double)
+    gathering = Coalescer(Doubler().double)
     answers = await asyncio.gather(*map(gathering.ask, [1, -1, 2]), return_exceptions=True)
     assert answers[0] == 2
     assert isinstance(answers[1], ValueError)
@@ -76,7 +76,7 @@ async def test_one_who_is_to_blame_fails_alone() -> None:
 
 async def test_what_passes_fails_all_of_them_by_one_call_and_then_is_over() -> None:
     doubler = Doubler()
-    gathering = Gathering(doubler.double)
+    gathering = Coalescer(doubler.double)
     answers = await asyncio.gather(*map(gathering.ask, [1, -2, 2]), return_exceptions=True)
     assert all(isinstance(answer, DatabaseUnavailable) for answer in answers)
     assert len(doubler.calls) == 1
@@ -94,7 +94,7 @@ async def test_whoever_has_given_up_is_not_kept() -> None:
         await answer.wait()
         return [*several]
 
-    gathering = Gathering(answer_all)
+    gathering = Coalescer(answer_all)
     first = asyncio.create_task(gathering.ask(1))
     while not asked:
         await asyncio.sleep(0)

@@ -21,7 +21,7 @@ from services.admin.sessions import Session
 from services.days import instant_noted
 from services.dead_letters.death import CAUSES
 from services.dead_letters.filters import Query
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.preflight import FORCED
 from services.dead_letters.records import STATES, Edit, Filter, Group, Letter, Listed
 
@@ -63,20 +63,20 @@ class DeadPages:
 
     Args:
         page: How a page is made.
-        desk: Where the letters are.
+        inspector: Where the letters are.
         actors: What each actor answers, by its name.
     """
 
-    def __init__(self, page: DeadPage, desk: Desk, actors: Mapping[str, type[Message]]) -> None:
+    def __init__(self, page: DeadPage, inspector: Inspector, actors: Mapping[str, type[Message]]) -> None:
         self._page = page
-        self._desk = desk
+        self._inspector = inspector
         self._actors = actors
 
     async def letters(self, request: Request, session: Session) -> Response:
         """``GET /dead``: the letters that a filter asks for, by group and one by one."""
         query = self._page.query(request.query_params)
         before = before_of(request.query_params)
-        records = self._desk.records
+        records = self._inspector.records
         groups, count, letters = await answered(
             asyncio.gather(
                 records.groups(query.wanted, limit=GROUPS + 1),
@@ -102,14 +102,16 @@ class DeadPages:
         group = await self._group(request)
         query = Query(Filter(group=group.fingerprint, state=None), {})
         before = before_of(request.query_params)
-        letters = await answered(self._desk.records.listed(query.wanted, limit=LETTERS + 1, before=before))
+        letters = await answered(
+            self._inspector.records.listed(query.wanted, limit=LETTERS + 1, before=before)
+        )
         return await self._page.show(
             request, session, "dead_group.html", group=group, query=query, **_paged(letters, before)
         )
 
     async def _group(self, request: Request) -> Group:
         fingerprint = group_of(request)
-        found = await answered(self._desk.records.groups(Filter(group=fingerprint, state=None)))
+        found = await answered(self._inspector.records.groups(Filter(group=fingerprint, state=None)))
         if not found:
             raise HTTPException(404)
         return found[0]
@@ -126,7 +128,7 @@ class DeadPages:
         """
         number = number_of(request)
         try:
-            return await answered(self._desk.records.whole(number))
+            return await answered(self._inspector.records.whole(number))
         except Refused:
             raise HTTPException(404) from None
 
@@ -152,7 +154,7 @@ class DeadPages:
             fault: What is wrong with the arguments that stand there.
             refused: Why something was not done.
         """
-        verdicts = await answered(self._desk.replays.verdicts([letter.id]))
+        verdicts = await answered(self._inspector.replays.verdicts([letter.id]))
         now: Letter | Edit = letter.edit or letter
         return await self._page.show(
             request,

@@ -15,7 +15,7 @@ from services.admin.pages.dead_letters import DeadPages, group_of, number_of
 from services.admin.pages.page import DeadPage, answered, by, said
 from services.admin.sessions import Session
 from services.dead_letters.filters import Query
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.records import Filter, State
 
 #: Letters that are dropped or taken back at once at the most.
@@ -36,13 +36,13 @@ class DeadForms:
     Args:
         page: How a page is made.
         pages: What is shown when something is not done.
-        desk: Where the letters are.
+        inspector: Where the letters are.
     """
 
-    def __init__(self, page: DeadPage, pages: DeadPages, desk: Desk) -> None:
+    def __init__(self, page: DeadPage, pages: DeadPages, inspector: Inspector) -> None:
         self._page = page
         self._pages = pages
-        self._desk = desk
+        self._inspector = inspector
 
     async def edit(self, request: Request, session: Session) -> Response:
         """``POST /dead/{id}/edit``: say what is replayed in the place of the message."""
@@ -55,7 +55,7 @@ class DeadForms:
         try:
             arguments = _arguments(typed["arguments"])
             await answered(
-                self._desk.mending.edit(
+                self._inspector.edits.edit(
                     letter.id, by=by(request, form), arguments=arguments, actor=typed["actor"]
                 )
             )
@@ -72,7 +72,7 @@ class DeadForms:
         group = group_of(request)
         note = said(form, "note", 1500)
         try:
-            await answered(self._desk.mending.note(group, note, by=by(request, form)))
+            await answered(self._inspector.edits.note(group, note, by=by(request, form)))
         except Refused:
             raise HTTPException(404) from None
         return self._page.done(request, form, f"/dead/group/{group}", "noted" if note else "unnoted")
@@ -102,7 +102,7 @@ class DeadForms:
         why = said(form, "why")
         if not why:
             return await self._pages.show_letter(request, session, letter, status=422, refused="no_reason")
-        dropped = await answered(self._desk.mending.drop([letter.id], by=by(request, form), why=why))
+        dropped = await answered(self._inspector.edits.drop([letter.id], by=by(request, form), why=why))
         if not dropped:
             letter = await self._pages.find(request)
             return await self._pages.show_letter(request, session, letter, status=409, refused="not_dropped")
@@ -112,7 +112,7 @@ class DeadForms:
         """``POST /dead/{id}/restore``."""
         form = await self._page.gate.form(request, session)
         number = number_of(request)
-        restored = await answered(self._desk.mending.restore([number], by=by(request, form)))
+        restored = await answered(self._inspector.edits.restore([number], by=by(request, form)))
         if not restored:
             letter = await self._pages.find(request)
             return await self._pages.show_letter(request, session, letter, status=409, refused="not_restored")
@@ -130,8 +130,8 @@ class DeadForms:
         if act == "drop" and not why:
             return await self._ask(request, session, act, query, form=form, refused="no_reason")
         who = by(request, form)
-        mending = self._desk.mending
-        acted = mending.drop(ids, by=who, why=why) if act == "drop" else mending.restore(ids, by=who)
+        edits = self._inspector.edits
+        acted = edits.drop(ids, by=who, why=why) if act == "drop" else edits.restore(ids, by=who)
         count = await answered(acted, 30)
         return self._page.done(request, form, "/dead", _PAST[act], count)
 
@@ -150,7 +150,7 @@ class DeadForms:
         query = query.until(self._page.clock())
         ids = await self._ids(act, query)
         first = Filter(ids=tuple(ids[-SHOWN:]), state=None)
-        letters = await answered(self._desk.records.listed(first, limit=SHOWN)) if ids else []
+        letters = await answered(self._inspector.records.listed(first, limit=SHOWN)) if ids else []
         return await self._page.show(
             request,
             session,
@@ -171,7 +171,7 @@ class DeadForms:
         if wanted.state not in (None, _OF[act]):
             return []
         wanted = replace(wanted, state=_OF[act])
-        return await answered(self._desk.records.ids(wanted, limit=AT_ONCE), 30)
+        return await answered(self._inspector.records.ids(wanted, limit=AT_ONCE), 30)
 
 
 _PAST: dict[Act, str] = {"drop": "dropped", "restore": "restored"}

@@ -17,7 +17,7 @@ from services.admin.auth import NOTE_COOKIE, Gate, remote, set_cookie
 from services.admin.plain import plain
 from services.admin.rendering import LIVE, Rendering
 from services.admin.sessions import Session
-from services.admin.snapshots import PATIENCE_S, Figures
+from services.admin.snapshots import PATIENCE_S, Snapshots
 from services.days import Clock
 from services.dead_letters.filters import Query, read_query
 from services.process.logs import Mask
@@ -36,19 +36,19 @@ class DeadPage:
     Args:
         gate: Checks forms.
         rendering: How a page is made.
-        figures: What the navigation and the banners tell.
+        snapshots: What the navigation and the banners tell.
         mask: Applied to whatever is shown.
         clock: The time.
         home: The zone of times that name none.
     """
 
     def __init__(
-        self, gate: Gate, rendering: Rendering, figures: Figures, mask: Mask, clock: Clock, home: ZoneInfo
+        self, gate: Gate, rendering: Rendering, snapshots: Snapshots, mask: Mask, clock: Clock, home: ZoneInfo
     ) -> None:
         self.gate = gate
         self.clock = clock
         self._rendering = rendering
-        self._figures = figures
+        self._snapshots = snapshots
         self._mask = mask
         self._home = home
 
@@ -81,7 +81,7 @@ class DeadPage:
             request,
             template,
             session,
-            await self._figures.lately(),
+            await self._snapshots.lately(),
             **{"name": "dead", "note": note, **plain({"who": who(request), **values}, self._mask), **own},
         )
         response.status_code = status
@@ -95,7 +95,7 @@ class DeadPage:
         response = self._rendering.watched(
             request,
             session,
-            await self._figures.now(),
+            await self._snapshots.now(),
             "dead",
             **{"content": content, "note": note, **plain(values, self._mask)},
         )

@@ -13,7 +13,7 @@ from schema.errors import DatabaseUnavailable, NotPublished, Refused, UnknownQue
 from services.admin.auth import NOTE_COOKIE, Gate, remote
 from services.admin.rendering import Rendering
 from services.admin.sessions import Session
-from services.admin.snapshots import PATIENCE_S, Figures
+from services.admin.snapshots import PATIENCE_S, Snapshots
 from services.database.pool import Database
 from services.messaging import pauses
 from services.messaging.queues import QueueStatus, Seen
@@ -32,15 +32,15 @@ class QueuePages:
     Args:
         gate: Checks forms.
         rendering: How a page is made.
-        figures: What there is to show.
+        snapshots: What there is to show.
         database: Where pauses are put down.
     """
 
-    def __init__(self, gate: Gate, rendering: Rendering, figures: Figures, database: Database) -> None:
+    def __init__(self, gate: Gate, rendering: Rendering, snapshots: Snapshots, database: Database) -> None:
         self._gate = gate
         self._rendering = rendering
-        self._figures = figures
-        self._queues = figures.queues
+        self._snapshots = snapshots
+        self._queues = snapshots.queues
         self._database = database
 
     async def queues(self, request: Request, session: Session) -> Response:
@@ -48,9 +48,9 @@ class QueuePages:
         return self._rendering.watched(
             request,
             session,
-            await self._figures.lately(),
+            await self._snapshots.lately(),
             "queues",
-            addresses=self._figures.management_addresses,
+            addresses=self._snapshots.management_addresses,
             is_ours=self._queues.is_ours,
         )
 

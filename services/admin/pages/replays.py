@@ -16,7 +16,7 @@ from services.admin.pages.drops import SHOWN, digest_of
 from services.admin.pages.page import DeadPage, answered, by, known, said
 from services.admin.sessions import Session
 from services.dead_letters.filters import Query
-from services.dead_letters.inspector import Desk
+from services.dead_letters.inspector import Inspector
 from services.dead_letters.preflight import FORCED, Judgement, Verdict
 from services.dead_letters.replays import FASTEST, RATE, Run
 
@@ -78,12 +78,12 @@ class DeadReplays:
 
     Args:
         page: How a page is made.
-        desk: Where they are on record.
+        inspector: Where they are on record.
     """
 
-    def __init__(self, page: DeadPage, desk: Desk) -> None:
+    def __init__(self, page: DeadPage, inspector: Inspector) -> None:
         self._page = page
-        self._desk = desk
+        self._inspector = inspector
 
     # Ordering
 
@@ -111,7 +111,7 @@ class DeadReplays:
             return await self._ask(request, session, query, verdicts, form=form, faults=tuple(faults))
         try:
             run = await answered(
-                self._desk.replays.start(
+                self._inspector.replays.start(
                     verdicts,
                     what=query.wanted.words,
                     by=by(request, form),
@@ -127,8 +127,8 @@ class DeadReplays:
 
     async def _verdicts(self, query: Query) -> list[Verdict]:
         """A verdict on each letter, earliest first; no more than one run takes."""
-        ids = await answered(self._desk.records.ids(query.wanted, limit=AT_ONCE), _PATIENCE_S)
-        return await answered(self._desk.replays.verdicts(ids), _PATIENCE_S)
+        ids = await answered(self._inspector.records.ids(query.wanted, limit=AT_ONCE), _PATIENCE_S)
+        return await answered(self._inspector.replays.verdicts(ids), _PATIENCE_S)
 
     async def _ask(
         self,
@@ -165,7 +165,7 @@ class DeadReplays:
     async def runs(self, request: Request, session: Session) -> Response:
         """``GET /dead/runs``: the history."""
         before = before_of(request.query_params)
-        runs = await known(self._desk.replays.runs(RUNS + 1, before=before))
+        runs = await known(self._inspector.replays.runs(RUNS + 1, before=before))
         return await self._page.watch(
             request,
             session,
@@ -179,10 +179,10 @@ class DeadReplays:
         """``GET /dead/runs/{number}``: how far it is."""
         number = number_of(request)
         try:
-            run = await known(self._desk.replays.run(number))
+            run = await known(self._inspector.replays.run(number))
         except Refused:
             raise HTTPException(404) from None
-        died = await known(self._desk.records.died_again(number, limit=DIED_AGAIN)) or []
+        died = await known(self._inspector.records.died_again(number, limit=DIED_AGAIN)) or []
         return await self._page.watch(request, session, "dead_run.html", number=number, run=run, died=died)
 
     async def ask_to_cancel(self, request: Request, session: Session) -> Response:
@@ -198,7 +198,7 @@ class DeadReplays:
         form = await self._page.gate.form(request, session)
         run = await self._find(request)
         try:
-            await answered(self._desk.replays.cancel(run.id, by=by(request, form)))
+            await answered(self._inspector.replays.cancel(run.id, by=by(request, form)))
         except Refused as error:
             return await self._ask_about(request, session, "cancel", refused=str(error))
         return self._page.done(request, form, f"/dead/runs/{run.id}", "cancelled", run.id)
@@ -208,7 +208,7 @@ class DeadReplays:
         form = await self._page.gate.form(request, session)
         run = await self._find(request)
         try:
-            await answered(self._desk.replays.resume(run.id, by=by(request, form)))
+            await answered(self._inspector.replays.resume(run.id, by=by(request, form)))
         except Refused as error:
             return await self._ask_about(request, session, "resume", refused=str(error))
         return self._page.done(request, form, f"/dead/runs/{run.id}", "resumed", run.id)
@@ -229,7 +229,7 @@ class DeadReplays:
 
     async def _find(self, request: Request) -> Run:
         try:
-            return await answered(self._desk.replays.run(number_of(request)))
+            return await answered(self._inspector.replays.run(number_of(request)))
         except Refused:
             raise HTTPException(404) from None
 

@@ -1,4 +1,4 @@
-"""The pages: each a handler that asks the gate, takes the picture and fills a template."""
+"""The pages: each a handler that asks the gate, takes the snapshot and fills a template."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from schema.signs import Language, Sign
 from services.admin.auth import NOTE_COOKIE, Gate, local_path, remote, set_cookie
 from services.admin.rendering import LANGUAGE_COOKIE, LIVE, Rendering, asked
 from services.admin.sessions import Session
-from services.admin.snapshots import PATIENCE_S, Figures
+from services.admin.snapshots import PATIENCE_S, Snapshots
 from services.admin.trouble import troubles
 from services.database.pool import Database
 from services.days import ONE_DAY, Clock, day_in, days_to_write, first_day_alive
@@ -42,7 +42,7 @@ class Pages:
     Args:
         gate: Who comes in.
         rendering: How a page is made.
-        figures: What there is to show.
+        snapshots: What there is to show.
         database: Where the texts are.
         bus: How orders go out.
         clock: The time.
@@ -53,7 +53,7 @@ class Pages:
         self,
         gate: Gate,
         rendering: Rendering,
-        figures: Figures,
+        snapshots: Snapshots,
         database: Database,
         bus: Bus,
         clock: Clock,
@@ -61,7 +61,7 @@ class Pages:
     ) -> None:
         self._gate = gate
         self._rendering = rendering
-        self._figures = figures
+        self._snapshots = snapshots
         self._database = database
         self._bus = bus
         self._clock = clock
@@ -151,17 +151,17 @@ class Pages:
 
     async def today(self, request: Request, session: Session) -> Response:
         """``GET /``."""
-        picture = await self._figures.lately()
+        snapshot = await self._snapshots.lately()
         note = None if LIVE in request.headers else self._note(request)
-        trouble = troubles(picture.service) if picture.service else []
-        response = self._rendering.watched(request, session, picture, "today", note=note, trouble=trouble)
+        trouble = troubles(snapshot.service) if snapshot.service else []
+        response = self._rendering.watched(request, session, snapshot, "today", note=note, trouble=trouble)
         if note:
             response.delete_cookie(NOTE_COOKIE)
         return response
 
     async def processes(self, request: Request, session: Session) -> Response:
         """``GET /processes``."""
-        return self._rendering.watched(request, session, await self._figures.lately(), "processes")
+        return self._rendering.watched(request, session, await self._snapshots.lately(), "processes")
 
     # One text
 
