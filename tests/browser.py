@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-from playwright.async_api import Browser, Error, async_playwright
+from playwright.async_api import Browser, async_playwright
 
-_CHROMIUM = "/usr/bin/chromium"
+from ops.stack.programs import CHROMIUM
+
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -19,11 +19,8 @@ _FLAGS = [
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """A browser without a window; the test fails, and says what to do, when it is missing."""
+    """A browser without a window."""
     async with async_playwright() as playwright:
-        try:
-            browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
-        except Error as error:
-            pytest.fail(f"Chromium does not start; install it with: ops/stack/apt.sh chromium ({error})")
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM.path, args=_FLAGS)
         yield browser
         await browser.close()

@@ -21,6 +21,7 @@ from actors import topology
 from ops.sandbox import Sandbox
 from ops.stack.ports import free_port as find_free_port
 from ops.stack.postgres import Postgres
+from ops.stack.programs import TEST, ProgramsMissing, ensure_installed
 from ops.stack.rabbitmq import RabbitMQ
 from services.app import App, open_app
 from services.database.migrations import migrate
@@ -49,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         gc.disable()  # until the tests are collected: what they import stays
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
+    _install_programs(config)
     unused = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     roomy = _MEMORY.is_dir() and min(shutil.disk_usage(_MEMORY).free, unused) > _ROOM
     memory = _MEMORY if roomy else None
@@ -63,6 +65,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TEST_POSTGRES"] = postgres.url
     os.environ["TEST_RABBITMQ_URL"] = rabbitmq.url
     os.environ["TEST_RABBITMQ_API"] = rabbitmq.management_url
+
+
+def _install_programs(config: pytest.Config) -> None:
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # it takes minutes
+        try:
+            ensure_installed(*TEST)
+        except ProgramsMissing as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def pytest_unconfigure() -> None:

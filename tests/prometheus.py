@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +11,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ops.stack import ports
-from ops.stack.server import Server, ServerError
-
-PROMETHEUS = Path("/usr/bin/prometheus")
-PROMTOOL = Path("/usr/bin/promtool")
-APT = Path(__file__).parents[1] / "ops" / "stack" / "apt.sh"
+from ops.stack.programs import PROMETHEUS
+from ops.stack.server import Server
 
 _GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^\]]*\]|\boffset\s+\w+")
@@ -24,14 +20,6 @@ _RANGE = re.compile(r"\[[^\]]*\]|\boffset\s+\w+")
 _SELECTOR = re.compile(r"(?<![\w:.])[a-zA-Z_:][\w:]*+(?!\s*\()\s*(?:\{[^}]*\})?")
 _MATCHER = re.compile(r'(\w+)\s*=~\s*"([^"]*)"')
 _OPERATORS = {"and", "or", "unless", "bool"}
-
-
-def ensure_installed() -> None:
-    """Install Debian's Prometheus when it is missing; its service is not started."""
-    if not (PROMETHEUS.exists() and PROMTOOL.exists()):
-        subprocess.run([APT, "prometheus"], check=False)
-    if not (PROMETHEUS.exists() and PROMTOOL.exists()):
-        raise ServerError("Prometheus is not installed; install the package `prometheus`.")
 
 
 class Prometheus(Server):
@@ -74,7 +62,6 @@ class Prometheus(Server):
             raise AssertionError(f"{parameters}: {json.load(error)['error']}") from None
 
     def _prepare(self) -> None:
-        ensure_installed()
         config = {
             "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
             "rule_files": [str(self._rules)],
@@ -89,7 +76,7 @@ class Prometheus(Server):
 
     def _command(self) -> Sequence[str]:
         return [
-            str(PROMETHEUS),
+            str(PROMETHEUS.path),
             "--config.file=prometheus.yml",
             "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{self._port}",

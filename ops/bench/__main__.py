@@ -15,6 +15,7 @@ from rich.console import Console
 from ops.bench import dead_letters, machine, night, receipts, report, serving, stampede, views
 from ops.bench.report import Result
 from ops.bench.stage import ROOT, BenchError
+from ops.stack.programs import BENCH, ProgramsMissing, ensure_installed
 from ops.stack.server import ServerError
 
 #: Each row's module has one such function; a new row is a module and a line here.
@@ -46,6 +47,10 @@ def main(rows: tuple[str, ...], rounds: int, seconds: int, quick: bool, folder: 
     """Measure the rows asked for, or all."""
     if quick:
         rounds, seconds = 2, 3
+    try:
+        ensure_installed(*BENCH)
+    except ProgramsMissing as error:
+        raise click.ClickException(str(error)) from None
     facts = machine.facts()
     console = Console(highlight=False)
     missed = 0

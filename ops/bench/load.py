@@ -8,9 +8,7 @@ import asyncio
 import itertools
 import random
 import resource
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -22,10 +20,10 @@ import orjson
 from ops.bench.stage import FIRST_READER, READERS, ROOT, SECRET, BenchError, sign_of
 from ops.bench.steady import Plan, Steady
 from ops.stack.leash import leashed
+from ops.stack.programs import WRK
 from schema.signs import Language
 
 _SCRIPT = Path(__file__).with_name("today.lua")
-_INSTALL = ROOT / "ops" / "stack" / "apt.sh"
 
 #: Of wrk: enough that some wait to be read while others wait for PostgreSQL and RabbitMQ.
 CONNECTIONS = 64
@@ -71,20 +69,6 @@ class Burst:
         return self.right / self.seconds
 
 
-def ensure_wrk() -> str:
-    """The path of wrk; Debian's is installed when there is none.
-
-    Raises:
-        BenchError: There is still none.
-    """
-    if shutil.which("wrk") is None:
-        subprocess.run([_INSTALL, "wrk"], check=False)
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise BenchError("wrk, the generator of load, is not installed; see above")
-    return wrk
-
-
 async def burst(url: str, seconds: int, expected: str) -> Burst:
     """As many requests as are answered, over 64 connections.
 
@@ -99,7 +83,7 @@ async def burst(url: str, seconds: int, expected: str) -> Burst:
     arguments = (SECRET, _template(), next(_blocks), FIRST_READER, READERS, expected)
     before = _children_s()
     said = await _run(
-        *(ensure_wrk(), "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"),
+        *(str(WRK.path), "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"),
         *("--script", str(_SCRIPT), url, "--", *map(str, arguments)),
     )
     figures = orjson.loads(said.rstrip().rpartition(b"\n")[2])

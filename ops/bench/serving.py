@@ -93,7 +93,6 @@ async def measure(rounds: int, seconds: int) -> Result:
         BenchError: A figure would mean nothing.
         ServerError: A private server cannot be started.
     """
-    load.ensure_wrk()
     turns: dict[str, list[Turn]] = {name: [] for name in SYSTEMS}
     async with Stage() as stage:
         for number, name in alternated(SYSTEMS, rounds):

@@ -20,6 +20,7 @@ from dotenv import dotenv_values
 from ops.stack.child import Process
 from ops.stack.ports import is_free, kept_port
 from ops.stack.postgres import Postgres
+from ops.stack.programs import FAKETIME, RABBITMQ, Program, ProgramsMissing, ensure_installed
 from ops.stack.rabbitmq import RabbitMQ
 from ops.stack.runfile import AlreadyRunningError, RunFile
 from ops.stack.screen import Screen
@@ -36,8 +37,18 @@ COMMANDS = {  # name on the screen: command of `horoscope`
     "admin": "admin",
 }
 SANDBOX_TOKEN = "42:SANDBOX-SANDBOX-SANDBOX-SANDBOX-SAND"  # noqa: S105  # well-formed, and nobody's
+SANDBOXED = ("BOT_TOKEN", "OPENAI_API_KEY")  # the sandbox stands in where one of these is not set
 READY_LINE = "bot.ready"
 READY_TIMEOUT = 20.0  # seconds
+
+
+def programs_for(settings: Mapping[str, str]) -> list[Program]:
+    """The Debian programs that `make up` starts with these settings."""
+    sandboxed = any(not settings.get(name) for name in SANDBOXED)
+    return [
+        *([] if settings.get("RABBITMQ_URL") else [RABBITMQ]),
+        *([FAKETIME] if sandboxed else []),
+    ]
 
 
 class Stack:
@@ -48,7 +59,7 @@ class Stack:
         self._screen = screen
         self._postgres = None if settings.get("DATABASE_URL") else Postgres(LOCAL / "postgres")
         self._rabbitmq = None if settings.get("RABBITMQ_URL") else RabbitMQ(LOCAL / "rabbitmq")
-        self._missing = [name for name in ("BOT_TOKEN", "OPENAI_API_KEY") if not settings.get(name)]
+        self._missing = [name for name in SANDBOXED if not settings.get(name)]
         self._sandbox_url = ""
         self._metrics: dict[str, str] = {}
         self._bot_ready = asyncio.Event()
@@ -210,11 +221,12 @@ def main() -> int:
         name: value for name, value in {**dotenv_values(ROOT / ".env"), **os.environ}.items() if value
     }
     try:
+        ensure_installed(*programs_for(settings))
         with RunFile(LOCAL) as run:
             if killed := run.end_leftovers():
                 screen.say(f"Ended what an earlier run had left: {', '.join(killed)}.")
             return asyncio.run(_run(run, screen, settings))
-    except AlreadyRunningError as error:
+    except (AlreadyRunningError, ProgramsMissing) as error:
         screen.say(str(error))
         return 1
 

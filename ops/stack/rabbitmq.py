@@ -5,16 +5,15 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ops.stack import programs
 from ops.stack.ports import free_port, kept_port
 from ops.stack.server import Server, ServerError
 
-_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # The server's folder, seen from the server: the scripts expect no blanks in a path, and Erlang no Cyrillic.
 _HERE = "/proc/self/cwd"
 _USER = "horoscope"
@@ -127,7 +126,6 @@ class RabbitMQ(Server):
         return json.loads(answer) if answer else None
 
     def _prepare(self) -> None:
-        ensure_installed()
         if self._port is None:
             self._port = kept_port(self.folder / "port")
             self._management_port = kept_port(self.folder / "management-port")
@@ -150,7 +148,7 @@ class RabbitMQ(Server):
 
         Erlang looks for each module in each of them: without, the server starts in 4 s instead of 6.
         """
-        installation = _PROGRAM.resolve().parents[1]
+        installation = programs.RABBITMQ.path.resolve().parents[1]
         plugins = self.folder / "programs" / "plugins"
         plugins.mkdir(parents=True, exist_ok=True)
         for link in (*plugins.parent.iterdir(), *plugins.iterdir()):
@@ -201,18 +199,3 @@ class RabbitMQ(Server):
         except OSError:
             return False
         return True
-
-
-def ensure_installed() -> None:
-    """Install Debian's RabbitMQ when it is missing, without starting it as a service of the system.
-
-    Raises:
-        ServerError: It could not be installed; what to do has been printed.
-    """
-    if _PROGRAM.exists():
-        return
-    subprocess.run([Path(__file__).with_name("apt.sh"), "rabbitmq-server"], check=False)
-    if not _PROGRAM.exists():
-        raise ServerError(
-            "RabbitMQ is not installed. Install it, or set RABBITMQ_URL to one that runs elsewhere."
-        )

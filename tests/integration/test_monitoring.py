@@ -15,10 +15,11 @@ from ruamel.yaml import YAML
 
 from ops.sandbox import Sandbox
 from ops.stack.ports import free_port as find_free_port
+from ops.stack.programs import PROMTOOL
 from schema.signs import Sign
 from tests.acceptance.conftest import heading, reader_of, until_written
 from tests.processes import Processes
-from tests.prometheus import PROMTOOL, Prometheus, ensure_installed, grouped_by, selectors, troubles
+from tests.prometheus import Prometheus, grouped_by, selectors, troubles
 from tests.telling import until_health
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -105,18 +106,18 @@ def test_a_selector_is_found_wherever_it_stands() -> None:
     "check", [("rules", "rules.yml"), ("config", "prometheus.yml")], ids=lambda check: check[0]
 )
 def test_promtool_finds_no_fault(check: tuple[str, str]) -> None:
-    ensure_installed()
     what, file = check
     checked = subprocess.run(
-        [PROMTOOL, "check", what, OPS / "prometheus" / file], capture_output=True, text=True, check=False
+        [PROMTOOL.path, "check", what, OPS / "prometheus" / file], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_each_alarm_comes_when_it_should_and_not_otherwise() -> None:
-    ensure_installed()
     file = OPS / "prometheus" / "rules_test.yml"
-    checked = subprocess.run([PROMTOOL, "test", "rules", file], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [PROMTOOL.path, "test", "rules", file], capture_output=True, text=True, check=False
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     tested = [each for group in YAML(typ="safe").load(file)["tests"] for each in group["alert_rule_test"]]
     alarms = {rule["alert"] for rule in rules() if "alert" in rule}
