@@ -22,6 +22,7 @@ HoroscopeError
     ├── WorkerKilled
     ├── UnknownQueue
     └── Refused             a person asked for what cannot be done
+        └── NotFound
 """
 
 import math
@@ -164,6 +165,10 @@ class WorkerKilled(PermanentError):
 
 class Refused(PermanentError):
     """What a person asked for cannot be done; the message says why, and what can."""
+
+
+class NotFound(Refused):
+    """No dead letter, group of letters or run of replays has this number."""
 
 
 class UnknownQueue(PermanentError):

@@ -1,8 +1,9 @@
-"""How a page is made of a template, in the language of whoever asks."""
+"""How a page is made of a template, in the language of whoever asks, with text of others made harmless."""
 
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import jinja2
@@ -11,12 +12,12 @@ from starlette.responses import HTMLResponse, Response
 
 from schema.signs import Language, Sign
 from services.admin import charts
-from services.admin.auth import Gate, local_path
+from services.admin.auth import Gate, Session, local_path
 from services.admin.i18n import Wording
-from services.admin.sessions import Session
 from services.admin.snapshots import Snapshot
 from services.days import Clock
 from services.process.heartbeats import BEAT_S, LOST_S
+from services.process.logs import Mask
 
 LANGUAGE_COOKIE = "horoscope_admin_language"
 
@@ -24,6 +25,15 @@ LANGUAGE_COOKIE = "horoscope_admin_language"
 REFRESH_S = 5.0
 #: A request that only wants what has changed on a page; it does not prolong the session.
 LIVE = "x-live"
+
+_Value = TypeVar("_Value")
+
+#: Characters that move the cursor, change the direction of writing or cannot be encoded; shown as JSON escapes.
+_DECEIVING = (
+    *range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A),
+    *range(0xD800, 0xE000), 0xFEFF,
+)  # fmt: skip
+_ESCAPES = {code: f"\\u{code:04x}" for code in _DECEIVING if chr(code) not in "\n\t"}
 
 
 class Rendering:
@@ -118,3 +128,21 @@ def language_of(request: Request) -> Language:
             continue
     ours = (Language(name) for worth, _, name in sorted(wanted) if worth and name in set(Language))
     return next(ours, Language.RU)
+
+
+def plain(value: _Value, mask: Mask) -> _Value:
+    """Text that others wrote, without secrets and deceiving characters; also in dataclasses, dictionaries and lists."""
+    found: object = value
+    if isinstance(value, str):
+        found = mask(value).translate(_ESCAPES)
+    elif isinstance(value, bytes):
+        found = mask.in_bytes(value)
+    elif isinstance(value, dict):
+        found = {plain(name, mask): plain(inner, mask) for name, inner in value.items()}
+    elif isinstance(value, list | tuple):
+        found = type(value)(plain(inner, mask) for inner in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        found = replace(
+            value, **{each.name: plain(getattr(value, each.name), mask) for each in fields(value)}
+        )
+    return found  # type: ignore[return-value]

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from schema.messages import Message
 from services.admin.api import Api
-from services.admin.auth import Gate
+from services.admin.auth import Gate, Sessions
 from services.admin.dead_api import DeadApi
 from services.admin.metrics import ClusterMetrics
 from services.admin.pages.dead_letters import DeadPages
@@ -25,7 +25,6 @@ from services.admin.pages.replays import DeadReplays
 from services.admin.pages.today import Pages
 from services.admin.rendering import Rendering
 from services.admin.routes import Dead, application
-from services.admin.sessions import Sessions
 from services.admin.sign_in_limits import Tries
 from services.admin.snapshots import Snapshots
 from services.app import open_servers

@@ -5,23 +5,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-#: Failed tries from one address, and from all together, within so many seconds, after which no more are looked at.
-#: An address has more than a person needs; all together have far too few to guess anything.
+#: Failures from one address, and from all addresses together, within ``WITHIN_S`` seconds, after which further attempts
+#: are refused for a while. One address has more than a person needs; all together have far too few to guess anything.
 TRIES = 5
 TRIES_OF_ALL = 100
 WITHIN_S = 300.0
-#: Failed tries of browsers that have signed in before; those have tries of their own, and the oldest are forgotten.
+#: Failures of known browsers that are remembered; the oldest are forgotten.
 REMEMBERED = 1000
 
 
 class Tries:
-    """The failed tries of the last minutes: at most :data:`TRIES_OF_ALL` of strangers, :data:`REMEMBERED` of others.
+    """The failures of the last minutes: at most :data:`TRIES_OF_ALL` of strangers, :data:`REMEMBERED` of known browsers.
 
-    A browser that has signed in before is not a stranger. It has as many tries as an address has, whatever others do
-    from the same address or from anywhere, or a guesser could keep everybody out.
+    A browser that has signed in before is known. It has as many attempts as an address has, whatever others do from the
+    same address or from anywhere; otherwise somebody who guesses could lock everybody out.
 
     Args:
-        clock: Seconds that only ever grow.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,11 +30,11 @@ class Tries:
         self._known: deque[tuple[float, str]] = deque(maxlen=REMEMBERED)
 
     def locked_for(self, address: str, browser: str | None = None) -> float:
-        """Seconds until somebody may try again; 0 when they may now.
+        """Seconds until the next attempt is accepted; 0: now.
 
         Args:
-            address: Where they are.
-            browser: The name of a browser that has signed in before; None: it is a stranger's.
+            address: The address that the attempt comes from.
+            browser: The name of a known browser; None: a stranger.
         """
         now = self._clock()
         failed, who = self._of(address, browser)
@@ -47,12 +47,12 @@ class Tries:
         return max(first) + WITHIN_S - now if first else 0.0
 
     def failed(self, address: str, browser: str | None = None) -> None:
-        """Count a try that was looked at and failed."""
+        """Count a failure."""
         failed, who = self._of(address, browser)
         failed.append((self._clock(), who))
 
     def succeeded(self, address: str, browser: str | None = None) -> None:
-        """Hold nothing against these any more: they know the password. In the number of all it still counts."""
+        """Forget the failures of this address or browser; they still count towards :data:`TRIES_OF_ALL`."""
         failed, who = self._of(address, browser)
         for place, (at, each) in enumerate(failed):
             if each == who:
@@ -65,7 +65,7 @@ class Tries:
 
 
 def neighbourhood(address: str) -> str:
-    """What one person may be assumed to have: an address of IPv4, a network of 2⁶⁴ addresses of IPv6."""
+    """The addresses that one person may have: one of IPv4, or a network of 2⁶⁴ of IPv6."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

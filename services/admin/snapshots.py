@@ -1,4 +1,4 @@
-"""What the pages show: read once for all who look at about the same time."""
+"""The state of the whole service, read once for everybody who looks within the same second."""
 
 import asyncio
 import math
@@ -22,21 +22,20 @@ from services.messaging.queues import QueueFigures, QueueStatus, joined, read_qu
 from services.messaging.queues import Queues as QueueService
 from services.process.logs import Mask
 from services.readers.analytics import Analytics, read_analytics
-from services.status import DayStatus, Records, Status, judge, read_day, read_records
+from services.status import DayStatus, Records, SignStatus, Status, judge, read_day, read_records
 
 log = structlog.get_logger(__name__)
 
-#: Seconds for which a snapshot is shown to whoever asks.
+#: Seconds for which one snapshot is shown to everybody.
 FRESH_S = 1.0
 #: Seconds that a page waits for a server.
 PATIENCE_S = 4.0
-#: Seconds for which people are shown what a server told last, once it tells nothing.
+#: Seconds for which people are shown the last figures of a server that is away.
 KEPT_S = 300.0
-#: Seconds for which a management API that did not answer is not asked again.
+#: Seconds until a management API that did not answer is asked again.
 NOT_ASKED_S = 15.0
 
 POSTGRESQL, RABBITMQ = "PostgreSQL", "RabbitMQ"
-
 
 _Found = TypeVar("_Found")
 
@@ -48,8 +47,8 @@ class Away:
     Args:
         server: Its name.
         since: When this process first noticed.
-        ever: It could be reached before.
-        reason: What happened, without secrets.
+        ever: This process has reached it before.
+        reason: The error, without secrets.
     """
 
     server: str
@@ -59,14 +58,33 @@ class Away:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Texts of one day that are in the same state for the same reason.
+
+    Args:
+        day: The day.
+        state: One of :data:`services.status.STATES`; of a rewrite if ``anew``.
+        error: The error of their last attempts.
+        anew: The texts are being rewritten; readers see the older ones meanwhile.
+        signs: The texts.
+    """
+
+    day: date
+    state: str
+    error: str | None
+    anew: bool
+    signs: list[SignStatus]
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """What PostgreSQL tells.
+    """The figures that PostgreSQL holds.
 
     Args:
         analytics: What readers did.
         days: The twelve texts of yesterday and of every day that must exist.
-        first_alive: The earliest day that somebody still lives in; nothing is written for one before it.
-        status: The rest of ``horoscope status``, its alarms included.
+        first_alive: The earliest day that somebody still lives in; no text is written for a day before it.
+        status: The rest of ``horoscope status``, with its alarms.
         records: The rows that the status was judged by.
     """
 
@@ -76,18 +94,30 @@ class Service:
     status: Status
     records: Records
 
+    @property
+    def troubles(self) -> list[Trouble]:
+        """The texts that were begun and are not finished, by day, state and error."""
+        found: dict[tuple[date, str, str | None, bool], Trouble] = {}
+        for day in self.days:
+            for sign in day.signs if day.day >= self.first_alive else ():
+                if sign.since is None or (sign.state == "written" and not sign.anew):
+                    continue
+                key = (day.day, sign.anew or sign.state, sign.error, bool(sign.anew))
+                found.setdefault(key, Trouble(*key, [])).signs.append(sign)
+        return list(found.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All there is to show.
+    """The state of the whole service at one moment.
 
     Args:
         at: When it was taken.
-        service: What PostgreSQL tells; None while it is away.
-        queues: What RabbitMQ tells; None while it is away.
-        unmanaged: Why its management API tells nothing; None when it does.
+        service: The figures in PostgreSQL; None while it is away.
+        queues: The queues in RabbitMQ; None while it is away.
+        unmanaged: Why RabbitMQ's management API does not answer; None: it does.
         away: The servers that cannot be reached.
-        kept: For each of these servers: when it told what is shown here in place of what it does not tell now.
+        kept: The servers whose older figures are shown, and when those were read.
     """
 
     at: datetime
@@ -104,25 +134,25 @@ class Snapshot:
 
     @property
     def dead_letters(self) -> int | None:
-        """How many wait for a person; None while PostgreSQL is away, which alone knows."""
+        """How many dead letters wait for a person; None while PostgreSQL is away."""
         return self.service.status.dead_letters if self.service else None
 
 
 class Snapshots:
-    """Takes pictures.
+    """Takes snapshots.
 
     Args:
-        database: Where most of it is.
-        usage: Whether the night may go on.
+        database: The figures of the service.
+        usage: Tells whether the night may go on.
         urls: ``RABBITMQ_URL``.
         queues: The queues that every process declares.
         api: RabbitMQ's management API.
         clock: The time.
-        home: The zone whose day is today.
-        mask: Applied to what the servers' errors say.
+        home: The time zone in which a day counts as today.
+        mask: Removes secrets from the servers' errors.
 
     Attributes:
-        queues: What can be done with one queue.
+        queues: Looks into one queue, and purges it.
     """
 
     def __init__(
@@ -156,20 +186,20 @@ class Snapshots:
 
     @property
     def management_addresses(self) -> list[str]:
-        """Where RabbitMQ's management API is looked for."""
+        """The addresses of RabbitMQ's management API."""
         return self._api.addresses
 
     def answers(self, server: str) -> bool:
-        """The server told something for the last snapshot."""
+        """Whether the server answered for the last snapshot."""
         return server in self._last and server not in self._away
 
     def told(self, server: str) -> tuple[float, Snapshot | None]:
-        """How many seconds ago a server last told something, and the snapshot of then; infinite: it never did."""
+        """Seconds since the server last answered, and the snapshot of that moment; infinite: it never did."""
         at, snapshot = self._last.get(server, (-math.inf, None))
         return time.monotonic() - at, snapshot
 
     async def now(self) -> Snapshot:
-        """A snapshot that is no older than :data:`FRESH_S`; several who ask meanwhile are shown the same."""
+        """A snapshot that is no older than :data:`FRESH_S`; concurrent callers share one."""
         if self._taken and time.monotonic() - self._taken[0] < FRESH_S:
             return self._taken[1]
         if self._taking is None or self._taking.done():
@@ -177,7 +207,7 @@ class Snapshots:
         return await asyncio.shield(self._taking)
 
     async def lately(self) -> Snapshot:
-        """The same for people, who go on reading: for :data:`KEPT_S` with what a server told before it was away."""
+        """The same for people: in the first :data:`KEPT_S` that a server is away, with its last figures."""
         snapshot = await self.now()
         for server, (told, last) in self._last.items():
             if last is snapshot or time.monotonic() - told > KEPT_S:
@@ -205,7 +235,7 @@ class Snapshots:
         return snapshot
 
     async def _tried(self, server: str, read: Callable[[], Awaitable[_Found]]) -> _Found | None:
-        """What a server tells; None, and a note of it, when it cannot be reached."""
+        """What a server answers; None, and an entry in ``_away``, when it cannot be reached."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found = await read()
@@ -230,7 +260,7 @@ class Snapshots:
             async with self._database.transaction() as connection:
                 yesterday = await read_day(connection, day_in(self._home, self._clock()) - ONE_DAY)
         except BaseException:
-            self._checked = False  # whatever it is, the next look begins with whether the tables are there
+            self._checked = False  # the next snapshot checks first that the tables exist
             raise
         self._checked = True
         return analytics, [yesterday, *records.days], records
@@ -244,7 +274,7 @@ class Snapshots:
         return Service(analytics, days, first_day_alive(self._clock()), judge(records, queues), records)
 
     async def _depths(self) -> list[QueueStatus]:
-        """What :func:`read_queues` tells. A look that takes too long is left to end; there is never a second one."""
+        """The queues' depths. A call that takes too long is left to end, so that there is never a second one."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(
                 asyncio.to_thread(read_queues, self._urls, self._queues), name="depths"
@@ -268,4 +298,4 @@ class Snapshots:
 
 def _looked_at(look: asyncio.Task[list[QueueStatus]]) -> None:
     if not look.cancelled():
-        look.exception()  # nobody else may be waiting for it any more
+        look.exception()  # mark it as retrieved: its caller may have given up

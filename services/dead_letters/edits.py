@@ -7,7 +7,7 @@ import orjson
 import structlog
 from sqlalchemy import text
 
-from schema.errors import Refused
+from schema.errors import NotFound, Refused
 from services.database.pool import Database
 from services.dead_letters.preflight import Preflight
 from services.dead_letters.records import Letter, Records
@@ -118,4 +118,4 @@ class Edits:
             if not note:
                 await connection.execute(_UNNOTE, {"group": group})
             elif not (await connection.execute(_NOTE, {"group": group, "note": note, "by": by})).rowcount:
-                raise Refused(f"there is no group {group}")
+                raise NotFound(f"there is no group {group}")

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.errors import Refused
+from schema.errors import NotFound
 from schema.signs import Sign
 from services.database.pool import Database
 
@@ -377,12 +377,12 @@ class Records:
         """One letter in full.
 
         Raises:
-            Refused: There is none of this number.
+            NotFound: No letter has this number.
         """
         async with self._database.transaction() as connection:
             row = (await connection.execute(_WHOLE, {"id": number})).one_or_none()
             if row is None:
-                raise Refused(f"there is no dead letter {number}")
+                raise NotFound(f"there is no dead letter {number}")
             edits = [Edit(*edit) for edit in await connection.execute(_EDITS, {"id": number})]
             history = [Replayed(*replay) for replay in await connection.execute(_REPLAYS, {"id": number})]
         return _whole(row, edits, history)

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.errors import Refused
+from schema.errors import NotFound, Refused
 from services.database.pool import Database
 from services.dead_letters.preflight import FORCED, Preflight, Verdict
 from services.messaging.pauses import Pause, read_pauses
@@ -217,13 +217,13 @@ class Replays:
         """A run, and how far it is.
 
         Raises:
-            Refused: There is none of this number.
+            NotFound: No run has this number.
         """
         async with self._database.transaction() as connection:
             statement = text(_RUNS.format(where="WHERE id = :run"))
             row = (await connection.execute(statement, {"run": number, "limit": 1})).one_or_none()
         if row is None:
-            raise Refused(f"there is no run {number}")
+            raise NotFound(f"there is no run {number}")
         return Run(*row)
 
     async def pauses(self, run: Run) -> list[Pause]:

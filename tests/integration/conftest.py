@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import ASGIApp
 
-from services.admin import sessions, snapshots
+from services.admin import auth, snapshots
 from tests.operators import Operator, open_admin, settings_of
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are made quickly, and every look is a new one."""
-    monkeypatch.setitem(sessions._SCRYPT, "n", 2)
+    monkeypatch.setitem(auth._SCRYPT, "n", 2)
     monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
 
 

@@ -10,10 +10,9 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from services.admin import sessions, sign_in_limits
-from services.admin.auth import COOKIES, KNOWN_COOKIE
+from services.admin import auth, sign_in_limits
+from services.admin.auth import COOKIES, KNOWN_COOKIE, Session, Sessions
 from services.admin.security_headers import _HEADERS
-from services.admin.sessions import Sessions
 from services.days import system_clock
 from tests.operators import ORIGIN, PASSWORD, Operator, open_admin, settings_of
 
@@ -30,7 +29,7 @@ FORMS = (
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is made quickly."""
-    monkeypatch.setitem(sessions._SCRYPT, "n", 2)
+    monkeypatch.setitem(auth._SCRYPT, "n", 2)
 
 
 @pytest.fixture
@@ -189,7 +188,7 @@ async def test_a_browser_that_has_signed_in_before_is_not_locked_out_by_others(
     for number in range(5):
         await operator.sign_in(f"guess-{number}")
     assert (await operator.sign_in()).status_code == 429, "it has five, too"
-    other = Sessions("another password", system_clock).known("stolen")
+    other = Sessions("another password", system_clock).signed("known", "stolen")
     forger = Operator(page)
     forger.http.cookies[KNOWN_COOKIE] = other
     assert (await forger.sign_in()).status_code == 429
@@ -220,14 +219,14 @@ async def test_a_cookie_is_worth_something_only_as_it_was_given(operator: Operat
         "no signature": f"{name}.{made}",
         "an empty signature": f"{name}.{made}.",
         "a visitor's": visitor.http.cookies[VISITOR],
-        "of another password": Sessions("another password", clock).cookie(sessions.Session("operator", name)),
+        "of another password": Sessions("another password", clock).cookie(Session("operator", name)),
         "too old": Sessions(PASSWORD, lambda: clock() - timedelta(hours=12, seconds=2)).cookie(
-            sessions.Session("operator", name)
+            Session("operator", name)
         ),
         "of the future": Sessions(PASSWORD, lambda: clock() + timedelta(hours=1)).cookie(
-            sessions.Session("operator", name)
+            Session("operator", name)
         ),
-        "a note": Sessions(PASSWORD, clock).note(name),
+        "a note": Sessions(PASSWORD, clock).signed("note", name),
         "nonsense": "....%00\x80",
     }
     for what, value in forged.items():

@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from actors import REPLAYABLE, topology
 from ops.stack.ports import free_port
-from services.admin import rendering, sessions, snapshots
+from services.admin import auth, rendering, snapshots
 from services.admin.server import make_page, open_snapshots, serve_http
 from services.app import open_servers
 from services.days import ONE_DAY, day_in
@@ -54,7 +54,7 @@ async def address(
     database_url: str, rabbitmq_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[str]:
     """Where the page is, with a day behind it that has its troubles."""
-    monkeypatch.setitem(sessions._SCRYPT, "n", 2)
+    monkeypatch.setitem(auth._SCRYPT, "n", 2)
     monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
     monkeypatch.setattr(rendering, "REFRESH_S", 0.5)
     settings = settings_of(database_url, rabbitmq_url, admin_listen=f"127.0.0.1:{free_port()}")

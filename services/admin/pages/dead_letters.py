@@ -16,8 +16,8 @@ from starlette.responses import Response
 from schema.errors import Refused
 from schema.messages import Message
 from schema.signs import Sign
+from services.admin.auth import Session
 from services.admin.pages.page import DeadPage, answered
-from services.admin.sessions import Session
 from services.days import instant_noted
 from services.dead_letters.death import CAUSES
 from services.dead_letters.filters import Query

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schema.errors import InvalidMessage, Refused
+from services.admin.auth import Session
 from services.admin.pages.dead_letters import DeadPages, group_of, number_of
 from services.admin.pages.page import DeadPage, answered, by, said
-from services.admin.sessions import Session
 from services.dead_letters.filters import Query
 from services.dead_letters.inspector import Inspector
 from services.dead_letters.records import Filter, State

@@ -13,10 +13,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from schema.errors import DatabaseUnavailable
-from services.admin.auth import NOTE_COOKIE, Gate, remote, set_cookie
-from services.admin.plain import plain
-from services.admin.rendering import LIVE, Rendering
-from services.admin.sessions import Session
+from services.admin.auth import NOTE_COOKIE, Gate, Session, remote, set_cookie
+from services.admin.rendering import LIVE, Rendering, plain
 from services.admin.snapshots import PATIENCE_S, Snapshots
 from services.days import Clock
 from services.dead_letters.filters import Query, read_query

@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from schema.errors import DatabaseUnavailable, NotPublished, Refused, UnknownQueue
-from services.admin.auth import NOTE_COOKIE, Gate, remote
+from services.admin.auth import NOTE_COOKIE, Gate, Session, remote
 from services.admin.rendering import Rendering
-from services.admin.sessions import Session
 from services.admin.snapshots import PATIENCE_S, Snapshots
 from services.database.pool import Database
 from services.messaging import pauses

@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schema.errors import Refused
+from services.admin.auth import Session
 from services.admin.pages.dead_letters import before_of, number_of
 from services.admin.pages.drops import SHOWN, digest_of
 from services.admin.pages.page import DeadPage, answered, by, known, said
-from services.admin.sessions import Session
 from services.dead_letters.filters import Query
 from services.dead_letters.inspector import Inspector
 from services.dead_letters.preflight import FORCED, Judgement, Verdict

@@ -16,11 +16,9 @@ from starlette.responses import RedirectResponse, Response
 from schema.errors import DatabaseUnavailable
 from schema.messages import GenerateHoroscope
 from schema.signs import Language, Sign
-from services.admin.auth import NOTE_COOKIE, Gate, local_path, remote, set_cookie
+from services.admin.auth import NOTE_COOKIE, Gate, Session, local_path, remote, set_cookie
 from services.admin.rendering import LANGUAGE_COOKIE, LIVE, Rendering, asked
-from services.admin.sessions import Session
 from services.admin.snapshots import PATIENCE_S, Snapshots
-from services.admin.trouble import troubles
 from services.database.pool import Database
 from services.days import ONE_DAY, Clock, day_in, days_to_write, first_day_alive
 from services.messaging.bus import Bus
@@ -105,9 +103,9 @@ class Pages:
         """``POST /sign-in``."""
         form = await self._gate.form(request, self._gate.visitor(request))
         back = local_path(str(form.get("next", "")))
-        verdict = self._gate.try_password(request, str(form.get("password", "")))
-        if not verdict.welcome:
-            return self._sign_in(request, back, wrong=True, locked_s=verdict.locked_s)
+        result = self._gate.try_password(request, str(form.get("password", "")))
+        if not result.welcome:
+            return self._sign_in(request, back, wrong=True, locked_s=result.locked_s)
         response = RedirectResponse(back, 303)
         self._gate.enter(request, response)
         return response
@@ -153,7 +151,7 @@ class Pages:
         """``GET /``."""
         snapshot = await self._snapshots.lately()
         note = None if LIVE in request.headers else self._note(request)
-        trouble = troubles(snapshot.service) if snapshot.service else []
+        trouble = snapshot.service.troubles if snapshot.service else []
         response = self._rendering.watched(request, session, snapshot, "today", note=note, trouble=trouble)
         if note:
             response.delete_cookie(NOTE_COOKIE)
