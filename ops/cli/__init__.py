@@ -41,7 +41,7 @@ FURTHEST_DAYS = 31
 
 EPILOG = """
 Settings come from the environment and the file .env. The repository's
-README.md names each; ops/RUNBOOK.md says what to do about an alarm.
+ops/docs/settings.md names each; ops/RUNBOOK.md answers every alarm.
 
 \b
 Exit codes: 0 all is well; 1 something needs a person; 2 wrong usage;

@@ -202,28 +202,28 @@ def test_the_example_lists_every_setting_with_a_comment_and_its_default() -> Non
             assert listed[name] == shown(default)
 
 
-# README.md
+# README.md and ops/docs
 
 
 def rows(document: str, heading: str) -> list[list[str]]:
     """The cells of the first table under a heading."""
-    text = (ROOT / document).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    text = re.split(rf"(?m)^#+ {heading}$", (ROOT / document).read_text())[1].partition("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
 
 
-def test_the_readme_names_every_setting_with_its_default() -> None:
+def test_the_documents_name_every_setting_with_its_default() -> None:
     def told(default: Any) -> str:
         if default is None:
             return "—"
         return f"`{shown(default)}`" if shown(default) else "empty"
 
-    found = {name.strip("`"): default for name, default, _ in rows("README.md", "Settings")}
+    found = {name.strip("`"): default for name, default, _ in rows("ops/docs/settings.md", "Settings")}
     assert found == {name: told(default) for name, default in SETTINGS.items()}
 
 
-def test_the_readme_names_every_command() -> None:
-    found = [command.strip("`") for command, _ in rows("README.md", "Commands")]
+def test_the_documents_name_every_command() -> None:
+    found = [command.strip("`") for command, _ in rows("ops/docs/operating.md", "Commands")]
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert sorted(found) == sorted(
         [
@@ -233,9 +233,9 @@ def test_the_readme_names_every_command() -> None:
     )
 
 
-def test_the_readme_names_every_command_for_dead_letters_and_only_options_that_exist() -> None:
+def test_the_documents_name_every_command_for_dead_letters_and_only_options_that_exist() -> None:
     found = {}
-    for command, described in rows("README.md", "Dead letters"):
+    for command, described in rows("ops/docs/dead-letters.md", "Commands"):
         _, name, *_ = command.strip("`").split()
         found[name] = set(re.findall(r"`(--[a-z-]+)", described))
     commands = main.commands["dead"].commands  # type: ignore[attr-defined]
@@ -244,8 +244,8 @@ def test_the_readme_names_every_command_for_dead_letters_and_only_options_that_e
         assert options <= {text for each in commands[name].params for text in each.opts}, name
 
 
-def test_the_readme_names_only_options_that_exist() -> None:
-    for command, described in rows("README.md", "Commands"):
+def test_the_documents_name_only_options_that_exist() -> None:
+    for command, described in rows("ops/docs/operating.md", "Commands"):
         name = command.strip("`").removeprefix("horoscope ")
         options = (
             {text for each in main.commands[name].params for text in each.opts}
@@ -264,7 +264,7 @@ def test_the_readme_tells_the_table_of_actors() -> None:
             queue.strip("`"),
             ladder,
         )
-        for message, handler, queue, ladder in rows("README.md", "How it is built")
+        for message, handler, queue, ladder in rows("README.md", "Actors")
     ]
     assert found == [
         (actor.message.__name__, actor.handler.__name__, actor.queue, actor.ladder.value) for actor in TABLE

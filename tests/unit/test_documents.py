@@ -1,0 +1,96 @@
+"""The documents hold together: their links, pictures and diagrams, and what they say about the code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ops.cli import console
+from tests.unit.test_compose import ROOT, rows
+
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "ops").glob("**/*.md")]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: A line of a flow chart or a sequence diagram that our documents use.
+MERMAID = {
+    "flowchart LR": re.compile(r"\w+(\(?\[+.+?\]+\)?|\[\(.+?\)\])? (-->|<-->)(\|[^|]+\|)? \w+(\(\[.+?\]\)|\[+\(?.+?\)?\]+)?"),
+    "sequenceDiagram": re.compile(r"participant \w+ as .+|\w+->>\w+: .+|(alt|else) .+|end"),
+}  # fmt: skip
+
+
+def _prose(document: Path) -> str:
+    return re.sub(r"`[^`\n]*`", "", FENCED.sub("", document.read_text()))
+
+
+def _links(document: Path) -> Iterator[str]:
+    """The targets of a document's links and pictures."""
+    prose = _prose(document)
+    yield from re.findall(r"\]\(([^)]+)\)", prose)
+    yield from re.findall(r'(?:src|srcset|href)="([^"]+)"', prose)
+    yield from re.findall(r"<(https?:[^>]+)>", prose)
+
+
+def _anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives to a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for link in _links(document):
+        parts = urlsplit(link)
+        if parts.scheme:
+            assert parts.scheme in {"http", "https"}, link
+            assert parts.netloc, link
+            continue
+        target = (document.parent / parts.path).resolve() if parts.path else document
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        assert not parts.fragment or parts.fragment in _anchors(target), link
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    reached, ahead = set[Path](), [ROOT / "README.md"]
+    while ahead:
+        document = ahead.pop()
+        reached.add(document)
+        for link in _links(document):
+            target = (document.parent / urlsplit(link).path).resolve()
+            if target.suffix == ".md" and target not in {*reached, *ahead} and not urlsplit(link).scheme:
+                ahead.append(target)
+    assert reached >= set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_diagram_can_be_drawn(document: Path) -> None:
+    for language, source in FENCED.findall(document.read_text()):
+        if language == "mermaid":
+            kind, *lines = source.strip().splitlines()
+            for line in lines:
+                assert MERMAID[kind].fullmatch(line.strip()), line
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
+
+
+def test_every_promise_names_the_tests_that_hold_it() -> None:
+    promises = (ROOT / "ops/docs/promises.md").read_text().split("\n## ")[1:]
+    assert [promise.split()[0] for promise in promises] == [f"P{number}" for number in range(1, 17)]
+    for promise in promises:
+        assert "../../tests/" in promise or promise.strip().endswith("\nPlanned.")
+
+
+def test_the_documents_name_every_exit_code() -> None:
+    found = {int(code) for code, _ in rows("ops/docs/operating.md", "Exit codes")}
+    ours = {value for name, value in vars(console).items() if name.startswith("EXIT_")}
+    assert found == {0, 2} | ours  # 2 is click's
+
+
+def test_the_documents_name_only_metrics_that_exist() -> None:
+    sources = [ROOT / "services/process/metrics.py", ROOT / "services/admin/metrics.py"]
+    exposed = {name for each in sources for name in re.findall(r'"(horoscope_\w+)"', each.read_text())}
+    for _, names in rows("ops/docs/operating.md", "Metrics and health"):
+        assert set(re.findall(r"`(horoscope_\w+)`", names)) <= exposed
