@@ -20,7 +20,8 @@ from services.database.pool import Database
 from services.days import Clock, system_clock
 from services.dead_letters.archive import Archive
 from services.dead_letters.death import Death
-from services.dead_letters.records import Filter, Records
+from services.dead_letters.filters import Filter
+from services.dead_letters.inspector import make_inspector
 from services.messaging.bus import Bus
 from services.messaging.envelope import decode, encode
 from services.messaging.publisher import Publisher
@@ -140,5 +141,7 @@ async def add_dead_letter(
         parts = decode(encode(message))
         body = orjson.dumps(parts | {"options": {"traceback": "Traceback: the last one", **options}})
     await Archive(database, Mask([])).keep([DeadLetter(body, headers)])
-    (letter,) = await Records(database).listed(Filter(state=None), limit=1)
+    (letter,) = await make_inspector(database, REPLAYABLE, system_clock).records.listed(
+        Filter(state=None), limit=1
+    )
     return letter.id

@@ -29,8 +29,8 @@ from schema.signs import Sign
 from services.database.pool import Database
 from services.days import day_in, system_clock
 from services.dead_letters.death import TRACEBACK_LIMIT, Death
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector, make_inspector
-from services.dead_letters.records import Filter
 from services.dead_letters.replays import FASTEST
 from services.messaging.envelope import decode, encode
 from services.process.logs import Mask

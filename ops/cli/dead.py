@@ -13,7 +13,8 @@ from ops.cli.dead_work import Here, carry_out, chosen, counted, json_option, yes
 from ops.cli.options import NUMBER, Said, Words, filtered, named_or_filtered
 from ops.cli.tables import Screen, plain
 from schema.errors import InvalidMessage, Refused
-from services.dead_letters.records import PAGE, Filter, Letter
+from services.dead_letters.filters import Filter
+from services.dead_letters.records import PAGE, Letter
 from services.dead_letters.transfer import Transfer
 from services.process.logs import Mask, configure
 from services.process.settings import Settings

@@ -13,8 +13,8 @@ from ops.cli.tables import Screen
 from schema.errors import Refused
 from services.database.pool import Database
 from services.days import system_clock
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector, make_inspector
-from services.dead_letters.records import Filter
 from services.process.logs import Mask
 from services.process.settings import Settings
 

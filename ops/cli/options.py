@@ -12,7 +12,7 @@ from actors import REPLAYABLE, TABLE
 from schema.signs import Sign
 from services.days import instant_asked, shown_in
 from services.dead_letters.death import CAUSES
-from services.dead_letters.records import STATES, Filter
+from services.dead_letters.filters import STATES, Filter
 
 #: A number as PostgreSQL has them.
 NUMBER = click.IntRange(1, (1 << 63) - 1)

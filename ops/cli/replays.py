@@ -17,10 +17,11 @@ from ops.cli.console import EXIT_NEEDS_A_PERSON, by_option, confirm
 from ops.cli.dead_work import Here, carry_out, chosen, counted, json_option, yes_option
 from ops.cli.options import NUMBER, Words, named_or_filtered
 from ops.cli.tables import Screen
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector
 from services.dead_letters.plan import Plan
 from services.dead_letters.preflight import FORCED, Verdict
-from services.dead_letters.records import PAGE, Filter
+from services.dead_letters.records import PAGE
 from services.dead_letters.replays import FASTEST, RATE, Run
 
 #: What a shell says of a command that Ctrl-C has ended.

@@ -19,9 +19,8 @@ from services.admin.pages.dead_letters import before_of
 from services.admin.pages.page import answered
 from services.admin.snapshots import POSTGRESQL, Snapshots
 from services.days import Clock
-from services.dead_letters.filters import read_query
+from services.dead_letters.filters import Filter, read_query
 from services.dead_letters.inspector import Inspector
-from services.dead_letters.records import Filter
 from services.process.logs import Mask
 
 #: Entries of one answer, unless the query says otherwise; and at the most.
@@ -85,9 +84,10 @@ class DeadApi:
         return {"runs": self._rows(found), "next": found[-1].id if len(found) == limit else None}
 
     def _wanted(self, given: QueryParams) -> Filter:
-        query = read_query(given, self._clock(), self._home)
+        query = read_query(given, given.getlist("id"), self._clock(), self._home)
         if query.faults:
-            raise HTTPException(400, f"Nobody can make sense of {', '.join(query.faults)}.")
+            expected = "; ".join(f"{name} is {expected}" for name, expected in query.faults.items())
+            raise HTTPException(400, f"Expected: {expected}.")
         return query.wanted
 
     def _rows(self, found: Sequence[Any]) -> list[dict[str, Any]]:

@@ -1,60 +1,226 @@
-"""Which dead letters an operator asks for: the query of an address, read and written."""
+"""Which dead letters a person selects: a filter, as it is typed, as SQL and as the query of an address."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import date, datetime, timedelta, tzinfo
+from typing import Any, Literal, get_args
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
-from starlette.datastructures import QueryParams
-
+from schema.errors import Refused
 from schema.signs import Sign
 from services.days import instant_asked
-from services.dead_letters.records import STATES, Filter, State
 
-#: What may be asked for, in the order of the form; as the command line names it.
-FIELDS = (
-    "actor",
-    "queue",
-    "cause",
-    "error",
-    "text",
-    "sign",
-    "day",
-    "since",
-    "until",
-    "state",
-    "group",
-    "run",
-)
-#: Letters that may be named one by one.
-NAMED = 1000
-#: Any state.
+#: The states of a dead letter. A ``dead`` one waits for a person, a ``waiting`` one for the outcome of its replay.
+State = Literal["dead", "waiting", "succeeded", "died_again", "dropped"]
+STATES: tuple[State, ...] = get_args(State)
+
+#: What a replay of a letter would do. ``ready``: it would be published. ``unfit``: its bytes or its arguments fit no
+#: actor. ``done``: it has nothing left to do. ``capped``: it died again too often. ``waiting``: a replay is under way.
+#: ``settled``: the letter is not dead any more.
+Judgement = Literal["ready", "unfit", "done", "capped", "waiting", "settled"]
+JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
+
+#: The value that stands for every state.
 ANY = "any"
+#: Letters that the query of an address may name one by one.
+NAMED = 1000
 
+#: Characters of a value in the query of an address; the rest is cut off.
 _LONGEST = 200
 _LARGEST = 2**63
+
+_CONDITIONS = {
+    "ids": "letter.id = ANY(:ids)",
+    "judged": "letter.id = ANY(:judged)",
+    "state": "letter.state = :state",
+    "actor": "letter.actor = :actor",
+    "queue": "letter.queue = :queue",
+    "cause": "letter.cause IN (CAST(:cause AS text), replace(CAST(:cause AS text), '-', ' '))",
+    "error": "(letter.error_type = :error OR strpos(lower(letter.error), lower(:error)) > 0)",
+    "group": "letter.fingerprint = :group",
+    "sign": "letter.zodiac_sign = :sign",
+    "day": "letter.day = :day",
+    "since": "letter.died_at >= :since",
+    "until": "letter.died_at < :until",
+    "text": (
+        "(strpos(lower(letter.error), lower(:text)) > 0 OR strpos(lower(letter.arguments::text), lower(:text)) > 0"
+        " OR letter.message_id = :text)"
+    ),
+    "run": "letter.id IN (SELECT letter FROM replays WHERE run = :run)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Selects the dead letters that meet every condition.
+
+    Args:
+        ids: One of these; empty: any.
+        state: Their state; None: any.
+        verdict: What a replay of them would do at this moment; None: anything.
+        judged: The letters that have this verdict; None: see :meth:`services.dead_letters.records.Records.judged`.
+        actor: The actor that the message names.
+        queue: The queue in which they died.
+        cause: The cause of their death; hyphens may stand for its spaces.
+        error: The exception's class, or words of the error.
+        group: The fingerprint of their failure.
+        sign: The sign among their arguments.
+        day: The day among their arguments.
+        since: They died then or later.
+        until: They died before.
+        text: Words of the error or the arguments, or the message's id.
+        run: They are part of this run of replays.
+    """
+
+    ids: tuple[int, ...] = ()
+    state: State | None = "dead"
+    verdict: Judgement | None = None
+    judged: tuple[int, ...] | None = None
+    actor: str | None = None
+    queue: str | None = None
+    cause: str | None = None
+    error: str | None = None
+    text: str | None = None
+    sign: Sign | None = None
+    day: date | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    group: str | None = None
+    run: int | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The conditions, by name; the parameters of :meth:`where`."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if value is not None and (name, value) != ("ids", ())
+        }
+
+    @property
+    def words(self) -> str:
+        """The conditions, as people read them."""
+        told = {name: value for name, value in self.asked.items() if name not in {"ids", "judged"}}
+        if self.ids:
+            told = {"ids": ", ".join(map(str, self.ids))}
+        return ", ".join(f"{name} {value}" for name, value in told.items()) or "all"
+
+    def where(self) -> str:
+        """The conditions in SQL, about a table that is called ``letter``."""
+        if self.verdict and self.judged is None:
+            raise AssertionError("a verdict is no condition in SQL: call Records.judged first")
+        conditions = [_CONDITIONS[name] for name in self.asked if name != "verdict"]
+        return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+class InvalidFilter(Refused):
+    """Some conditions cannot be understood.
+
+    Args:
+        faults: What is expected of each, by its name.
+        given: The conditions as they were typed, by name.
+    """
+
+    def __init__(self, faults: Mapping[str, str], given: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {given[name]!r} is not {faults[name]}" for name in faults))
+        self.faults = faults
+
+
+def parse_filter(
+    given: Mapping[str, str],
+    now: datetime,
+    zone: tzinfo | None,
+    *,
+    ids: Sequence[int] = (),
+    state: State | None = "dead",
+) -> Filter:
+    """The filter that a person typed, on the command line or into an address.
+
+    Args:
+        given: Conditions by name, those of :data:`FIELDS`; empty ones and other names are ignored.
+        now: Ages such as ``2h`` count from here.
+        zone: The zone of times that name none; None: the machine's own.
+        ids: Letters that are named one by one.
+        state: The state if none is given.
+
+    Raises:
+        InvalidFilter: Some conditions cannot be understood.
+    """
+    found: dict[str, Any] = {"state": state, "ids": tuple(ids)}
+    faults = {}
+    for name, (read, expected) in _FIELDS.items():
+        if value := given.get(name, "").strip():
+            try:
+                found[name] = instant_asked(value, now, zone) if read is None else read(value)
+            except ValueError:
+                faults[name] = expected
+    if faults:
+        raise InvalidFilter(faults, given)
+    return Filter(**found)
+
+
+def _words(value: str) -> str:
+    value.encode()  # PostgreSQL has no lone surrogates
+    return value.replace("\0", "")
+
+
+def _number(value: str) -> int:
+    number = int(value[:20])
+    if not 0 < number < _LARGEST:
+        raise ValueError(value)
+    return number
+
+
+def _one_of(names: Sequence[str]) -> tuple[Callable[[str], str], str]:
+    return lambda value: names[names.index(value.lower())], f"one of {', '.join(names)}"
+
+
+def _state(value: str) -> State | None:
+    return None if value.lower() == ANY else STATES[[*STATES].index(value.lower())]  # type: ignore[arg-type]
+
+
+_MOMENT = "a date or time such as 2026-11-22 or 2026-11-22T06:30, or an age such as 15m, 2h, 3d"
+_TEXT = (_words, "text in UTF-8")
+#: How each condition is read, and what is expected of it; a moment is read by the clock.
+_FIELDS: dict[str, tuple[Callable[[str], Any] | None, str]] = {
+    "actor": _TEXT,
+    "queue": _TEXT,
+    "cause": _TEXT,
+    "error": _TEXT,
+    "text": _TEXT,
+    "sign": (lambda value: Sign(value.lower()), f"one of {', '.join(Sign)}"),
+    "day": (date.fromisoformat, "a day such as 2026-11-22"),
+    "since": (None, _MOMENT),
+    "until": (None, _MOMENT),
+    "state": (_state, f"one of {', '.join((*STATES, ANY))}"),
+    "verdict": _one_of(JUDGEMENTS),
+    "group": _TEXT,
+    "run": (_number, "the number of a run"),
+}
+#: The names of the conditions, in the order of the page's form.
+FIELDS = tuple(_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What somebody asks for.
+    """The query of an address: a filter, and what was typed.
 
     Args:
-        wanted: The letters; what is at fault is left out.
+        wanted: The filter, without the conditions that cannot be understood.
         typed: What was typed, by field.
-        faults: The fields that nobody can make sense of.
-        is_given: Something is asked for at all.
+        faults: The fields that cannot be understood, each with what is expected.
+        is_given: A state was named, or letters one by one: it is not just the page's default.
     """
 
     wanted: Filter
     typed: dict[str, str]
-    faults: tuple[str, ...] = ()
+    faults: Mapping[str, str] = field(default_factory=dict)
     is_given: bool = True
 
     @property
     def is_definite(self) -> bool:
-        """Something can be done with what is asked for: it is there, and nothing about it is at fault."""
+        """Letters may be changed by it: it is given, and every condition was understood."""
         return self.is_given and not self.faults
 
     @property
@@ -64,12 +230,12 @@ class Query:
 
     @property
     def is_narrow(self) -> bool:
-        """Something else is asked for than what lies there when nothing is."""
+        """It is not the filter that is used when nothing is asked for."""
         return self.wanted != Filter()
 
     @property
     def written(self) -> str:
-        """The same as the query of an address; an age has become a time."""
+        """The query as text; ages have become times."""
         wanted = self.wanted
         if wanted.ids:
             return urlencode({"id": ",".join(map(str, wanted.ids))})
@@ -80,65 +246,40 @@ class Query:
         )
 
     def until(self, now: datetime) -> "Query":
-        """The same without what dies from the end of this second on."""
+        """The same query without letters that die after this second."""
         if self.named or (self.wanted.until and self.wanted.until <= now):
             return self
         end = now.replace(microsecond=0) + timedelta(seconds=1)
         return replace(self, wanted=replace(self.wanted, until=end))
 
 
-def read_query(given: QueryParams, now: datetime, home: ZoneInfo) -> Query:
-    """What the query of an address asks for.
+def read_query(given: Mapping[str, str], ids: Sequence[str], now: datetime, home: tzinfo) -> Query:
+    """Read the query of an address.
 
     Args:
-        given: The query; ``id`` may stand there several times, with several numbers each.
+        given: Its conditions, as for :func:`parse_filter`; ignored where letters are named one by one.
+        ids: Each a number, or several with commas between them; at most :data:`NAMED` numbers together.
         now: Ages count from here.
         home: The zone of times that name none.
     """
-    ids, is_sound = _ids(given.getlist("id"))
-    if ids or not is_sound:
-        return Query(Filter(ids=ids, state=None), {}, () if is_sound else ("id",))
+    named = [number for each in ids for number in each.split(",") if number.strip()]
+    if named:
+        try:
+            numbers = tuple(sorted({_number(number) for number in named[:NAMED]}))
+        except ValueError:
+            numbers = ()
+        is_sound = numbers and len(named) <= NAMED
+        return Query(
+            Filter(ids=numbers, state=None),
+            {},
+            {} if is_sound else {"id": f"at most {NAMED} numbers of letters"},
+        )
     typed = {name: given[name].replace("\0", "").strip()[:_LONGEST] for name in FIELDS if name in given}
     typed = {name: value for name, value in typed.items() if value}
-    found: dict[str, object] = {}
-    faults = []
-    for name, value in typed.items():
-        try:
-            found[name] = _read(name, value, now, home)
-        except ValueError:
-            faults.append(name)
-    return Query(Filter(**found), typed, tuple(faults), is_given="state" in found)  # type: ignore[arg-type]
-
-
-def _read(name: str, value: str, now: datetime, home: ZoneInfo) -> object:
-    if name in {"since", "until"}:
-        return instant_asked(value, now, home)
-    return _READ.get(name, str)(value)
-
-
-def _ids(given: Sequence[str]) -> tuple[tuple[int, ...], bool]:
-    """The numbers, and whether they are all that was given."""
-    named = [number for each in given for number in each.split(",") if number.strip()]
+    faults: Mapping[str, str] = {}
     try:
-        return tuple(sorted({_number(number) for number in named[:NAMED]})), len(named) <= NAMED
-    except ValueError:
-        return (), False
-
-
-def _number(value: str) -> int:
-    number = int(value[:20])
-    if not 0 < number < _LARGEST:
-        raise ValueError(value)
-    return number
-
-
-def _state(value: str) -> State | None:
-    return None if value == ANY else STATES[STATES.index(value)]
-
-
-_READ: dict[str, Callable[[str], object]] = {
-    "state": _state,
-    "sign": lambda value: Sign(value.lower()),
-    "day": date.fromisoformat,
-    "run": _number,
-}
+        wanted = parse_filter(typed, now, home)
+    except InvalidFilter as error:
+        faults = error.faults
+        wanted = parse_filter({name: typed[name] for name in typed if name not in faults}, now, home)
+    return Query(wanted, typed, faults, is_given="state" in typed and "state" not in faults)

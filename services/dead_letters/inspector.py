@@ -29,6 +29,6 @@ def make_inspector(database: Database, actors: Mapping[str, type[Message]], cloc
         actors: What each actor answers, by its name.
         clock: The time.
     """
-    records = Records(database)
-    preflight = Preflight(actors, clock)
+    preflight = Preflight(database, actors, clock)
+    records = Records(database, preflight)
     return Inspector(records, Edits(database, records, preflight), Replays(database, preflight))

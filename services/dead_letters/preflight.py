@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field
@@ -21,7 +21,9 @@ from schema.messages import (
     ReconcileTick,
 )
 from schema.signs import Sign
+from services.database.pool import Database
 from services.days import Clock, first_day_alive
+from services.dead_letters.filters import Judgement
 from services.horoscopes.night import MIDNIGHT, RECONCILE
 from services.messaging.envelope import decode
 from services.readers.views import OLDEST
@@ -29,11 +31,11 @@ from services.readers.views import OLDEST
 #: A message that was replayed so often and died again is not replayed any more, unless somebody insists.
 REPLAYS_AT_MOST = 2
 
-#: Of a letter: it would be published; its arguments or its bytes fit no actor; what it asks for is done or over; it was
-#: replayed too often; its replay is under way; it is not dead any more.
-Judgement = Literal["ready", "unfit", "done", "capped", "waiting", "settled"]
-#: What may be replayed all the same, if somebody insists.
+#: Letters with one of these verdicts are replayed if a person insists.
 FORCED: tuple[Judgement, ...] = ("ready", "done", "capped", "waiting")
+
+#: Letters that are judged in one transaction.
+_JUDGED_AT_ONCE = 1000
 
 _LETTERS = text("""
     SELECT letter.id, letter.death, letter.state, letter.body, letter.masked, letter.replays, letter.published_at,
@@ -103,14 +105,16 @@ class _Facts:
 
 
 class Preflight:
-    """Says of each letter what its replay would come to.
+    """Says what a replay of each letter would do.
 
     Args:
-        actors: What each actor answers, by its name.
+        database: Where the letters are.
+        actors: The message that each actor answers, by the actor's name.
         clock: The time.
     """
 
-    def __init__(self, actors: Mapping[str, type[Message]], clock: Clock) -> None:
+    def __init__(self, database: Database, actors: Mapping[str, type[Message]], clock: Clock) -> None:
+        self._database = database
         self._actors = actors
         self._clock = clock
 
@@ -127,9 +131,21 @@ class Preflight:
             raise InvalidMessage(f"these are arguments for {message.actor}, not for {actor}")
         return message
 
-    async def verdicts(self, connection: AsyncConnection, ids: Sequence[int]) -> list[Verdict]:
-        """A verdict for each of some letters, in the order of their ids; those that are gone are left out."""
-        rows = (await connection.execute(_LETTERS, {"ids": list(ids)})).all()
+    async def verdicts(self, ids: Sequence[int]) -> list[Verdict]:
+        """A verdict on each of these letters, in the order of their ids; deleted ones are left out.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away.
+        """
+        verdicts = []
+        in_order = sorted(ids)
+        for start in range(0, len(in_order), _JUDGED_AT_ONCE):
+            async with self._database.transaction() as connection:
+                verdicts += await self._judge(connection, in_order[start : start + _JUDGED_AT_ONCE])
+        return verdicts
+
+    async def _judge(self, connection: AsyncConnection, ids: Sequence[int]) -> list[Verdict]:
+        rows = (await connection.execute(_LETTERS, {"ids": ids})).all()
         messages = {row.id: self._fits(row) for row in rows}
         fit = [message for message in messages.values() if isinstance(message, Message)]
         facts = await self._facts(connection, fit)

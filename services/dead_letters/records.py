@@ -1,42 +1,21 @@
 """Looking dead letters up: filtered, grouped by the kind of their failure, one in full."""
 
-from dataclasses import dataclass, field, fields
-from datetime import date, datetime
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.errors import NotFound
-from schema.signs import Sign
+from schema.errors import NotFound, Refused
 from services.database.pool import Database
-
-#: What a dead letter is in.
-State = Literal["dead", "waiting", "succeeded", "died_again", "dropped"]
-STATES: tuple[State, ...] = ("dead", "waiting", "succeeded", "died_again", "dropped")
+from services.dead_letters.filters import Filter, State
+from services.dead_letters.preflight import Preflight
 
 #: Letters in one list at the most.
 PAGE = 1000
-
-_CONDITIONS = {
-    "ids": "letter.id = ANY(:ids)",
-    "state": "letter.state = :state",
-    "actor": "letter.actor = :actor",
-    "queue": "letter.queue = :queue",
-    "cause": "letter.cause = :cause",
-    "error": "(letter.error_type = :error OR strpos(lower(letter.error), lower(:error)) > 0)",
-    "group": "letter.fingerprint = :group",
-    "sign": "letter.zodiac_sign = :sign",
-    "day": "letter.day = :day",
-    "since": "letter.died_at >= :since",
-    "until": "letter.died_at < :until",
-    "text": (
-        "(strpos(lower(letter.error), lower(:text)) > 0 OR strpos(lower(letter.arguments::text), lower(:text)) > 0"
-        " OR letter.message_id = :text)"
-    ),
-    "run": "letter.id IN (SELECT letter FROM replays WHERE run = :run)",
-}
+#: Letters that are judged at most to select those with a verdict.
+JUDGED_AT_MOST = 100_000
 
 _LISTED = """
     SELECT letter.id, letter.state, letter.state_since, letter.message_id, letter.actor, letter.queue,
@@ -87,64 +66,6 @@ _COUNTS = text("""
     SELECT count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'waiting') AS waiting
     FROM dead_letters WHERE state IN ('dead', 'waiting')
 """)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which dead letters: those that all of it is true of.
-
-    Args:
-        ids: One of these; none: any.
-        state: What they are in; None: any.
-        actor: Which they named.
-        queue: Where they died.
-        cause: Of their death.
-        error: The exception's class, or words of the error.
-        group: The fingerprint of their failure.
-        sign: Of their arguments.
-        day: Of their arguments.
-        since: They died then or later.
-        until: They died before.
-        text: Words of the error or the arguments, or the message's id.
-        run: They are part of this run of replays.
-    """
-
-    ids: tuple[int, ...] = ()
-    state: State | None = "dead"
-    actor: str | None = None
-    queue: str | None = None
-    cause: str | None = None
-    error: str | None = None
-    group: str | None = None
-    sign: Sign | None = None
-    day: date | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    text: str | None = None
-    run: int | None = None
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What is asked for, by name."""
-        values = ((name, getattr(self, name)) for name in _CONDITIONS)
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values
-            if value not in {None, ()}
-        }
-
-    @property
-    def words(self) -> str:
-        """What is asked for, as people read it."""
-        told = {name: value for name, value in self.asked.items() if name != "ids"}
-        if self.ids:
-            told = {"ids": ", ".join(map(str, self.ids))}
-        return ", ".join(f"{name} {value}" for name, value in told.items()) or "all"
-
-    def where(self) -> str:
-        """The condition in SQL; its values are :attr:`asked`."""
-        conditions = [_CONDITIONS[name] for name in self.asked]
-        return f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,56 +239,74 @@ class Counts:
 
 
 class Records:
-    """What is known of dead letters.
+    """Looks dead letters up.
 
     Args:
         database: Where they are kept.
+        preflight: Judges letters that are selected by verdict.
 
-    Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
+    Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away. A method that takes a
+    filter raises :class:`schema.errors.Refused` as :meth:`judged` does.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, preflight: Preflight) -> None:
         self._database = database
+        self._preflight = preflight
+
+    async def judged(self, wanted: Filter) -> Filter:
+        """The filter, with the letters that have its verdict at this moment; unchanged if it names none.
+
+        Raises:
+            Refused: The other conditions select more than :data:`JUDGED_AT_MOST` letters.
+        """
+        if wanted.verdict is None or wanted.judged is not None:
+            return wanted
+        ids = await self.ids(replace(wanted, verdict=None), limit=JUDGED_AT_MOST + 1)
+        if len(ids) > JUDGED_AT_MOST:
+            raise Refused(
+                f"more than {JUDGED_AT_MOST} letters would have to be judged; add a condition, such as a group"
+            )
+        verdicts = await self._preflight.verdicts(ids)
+        return replace(wanted, judged=tuple(each.id for each in verdicts if each.judgement == wanted.verdict))
 
     async def listed(
         self, wanted: Filter, *, limit: int | None = 50, before: int | None = None
     ) -> list[Listed]:
-        """The letters that a filter asks for, latest first.
+        """The selected letters, latest first.
 
         Args:
-            wanted: Which.
-            limit: How many at the most; None: all.
-            before: Only those with a smaller id: the next page.
+            wanted: Selects them.
+            limit: How many at most; None: all.
+            before: Only letters with a smaller id: the next page.
         """
+        wanted = await self.judged(wanted)
+        where = wanted.where()
+        if before is not None:
+            where += f" {'AND' if where else 'WHERE'} letter.id < :before"
+        asked = wanted.asked | {"limit": limit} | ({} if before is None else {"before": before})
         async with self._database.transaction() as connection:
-            return await listed(connection, wanted, limit=limit, before=before)
+            rows = await connection.execute(
+                text(f"{_LISTED} {where} ORDER BY letter.id DESC LIMIT :limit"), asked
+            )
+            return [Listed(**_listed(row), attempts=row.attempts) for row in rows]
 
     async def ids(self, wanted: Filter, *, limit: int | None = None) -> list[int]:
-        """The ids of the letters that a filter asks for, earliest first.
-
-        Args:
-            wanted: Which.
-            limit: How many at the most; None: all.
-        """
+        """The ids of the selected letters, earliest first; at most ``limit``, None: all."""
+        wanted = await self.judged(wanted)
         async with self._database.transaction() as connection:
             statement = text(f"{_IDS} {wanted.where()} ORDER BY letter.id LIMIT :limit")
             return list((await connection.execute(statement, wanted.asked | {"limit": limit})).scalars())
 
     async def count(self, wanted: Filter) -> int:
-        """How many letters a filter asks for."""
+        """How many letters are selected."""
+        wanted = await self.judged(wanted)
         async with self._database.transaction() as connection:
-            found: int = (
-                await connection.execute(text(f"{_COUNT} {wanted.where()}"), wanted.asked)
-            ).scalar_one()
-        return found
+            found = await connection.execute(text(f"{_COUNT} {wanted.where()}"), wanted.asked)
+            return int(found.scalar_one())
 
     async def groups(self, wanted: Filter, *, limit: int | None = None) -> list[Group]:
-        """The letters that a filter asks for, by the kind of their failure; most dead first.
-
-        Args:
-            wanted: Which letters.
-            limit: How many groups at the most; None: all.
-        """
+        """The selected letters by the kind of their failure, most dead first; at most ``limit`` groups, None: all."""
+        wanted = await self.judged(wanted)
         async with self._database.transaction() as connection:
             asked = wanted.asked | {"limit": limit}
             rows = await connection.execute(text(_GROUPS.format(where=wanted.where())), asked)
@@ -402,20 +341,6 @@ class Records:
         """What an operator has to see to."""
         async with self._database.transaction() as connection:
             return Counts(*(await connection.execute(_COUNTS)).one())
-
-
-async def listed(
-    connection: AsyncConnection, wanted: Filter, *, limit: int | None, before: int | None = None
-) -> list[Listed]:
-    """As :meth:`Records.listed`, in a transaction of the caller's."""
-    where = wanted.where()
-    if before is not None:
-        where += f" {'AND' if where else 'WHERE'} letter.id < :before"
-    rows = await connection.execute(
-        text(f"{_LISTED} {where} ORDER BY letter.id DESC LIMIT :limit"),
-        wanted.asked | {"limit": limit} | ({} if before is None else {"before": before}),
-    )
-    return [Listed(**_listed(row), attempts=row.attempts) for row in rows]
 
 
 _LISTED_FIELDS = tuple(each.name for each in fields(Listed) if each.name not in {"group", "attempts"})

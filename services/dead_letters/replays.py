@@ -20,9 +20,6 @@ log = structlog.get_logger(__name__)
 RATE = 100
 FASTEST = 100_000
 
-#: Verdicts that are asked for by one statement.
-_JUDGED_AT_ONCE = 1000
-
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('replay_runs'))")
 _BUSY = text("""
     SELECT id, queues, started_by FROM replay_runs
@@ -160,12 +157,8 @@ class Replays:
         self._preflight = preflight
 
     async def verdicts(self, ids: Sequence[int]) -> list[Verdict]:
-        """What a replay of each of these letters would come to; letters that are gone are left out."""
-        verdicts = []
-        for start in range(0, len(ids), _JUDGED_AT_ONCE):
-            async with self._database.transaction() as connection:
-                verdicts += await self._preflight.verdicts(connection, ids[start : start + _JUDGED_AT_ONCE])
-        return verdicts
+        """What a replay of each of these letters would do; deleted ones are left out."""
+        return await self._preflight.verdicts(ids)
 
     async def start(
         self,

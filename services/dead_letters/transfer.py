@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schema.errors import Refused
 from services.database.pool import Database
 from services.dead_letters.archive import storable
-from services.dead_letters.records import Filter, State
+from services.dead_letters.filters import Filter, State
 from services.process.logs import Mask
 
 #: Letters that are held in memory at once.

@@ -17,7 +17,7 @@ from schema.messages import GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
-from services.dead_letters.records import Filter
+from services.dead_letters.filters import Filter
 from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 from tests.processes import Processes
 

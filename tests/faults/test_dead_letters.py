@@ -22,8 +22,8 @@ from schema.messages import (
 from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector
-from services.dead_letters.records import Filter
 from services.dead_letters.replays import Run
 from services.messaging.envelope import decode, encode
 from tests.acceptance.conftest import FAILED

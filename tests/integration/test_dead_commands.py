@@ -20,8 +20,8 @@ from schema.messages import DEAD_LETTERS, DeadLetter, DeliverHoroscope, Generate
 from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector
-from services.dead_letters.records import Filter
 from services.messaging.envelope import encode
 from tests.conftest import MODEL_KEY
 from tests.dead_letters import MASK, TODAY, inspector_on, letter_of

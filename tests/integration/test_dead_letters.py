@@ -23,14 +23,15 @@ from schema.errors import (
     UnknownActor,
     WorkerKilled,
 )
-from schema.messages import DeadLetter, GenerateHoroscope, HoroscopeRequested
+from schema.messages import DeadLetter, DeliverHoroscope, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.database.pool import Database
 from services.days import ONE_DAY
+from services.dead_letters import records
 from services.dead_letters.archive import Archive
 from services.dead_letters.death import Death
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector
-from services.dead_letters.records import Filter
 from services.messaging.envelope import decode, encode
 from services.messaging.poison import PoisonMessages
 from tests.dead_letters import MASK, SECRET, TODAY, inspector_on, letter_of
@@ -279,6 +280,8 @@ async def test_each_part_of_a_filter_narrows_it(archive: Archive, inspector: Ins
         (Filter(actor="generation.GenerateHoroscope"), [aries, leo]),
         (Filter(queue="views"), [garbage]),
         (Filter(cause="undecodable"), [garbage]),
+        (Filter(cause="wrong-arguments"), [aries]),
+        (Filter(cause="wrong arguments"), [aries]),
         (Filter(error="InvalidMessage"), [aries]),
         (Filter(error="MODEL is"), [leo]),
         (Filter(group=leo.group), [leo]),
@@ -301,6 +304,38 @@ async def test_each_part_of_a_filter_narrows_it(archive: Archive, inspector: Ins
     assert await inspector.records.listed(Filter(), before=aries.id) == [garbage, leo]
     with pytest.raises(Refused, match="no dead letter 99"):
         await inspector.records.whole(99)
+
+
+async def test_letters_are_selected_by_what_a_replay_of_them_would_do(
+    archive: Archive, inspector: Inspector
+) -> None:
+    await archive.keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY)), letter_of(b"no message")])
+    await archive.keep([letter_of(DeliverHoroscope(Sign.ARIES, TODAY))])
+    unwanted, garbage, leo = await inspector.records.listed(Filter())
+    for verdict, found in (("ready", leo), ("unfit", garbage), ("done", unwanted)):
+        wanted = Filter(verdict=verdict)  # type: ignore[arg-type]
+        assert await inspector.records.listed(wanted) == [found]
+        assert await inspector.records.ids(wanted) == [found.id]
+        assert await inspector.records.count(wanted) == 1
+        (group,) = await inspector.records.groups(wanted)
+        assert group.latest == found.id
+    assert await inspector.records.ids(Filter(verdict="done", sign=Sign.LEO)) == []
+    assert await inspector.records.count(Filter(verdict="capped")) == 0
+    await inspector.edits.drop(
+        await inspector.records.ids(Filter(verdict="done")), by="me", why="nobody waits"
+    )
+    assert await inspector.records.ids(Filter()) == [leo.id, garbage.id]
+    assert await inspector.records.ids(Filter(state=None, verdict="settled")) == [unwanted.id]
+
+
+async def test_no_more_letters_are_judged_than_the_limit(
+    archive: Archive, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "JUDGED_AT_MOST", 1)
+    await archive.keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY)), letter_of(b"no message")])
+    with pytest.raises(Refused, match="more than 1 letters would have to be judged; add a condition"):
+        await inspector.records.ids(Filter(verdict="done"))
+    assert await inspector.records.count(Filter(verdict="ready", sign=Sign.LEO)) == 1
 
 
 async def test_an_edit_is_held_against_the_actor_and_the_original_stays(

@@ -22,8 +22,8 @@ from services.admin.pages import dead_letters, page, replays
 from services.database.pool import Database
 from services.days import system_clock
 from services.dead_letters.archive import Archive
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector, make_inspector
-from services.dead_letters.records import Filter
 from services.messaging.envelope import decode, encode
 from services.process.logs import Mask
 from tests.operators import PASSWORD, Operator, add_dead_letter, open_admin, settings_of

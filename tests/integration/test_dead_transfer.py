@@ -18,7 +18,8 @@ from schema.messages import GenerateHoroscope
 from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
-from services.dead_letters.records import Filter, Letter
+from services.dead_letters.filters import Filter
+from services.dead_letters.records import Letter
 from services.dead_letters.transfer import Transfer
 from services.process.logs import Mask
 from tests.dead_letters import MASK, SECRET, TODAY, inspector_on, letter_of

@@ -26,10 +26,10 @@ from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters import replays
 from services.dead_letters.archive import Archive
+from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector
 from services.dead_letters.outcomes import Outcomes
 from services.dead_letters.plan import Plan
-from services.dead_letters.records import Filter
 from services.dead_letters.replayer import Replayer, replaying
 from services.dead_letters.replays import Run, in_turn
 from services.messaging.envelope import encode

@@ -20,10 +20,10 @@ from services.admin.auth import Session
 from services.admin.pages.page import DeadPage, answered
 from services.days import instant_noted
 from services.dead_letters.death import CAUSES
-from services.dead_letters.filters import Query
+from services.dead_letters.filters import STATES, Filter, Query
 from services.dead_letters.inspector import Inspector
 from services.dead_letters.preflight import FORCED
-from services.dead_letters.records import STATES, Edit, Filter, Group, Letter, Listed
+from services.dead_letters.records import Edit, Group, Letter, Listed
 
 #: Letters on one page, and groups.
 LETTERS = 50

@@ -14,9 +14,8 @@ from schema.errors import InvalidMessage, Refused
 from services.admin.auth import Session
 from services.admin.pages.dead_letters import DeadPages, group_of, number_of
 from services.admin.pages.page import DeadPage, answered, by, said
-from services.dead_letters.filters import Query
+from services.dead_letters.filters import Filter, Query, State
 from services.dead_letters.inspector import Inspector
-from services.dead_letters.records import Filter, State
 
 #: Letters that are dropped or taken back at once at the most.
 AT_ONCE = 100_000

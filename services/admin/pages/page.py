@@ -52,7 +52,7 @@ class DeadPage:
 
     def query(self, given: QueryParams) -> Query:
         """What the query of an address asks for."""
-        return read_query(given, self.clock(), self._home)
+        return read_query(given, given.getlist("id"), self.clock(), self._home)
 
     async def show(
         self,

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
@@ -15,9 +14,9 @@ from services.admin.auth import Session
 from services.admin.pages.dead_letters import before_of, number_of
 from services.admin.pages.drops import SHOWN, digest_of
 from services.admin.pages.page import DeadPage, answered, by, known, said
-from services.dead_letters.filters import Query
+from services.dead_letters.filters import JUDGEMENTS, Judgement, Query
 from services.dead_letters.inspector import Inspector
-from services.dead_letters.preflight import FORCED, Judgement, Verdict
+from services.dead_letters.preflight import FORCED, Verdict
 from services.dead_letters.replays import FASTEST, RATE, Run
 
 #: Letters of one run that is ordered here at the most.
@@ -29,8 +28,6 @@ _REASONS = 5
 #: Runs on one page; letters of a run that died again.
 RUNS = 25
 DIED_AGAIN = 50
-
-JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
 
 
 @dataclass(frozen=True, slots=True)
