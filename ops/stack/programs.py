@@ -20,20 +20,24 @@ class Program:
     path: Path
 
 
+_LIBRARIES = Path(f"/usr/lib/{platform.machine()}-linux-gnu")
+
 RABBITMQ = Program("rabbitmq-server", Path("/usr/lib/rabbitmq/bin/rabbitmq-server"))
 CHROMIUM = Program("chromium", Path("/usr/bin/chromium"))
+#: Needed by the Node.js that comes with Playwright.
+LIBATOMIC = Program("libatomic1", _LIBRARIES / "libatomic.so.1")
 PROMETHEUS = Program("prometheus", Path("/usr/bin/prometheus"))
 PROMTOOL = Program("prometheus", Path("/usr/bin/promtool"))
 WRK = Program("wrk", Path("/usr/bin/wrk"))
 #: A library that processes are started with: they then read their clock from a file.
-FAKETIME = Program("libfaketime", Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1"))
+FAKETIME = Program("libfaketime", _LIBRARIES / "faketime" / "libfaketime.so.1")
 #: Cyrillic letters and the signs of the zodiac.
 LETTERS = Program("fonts-dejavu-core", Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"))
 EMOJI = Program("fonts-noto-color-emoji", Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"))
 
 # What each target of the Makefile starts.
 UP = (RABBITMQ, FAKETIME)
-SCREENSHOTS = (*UP, CHROMIUM, LETTERS, EMOJI)
+SCREENSHOTS = (*UP, CHROMIUM, LIBATOMIC, LETTERS, EMOJI)
 TEST = (*SCREENSHOTS, PROMETHEUS, PROMTOOL)
 BENCH = (RABBITMQ, WRK)
 

@@ -205,7 +205,7 @@ def test_a_program_of_a_shell_script_that_is_not_in_the_list_is_found() -> None:
 
 
 def test_each_file_of_the_list_is_in_its_package() -> None:
-    for program in LISTED.values():
+    for program in programs.TEST:
         owner = subprocess.run(["dpkg", "-S", program.path], capture_output=True, text=True, check=True)
         assert owner.stdout.split(":")[0] == program.package
 
