@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test check format bench lock clean
+.PHONY: help install up test check format bench screenshots lock clean
 
 help: ## what can be done here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## .venv with everything in it, and .venv/bin/horoscope
 
@@ -40,6 +40,9 @@ format: install ## put the code into its one format
 
 bench: install ## measure the budgets, side by side in one run
 	@$(BIN)/python -m ops.bench $(ARGS)
+
+screenshots: install ## take the pictures of the README from the running service
+	@$(BIN)/python -m pytest --quiet tests/acceptance/test_pictures.py --screenshots
 
 lock: install ## pin every package anew (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

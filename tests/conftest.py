@@ -44,6 +44,11 @@ _ROOM = 4 << 30
 _servers = ExitStack()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make screenshots` asks for."""
+    parser.addoption("--screenshots", action="store_true", help="keep the pictures of the README")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers once, in the process that the workers of pytest-xdist are started by."""
     if hasattr(config, "workerinput"):
