@@ -50,15 +50,19 @@ def _week_of_views() -> list[HoroscopeRequested]:
     return views
 
 
+async def _until_received(reader: Reader, count: int) -> None:
+    await reader.wait_for(lambda _: len(reader.received) == count)
+
+
 async def _read(reader: Reader, sign: Sign, times: int) -> int:
     """A new reader's first minutes; returns how often they were shown a text."""
     await reader.say("/start")
-    await reader.wait_for(lambda _: len(reader.received) == 1)
+    await _until_received(reader, 1)
     await reader.press(f"sign:{sign}")
     await reader.wait_for_text("November 22")
     for shown in range(1, times):
         await reader.say("/today")
-        await reader.wait_for(lambda _, before=shown: len(reader.received) == before + 2)
+        await _until_received(reader, shown + 2)
     return times
 
 
