@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from schema.signs import Language, Sign
 from services.admin import charts
 from services.admin.auth import Gate, Session, local_path
-from services.admin.i18n import Wording
+from services.admin.i18n import LANGUAGES, Wording, catalogue, language_names
 from services.admin.snapshots import Snapshot
 from services.days import Clock
 from services.process.heartbeats import BEAT_S, LOST_S
@@ -70,12 +70,11 @@ class Rendering:
         """A page."""
         wording = self.wording(request, snapshot)
         page = (
-            _templates()
+            _templates(wording.language)
             .get_template(template)
             .render(
                 say=wording,
-                s=wording.strings,
-                other=Language.EN if wording.language is Language.RU else Language.RU,
+                others={code: name for code, name in language_names().items() if code != wording.language},
                 form_token=self._gate.form_token(session) if session else None,
                 is_operator=session is not None and session.kind == "operator",
                 snapshot=snapshot,
@@ -92,7 +91,7 @@ class Rendering:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _templates(language: str) -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -100,7 +99,9 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        extensions=["jinja2.ext.i18n"],
     )
+    templates.install_gettext_translations(catalogue(language), newstyle=True)  # type: ignore[attr-defined]
     templates.globals.update(
         total=len(Sign), part=charts.part, curves=charts.curves, beat_s=BEAT_S, lost_s=LOST_S
     )
@@ -114,11 +115,11 @@ def asked(request: Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def language_of(request: Request) -> Language:
-    """The language that somebody has chosen; or the first of the browser's that is one of ours; or Russian."""
+def language_of(request: Request) -> str:
+    """The chosen language; else the first of the browser's languages that the page speaks; else Russian."""
     chosen = request.cookies.get(LANGUAGE_COOKIE)
-    if chosen in set(Language):
-        return Language(chosen)
+    if chosen in LANGUAGES:
+        return chosen
     wanted = []
     for place, each in enumerate(request.headers.get("accept-language", "")[:500].split(",")):
         name, _, quality = each.partition(";q=")
@@ -126,8 +127,7 @@ def language_of(request: Request) -> Language:
             wanted.append((-float(quality or 1), place, name.strip().lower().partition("-")[0]))
         except ValueError:
             continue
-    ours = (Language(name) for worth, _, name in sorted(wanted) if worth and name in set(Language))
-    return next(ours, Language.RU)
+    return next((name for worth, _, name in sorted(wanted) if worth and name in LANGUAGES), "ru")
 
 
 def plain(value: _Value, mask: Mask) -> _Value:

@@ -1,21 +1,17 @@
 """Numbers, times and dates on the operators' page, in both languages; and where its lines and bars go."""
 
-import string
-from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from schema.signs import Language
 from services.admin.charts import ceiling, curves, part
 from services.admin.i18n import Wording
-from services.admin.strings import STRINGS
 from services.readers.analytics import HourViews
 
 NOW = datetime(2026, 11, 22, 21, 30, tzinfo=UTC)  # half past midnight of the 23rd in Moscow
 MOSCOW = ZoneInfo("Europe/Moscow")
-RU, EN = (Wording(language, NOW, MOSCOW) for language in Language)
+RU, EN = (Wording(language, NOW, MOSCOW) for language in ("ru", "en"))
 
 
 def said(text: str) -> str:
@@ -25,16 +21,6 @@ def said(text: str) -> str:
 def test_numbers_are_written_as_the_language_has_them() -> None:
     assert (said(RU.number(1234567)), EN.number(1234567)) == ("1 234 567", "1,234,567")
     assert (RU.number(0.25, 2), EN.number(0.25, 2)) == ("0,25", "0.25")
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0, "0 попыток"), (1, "1 попытка"), (2, "2 попытки"), (5, "5 попыток"), (11, "11 попыток"), (12, "12 попыток"),
-     (21, "21 попытка"), (22, "22 попытки"), (111, "111 попыток"), (1001, "1 001 попытка")],
-)  # fmt: skip
-def test_nouns_follow_their_numbers(value: int, expected: str) -> None:
-    assert said(RU.count(value, RU.strings.attempts)) == expected
-    assert said(EN.count(value, EN.strings.attempts)).endswith("attempt" if value == 1 else "attempts")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +42,7 @@ def test_a_change_has_a_direction_and_no_sign(value: float, direction: str, shar
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0.0004, "0.4 ms"), (0.00996, "10 ms"), (0.0123, "12 ms"), (0.9994, "999 ms"), (0.9996, "1.0 s"), (9.94, "9.9 s"), (9.96, "10 s")],
+    [(0.0004, "0.4 ms"), (0.00996, "10 ms"), (0.0123, "12 ms"), (0.9994, "999 ms"), (0.9996, "1.0 sec"), (9.94, "9.9 sec"), (9.96, "10 sec")],
 )  # fmt: skip
 def test_a_short_duration_has_two_figures(value: float, expected: str) -> None:
     assert said(EN.seconds(value)) == expected
@@ -76,7 +62,7 @@ def test_a_rate_that_is_not_nothing_is_not_shown_as_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "one", "two"),
-    [(-5, "0 с", "0 с"), (59, "59 с", "59 с"), (60, "1 мин", "1 мин"), (3725, "1 ч", "1 ч 2 мин"), (90000, "1 д", "1 д 1 ч")],
+    [(-5, "0 с", "0 с"), (59, "59 с", "59 с"), (60, "1 мин", "1 мин"), (3725, "1 ч", "1 ч 2 мин"), (90000, "1 дн.", "1 дн. 1 ч")],
 )  # fmt: skip
 def test_ages_are_told_in_one_unit_or_two(seconds: int, one: str, two: str) -> None:
     since = NOW - timedelta(seconds=seconds)
@@ -91,22 +77,7 @@ def test_a_time_of_another_day_comes_with_its_date_and_all_are_at_home() -> None
     assert RU.day(date(2026, 11, 23)) == "сегодня, 23 ноября"
     assert EN.day_word(date(2026, 11, 25)) == "Wednesday"
     assert RU.zone == "Europe/Moscow (UTC+3)"
-    assert Wording(Language.EN, NOW, ZoneInfo("America/St_Johns")).zone == "America/St_Johns (UTC−3:30)"
-
-
-def test_both_languages_fill_in_the_same() -> None:
-    def blanks(value: object) -> object:
-        if is_dataclass(value):
-            return [blanks(getattr(value, field.name)) for field in fields(value)]
-        if isinstance(value, dict):
-            return [{key: blanks(each) for key, each in value.items() if not isinstance(key, int)}]
-        if isinstance(value, tuple):
-            return []
-        return sorted(name for _, name, _, _ in string.Formatter().parse(str(value)) if name)
-
-    russian, english = STRINGS[Language.RU], STRINGS[Language.EN]
-    for field in fields(russian):
-        assert blanks(getattr(russian, field.name)) == blanks(getattr(english, field.name)), field.name
+    assert Wording("en", NOW, ZoneInfo("America/St_Johns")).zone == "America/St_Johns (UTC−3:30)"
 
 
 @pytest.mark.parametrize(

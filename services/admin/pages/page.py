@@ -110,9 +110,18 @@ class DeadPage:
 
     def _note(self, request: Request) -> str | None:
         """What was done, told once."""
-        name, *values = (self.gate.take_note(request) or "").split() or [""]
-        strings = self._rendering.wording(request).strings.dead
-        return strings.notes[name].format(*values) if name in strings.notes else None
+        _ = self._rendering.wording(request).gettext
+        name, number, *_rest = f"{self.gate.take_note(request) or ''} - -".split()
+        return {
+            "edited": _("The edit of letter %(number)s is saved.", number=number),
+            "noted": _("The note is saved."),
+            "unnoted": _("The note is deleted."),
+            "dropped": _("Letters dropped: %(count)s.", count=number),
+            "restored": _("Letters restored: %(count)s.", count=number),
+            "ordered": _("Run %(number)s is on record.", number=number),
+            "cancelled": _("Run %(number)s is being cancelled.", number=number),
+            "resumed": _("Run %(number)s goes on.", number=number),
+        }.get(name)
 
 
 async def answered(asked: Awaitable[_Found], patience_s: float | None = None) -> _Found:

@@ -156,10 +156,15 @@ class QueuePages:
 
     def _note(self, request: Request, name: str) -> str | None:
         """What became of an order, told once."""
+        wording = self._rendering.wording(request)
         match (self._gate.take_note(request) or "").split():
-            case [("paused" | "resumed" | "purged") as what, of, count] if of == name:
-                wording = self._rendering.wording(request)
-                return wording.strings.queue_notes[what].format(queue=name, count=wording.number(int(count)))
+            case ["paused", of, _] if of == name:
+                return wording.gettext("%(queue)s is paused.", queue=name)
+            case ["resumed", of, _] if of == name:
+                return wording.gettext("%(queue)s is resumed.", queue=name)
+            case ["purged", of, count] if of == name:
+                deleted = wording.number(int(count))
+                return wording.gettext("Deleted messages of %(queue)s: %(count)s.", queue=name, count=deleted)
         return None
 
 

@@ -15,8 +15,9 @@ from starlette.responses import RedirectResponse, Response
 
 from schema.errors import DatabaseUnavailable
 from schema.messages import GenerateHoroscope
-from schema.signs import Language, Sign
+from schema.signs import Sign
 from services.admin.auth import NOTE_COOKIE, Gate, Session, local_path, remote, set_cookie
+from services.admin.i18n import LANGUAGES
 from services.admin.rendering import LANGUAGE_COOKIE, LIVE, Rendering, asked
 from services.admin.snapshots import PATIENCE_S, Snapshots
 from services.database.pool import Database
@@ -141,7 +142,7 @@ class Pages:
         form = await self._gate.form(request, session)
         response = RedirectResponse(local_path(str(form.get("next", "")), signing=True), 303)
         chosen = str(form.get("language", ""))
-        if chosen in set(Language):
+        if chosen in LANGUAGES:
             set_cookie(request, response, LANGUAGE_COOKIE, chosen, _A_YEAR_S)
         return response
 
@@ -246,8 +247,17 @@ class Pages:
         match (self._gate.take_note(request) or "").split():
             case [("ordered" | "order_kept") as outcome, sign, day]:
                 wording = self._rendering.wording(request)
-                told: str = getattr(wording.strings, outcome)
-                return told.format(sign=wording.sign(sign), day=wording.on(date.fromisoformat(day)))
+                values = {"sign": wording.sign(sign), "day": wording.on(date.fromisoformat(day))}
+                if outcome == "ordered":
+                    return wording.gettext(
+                        "Ordered: %(sign)s, %(day)s. RabbitMQ has confirmed it; a worker begins when it is its turn.",
+                        **values,
+                    )
+                return wording.gettext(
+                    "Accepted: %(sign)s, %(day)s. RabbitMQ takes no messages now; the order is kept and goes out "
+                    "when it is back.",
+                    **values,
+                )
         return None
 
     # Errors
