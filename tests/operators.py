@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from html import unescape
 from typing import Any
 from uuid import uuid4
 
@@ -88,6 +89,15 @@ class Operator:
         """Send a form of the page ``of``."""
         data = {"form_token": await self.token(of), **(fields or {})}
         return await self.http.post(path, data=data, headers=_named(headers))
+
+    async def shown(self, path: str) -> dict[str, str]:
+        """What the form of a page that asks before an act sends back, without what is typed."""
+        hidden = re.findall(r'type="hidden" name="(of|shown)" value="([^"]*)"', (await self.get(path)).text)
+        return {name: unescape(value) for name, value in hidden}
+
+    async def confirm(self, path: str, **fields: str) -> httpx2.Response:
+        """Ask for an act, and send the form that is shown."""
+        return await self.send(path.partition("?")[0], await self.shown(path) | fields, of=path)
 
     async def sign_in(self, password: str = PASSWORD, *, to: str = "/", **headers: str) -> httpx2.Response:
         """Try to sign in."""

@@ -1,23 +1,33 @@
-"""The same figures as JSON, for scripts and other pages."""
+"""The figures of the pages as JSON, for scripts."""
 
-from collections.abc import Awaitable, Callable
-from datetime import datetime
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.auth import Gate
-from services.admin.snapshots import POSTGRESQL, RABBITMQ, Away, Service, Snapshot, Snapshots
+from schema.errors import DatabaseUnavailable, NotPublished
+from services.admin import snapshots
+from services.admin.pages.page import Site, before_of
+from services.admin.snapshots import POSTGRESQL, RABBITMQ, Service, Snapshot
+from services.dead_letters.filters import Filter
+from services.process.logs import Mask
 from services.readers.analytics import Trend
-from services.status import DayStatus
 
-Handler = Callable[[Request], Awaitable[Response]]
+#: Entries of one answer, unless the query says otherwise; and at most.
+ENTRIES = 50
+ENTRIES_AT_MOST = 1000
 
 _FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="horoscope", charset="UTF-8"'}
-#: A status of HTTP as a word, and what is wrong in a sentence.
+#: A word and a sentence for each HTTP status.
 ERRORS = {
     400: ("bad_request", "The request cannot be understood."),
     401: ("not_signed_in", "Sign in, or send the password by HTTP Basic with any user name."),
@@ -26,70 +36,36 @@ ERRORS = {
         "There are /api/today, /api/queues, /api/processes, /api/dead, /api/dead/letters and /api/dead/runs.",
     ),
     405: ("method_not_allowed", "Use GET."),
-    429: (
-        "too_many_tries",
-        "Too many failed tries; Retry-After says in how many seconds another is looked at.",
-    ),
-    500: ("failed", "This page has failed; the log of the process says more, at the event admin.failed."),
+    429: ("too_many_tries", "Too many failed attempts; Retry-After says in how many seconds to try again."),
+    500: ("failed", "The page has failed; the process's log says more, at the event admin.failed."),
 }
+_SERVERS = ((DatabaseUnavailable, POSTGRESQL), (TimeoutError, POSTGRESQL), (NotPublished, RABBITMQ))
+
+Figures = Callable[[Site, Snapshot, QueryParams], Awaitable[dict[str, Any]]]
 
 
-class Api:
-    """What a script is told.
+def endpoint(site: Site, figures: Figures) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that answers operators who have signed in, and scripts that send the password by HTTP Basic."""
 
-    Args:
-        gate: Who comes in.
-        snapshots: What there is to tell.
-    """
+    async def answer(request: Request) -> Response:
+        if site.gate.session(request, "operator") is None:
+            result = site.gate.try_header(request)
+            if result is None or not (result.welcome or result.locked_s):
+                return failure(401, headers=_CHALLENGE)
+            if not result.welcome:
+                return failure(429, headers={"Retry-After": str(result.locked_s)})
+        snapshot = await site.snapshots.now()
+        async with asyncio.timeout(snapshots.PATIENCE_S):
+            told = await figures(site, snapshot, request.query_params)
+        away = [{"server": each.server, "since": each.since, "reason": each.reason} for each in snapshot.away]
+        return _json({"at": snapshot.at, **told, "away": away})
 
-    def __init__(self, gate: Gate, snapshots: Snapshots) -> None:
-        self._gate = gate
-        self._snapshots = snapshots
-
-    def told(self, tell: Callable[[Snapshot], dict[str, Any] | str]) -> Handler:
-        """A handler that answers whoever has signed in, or sends the password along.
-
-        Args:
-            tell: Makes the answer, or names the server without which there is none.
-        """
-
-        async def handle(_: Request) -> Response:
-            snapshot = await self._snapshots.now()
-            told = tell(snapshot)
-            return away(snapshot, told) if isinstance(told, str) else answer(snapshot, told)
-
-        return self.signed_in(handle)
-
-    def signed_in(self, handler: Handler) -> Handler:
-        """The same of a handler that makes the whole answer by itself."""
-
-        async def handle(request: Request) -> Response:
-            if self._gate.session(request, "operator") is None:
-                verdict = self._gate.try_header(request)
-                if verdict is None or not (verdict.welcome or verdict.locked_s):
-                    return failure(401, headers=_CHALLENGE)
-                if not verdict.welcome:
-                    return failure(429, headers={"Retry-After": str(verdict.locked_s)})
-            return await handler(request)
-
-        return handle
+    return answer
 
 
-def answer(snapshot: Snapshot, told: dict[str, Any]) -> Response:
-    """What there is to tell, with when that was so and which servers cannot be reached."""
-    return _json({"at": snapshot.at, **told, "away": [_away(each) for each in snapshot.away]})
-
-
-def away(snapshot: Snapshot, server: str) -> Response:
-    """There is nothing to tell without this server."""
-    reason = next((each.reason for each in snapshot.away if each.server == server), "")
-    return failure(503, f"{server.lower()}_away", reason or f"{server} cannot be reached")
-
-
-def today(snapshot: Snapshot) -> dict[str, Any] | str:
+async def today(_: Site, snapshot: Snapshot, __: QueryParams) -> dict[str, Any]:
     """``GET /api/today``."""
-    if not (service := snapshot.service):
-        return POSTGRESQL
+    service = _service(snapshot)
     seen, status = service.analytics, service.status
     return {
         "horoscopes_today": seen.horoscopes_today,
@@ -105,7 +81,15 @@ def today(snapshot: Snapshot) -> dict[str, Any] | str:
         "from_cache": seen.from_cache,
         "p50_s": seen.p50_s,
         "p99_s": seen.p99_s,
-        "texts": [_texts(service, day) for day in service.days],
+        "texts": [
+            {
+                "day": each.day,
+                "over": each.day < service.first_alive,
+                "ready": each.written,
+                "signs": each.signs,
+            }
+            for each in service.days
+        ],
         "ticks": status.ticks,
         "readers": status.readers,
         "waiters": status.waiters,
@@ -117,10 +101,10 @@ def today(snapshot: Snapshot) -> dict[str, Any] | str:
     }
 
 
-def queues(snapshot: Snapshot) -> dict[str, Any] | str:
+async def queues(_: Site, snapshot: Snapshot, __: QueryParams) -> dict[str, Any]:
     """``GET /api/queues``."""
     if snapshot.queues is None:
-        return RABBITMQ
+        raise NotPublished("RabbitMQ cannot be reached")
     return {
         "queues": [queue.to_json(snapshot.pauses) for queue in snapshot.queues],
         "dead_letters": snapshot.dead_letters,
@@ -128,9 +112,43 @@ def queues(snapshot: Snapshot) -> dict[str, Any] | str:
     }
 
 
-def processes(snapshot: Snapshot) -> dict[str, Any] | str:
+async def processes(_: Site, snapshot: Snapshot, __: QueryParams) -> dict[str, Any]:
     """``GET /api/processes``."""
-    return {"processes": snapshot.service.records.processes} if snapshot.service else POSTGRESQL
+    return {"processes": _service(snapshot).records.processes}
+
+
+async def dead(site: Site, _: Snapshot, given: QueryParams) -> dict[str, Any]:
+    """``GET /api/dead``: how many dead letters there are, and the groups that a filter selects."""
+    counts = await site.inspector.records.counts()
+    groups = await site.inspector.records.groups(_wanted(site, given), limit=_limit(given))
+    return {"dead": counts.dead, "waiting": counts.waiting, "groups": _rows(groups, site.mask)}
+
+
+async def dead_letters(site: Site, _: Snapshot, given: QueryParams) -> dict[str, Any]:
+    """``GET /api/dead/letters``: the letters that a filter selects, latest first."""
+    limit = _limit(given)
+    wanted, before = _wanted(site, given), before_of(given)
+    found = await site.inspector.records.listed(wanted, limit=limit, before=before)
+    return {"letters": _rows(found, site.mask), "next": found[-1].id if len(found) == limit else None}
+
+
+async def dead_runs(site: Site, _: Snapshot, given: QueryParams) -> dict[str, Any]:
+    """``GET /api/dead/runs``: runs of replays, latest first."""
+    limit = _limit(given)
+    found = await site.inspector.replays.runs(limit, before=before_of(given))
+    return {"runs": _rows(found, site.mask), "next": found[-1].id if len(found) == limit else None}
+
+
+async def failed(site: Site, error: Exception, status: int) -> Response:
+    """The answer to a request that failed."""
+    server = next((server for kind, server in _SERVERS if isinstance(error, kind)), None)
+    if server:
+        away = (await site.snapshots.now()).away
+        reason = next((each.reason for each in away if each.server == server), f"{server} cannot be reached")
+        return failure(503, f"{server.lower()}_away", reason)
+    if isinstance(error, HTTPException):
+        return failure(status, "", error.detail if status == 400 else "", dict(error.headers or {}))
+    return failure(status)
 
 
 def failure(
@@ -144,8 +162,41 @@ def failure(
     return response
 
 
-def _texts(service: Service, day: DayStatus) -> dict[str, Any]:
-    return {"day": day.day, "over": day.day < service.first_alive, "ready": day.written, "signs": day.signs}
+def _service(snapshot: Snapshot) -> Service:
+    if snapshot.service is None:
+        raise DatabaseUnavailable("PostgreSQL cannot be reached")
+    return snapshot.service
+
+
+def _wanted(site: Site, given: QueryParams) -> Filter:
+    query = site.query(given)
+    if query.faults:
+        expected = "; ".join(f"{name} is {expected}" for name, expected in query.faults.items())
+        raise HTTPException(400, f"Expected: {expected}.")
+    return query.wanted
+
+
+def _limit(given: QueryParams) -> int:
+    """The number of entries that are asked for.
+
+    Raises:
+        HTTPException: 400: it is not from 1 to :data:`ENTRIES_AT_MOST`.
+    """
+    asked = given.get("limit", str(ENTRIES))
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", asked) or int(asked) > ENTRIES_AT_MOST:
+        raise HTTPException(400, f"limit is a number from 1 to {ENTRIES_AT_MOST}.")
+    return int(asked)
+
+
+def _rows(found: Sequence[Any], mask: Mask) -> list[dict[str, Any]]:
+    rows = []
+    for each in found:
+        row = mask.in_json(asdict(each))
+        if row.get("arguments"):
+            # orjson does not write integers beyond 64 bits.
+            row["arguments"] = orjson.Fragment(json.dumps(row["arguments"], ensure_ascii=False))
+        rows.append(row)
+    return rows
 
 
 def _trend(trend: Trend) -> dict[str, Any]:
@@ -154,13 +205,8 @@ def _trend(trend: Trend) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _away(away: Away) -> dict[str, str | datetime]:
-    return {"server": away.server, "since": away.since, "reason": away.reason}
-
-
 def _json(told: dict[str, Any]) -> Response:
-    body = orjson.dumps(told, default=_number, option=_FORM)
-    return Response(body, media_type="application/json")
+    return Response(orjson.dumps(told, default=_number, option=_FORM), media_type="application/json")
 
 
 def _number(value: Any) -> float:

@@ -13,6 +13,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import quote, unquote
 
 import structlog
 from itsdangerous import BadSignature, TimestampSigner
@@ -253,11 +254,12 @@ class Gate:
 
     def leave_note(self, request: Request, response: Response, note: str) -> None:
         """Leave a note for the next page."""
-        set_cookie(request, response, NOTE_COOKIE, self._sessions.signed("note", note), NOTE_S)
+        set_cookie(request, response, NOTE_COOKIE, self._sessions.signed("note", quote(note)), NOTE_S)
 
     def take_note(self, request: Request) -> str | None:
         """The note that the previous page left; the page that shows it deletes the cookie."""
-        return self._sessions.unsigned("note", request.cookies.get(NOTE_COOKIE), NOTE_S)
+        note = self._sessions.unsigned("note", request.cookies.get(NOTE_COOKIE), NOTE_S)
+        return unquote(note) if note else None
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str, lasts_s: int) -> None:

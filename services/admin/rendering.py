@@ -1,4 +1,4 @@
-"""How a page is made of a template, in the language of whoever asks, with text of others made harmless."""
+"""How a template becomes a page in the visitor's language, with text that others wrote made harmless."""
 
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import jinja2
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse
 
 from schema.signs import Language, Sign
 from services.admin import charts
@@ -21,9 +21,9 @@ from services.process.logs import Mask
 
 LANGUAGE_COOKIE = "horoscope_admin_language"
 
-#: Seconds after which a page asks what has changed.
+#: Seconds between two updates of a page that is kept up to date.
 REFRESH_S = 5.0
-#: A request that only wants what has changed on a page; it does not prolong the session.
+#: The header of a request for such an update; it does not prolong the session.
 LIVE = "x-live"
 
 _Value = TypeVar("_Value")
@@ -40,10 +40,10 @@ class Rendering:
     """Fills templates.
 
     Args:
-        gate: Knows the token of a session's forms.
+        gate: Gives the token of a session's forms.
         clock: The time.
-        home: The zone that times are shown in.
-        texts: The language of the texts.
+        home: The time zone in which times are shown.
+        texts: The language of the horoscopes.
     """
 
     def __init__(self, gate: Gate, clock: Clock, home: ZoneInfo, texts: Language) -> None:
@@ -52,22 +52,17 @@ class Rendering:
         self._home = home
         self._texts = texts
 
-    def watched(
-        self, request: Request, session: Session, snapshot: Snapshot, name: str, **values: Any
-    ) -> Response:
-        """A page that is kept up to date; or only what may have changed on it."""
-        template = "live.html" if LIVE in request.headers else "watched.html"
-        return self.page(request, template, session, snapshot, **{"name": name, "note": None, **values})
-
     def page(
         self,
         request: Request,
         template: str,
         session: Session | None = None,
         snapshot: Snapshot | None = None,
+        *,
+        http_status: int = 200,
         **values: Any,
     ) -> HTMLResponse:
-        """A page."""
+        """A page; ``values`` are for the template."""
         wording = self.wording(request, snapshot)
         page = (
             _templates(wording.language)
@@ -80,13 +75,13 @@ class Rendering:
                 snapshot=snapshot,
                 language_of_texts=self._texts,
                 refresh_s=REFRESH_S,
-                **{"name": None, "here": local_path(asked(request), signing=True), **values},
+                **{"name": None, "note": None, "here": local_path(asked(request), signing=True), **values},
             )
         )
-        return HTMLResponse(page)
+        return HTMLResponse(page, http_status)
 
     def wording(self, request: Request, snapshot: Snapshot | None = None) -> Wording:
-        """The language of whoever asks, at the time of the snapshot or now."""
+        """The visitor's language, at the time of the snapshot or now."""
         return Wording(language_of(request), snapshot.at if snapshot else self._clock(), self._home)
 
 
@@ -109,7 +104,7 @@ def _templates(language: str) -> jinja2.Environment:
 
 
 def asked(request: Request) -> str:
-    """The path and the query that were asked for."""
+    """The path and the query of the request."""
     query = request.scope["query_string"].decode("ascii", errors="replace")
     path: str = request.scope["path"]
     return f"{path}?{query}" if query else path

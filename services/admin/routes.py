@@ -1,6 +1,6 @@
-"""The ASGI application: which address is answered by what."""
+"""The table of addresses, and what is answered when something fails."""
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -11,117 +11,114 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from schema.errors import DatabaseUnavailable, NotFound, NotPublished, Refused, UnknownQueue
 from services.admin import api
-from services.admin.api import Api
-from services.admin.dead_api import DeadApi
-from services.admin.pages.dead_letters import DeadPages
-from services.admin.pages.drops import DeadForms
-from services.admin.pages.queues import QueuePages
-from services.admin.pages.replays import DeadReplays
-from services.admin.pages.today import Pages, SignedIn
+from services.admin.pages import dead_letters, drops, edits, queues, replays, runs, sign_in, texts, today
+from services.admin.pages.page import Act, Site, section_of
+from services.admin.rendering import asked
 from services.admin.security_headers import Protected
 
-#: Bytes of a request's body; the forms are smaller.
+#: Bytes of a request's body at most; every form is smaller.
 LARGEST_BODY = 16_384
 
+#: The HTTP status of each error of ours.
+_STATUSES: dict[type[Exception], int] = {
+    NotFound: 404,
+    UnknownQueue: 404,
+    Refused: 409,
+    NotPublished: 502,
+    DatabaseUnavailable: 503,
+    TimeoutError: 503,
+    Exception: 500,
+}
 
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """Whatever answers about dead letters."""
 
-    pages: DeadPages
-    forms: DeadForms
-    replays: DeadReplays
-    api: DeadApi
+def application(site: Site) -> ASGIApp:
+    """The pages and the API."""
 
+    def page(path: str, handler: sign_in.Answer) -> Route:
+        return Route(path, sign_in.signed_in(site, handler))
 
-def application(pages: Pages, queue_pages: QueuePages, dead: Dead, figures: Api) -> ASGIApp:
-    """The whole page.
+    def form(path: str, handler: sign_in.Answer) -> Route:
+        return Route(path, sign_in.signed_in(site, handler), methods=["POST"])
 
-    Args:
-        pages: What a browser is shown.
-        queue_pages: The same of the queues.
-        dead: The same, and more, of dead letters.
-        figures: What a script is told.
-    """
+    def act(path: str, act: Act) -> tuple[Route, Route]:
+        return page(path, act.ask), form(path, act.carry_out)
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return _failure(request, error.status_code, error) or await pages.refused(request, error)
-
-    async def failed(request: Request, error: Exception) -> Response:
-        return _failure(request, 500) or await pages.failed(request, error)
+    def json(path: str, figures: api.Figures) -> Route:
+        return Route(path, api.endpoint(site, figures))
 
     app = Starlette(
         routes=[
-            Route("/", pages.signed_in(pages.today)),
-            Route("/queues", pages.signed_in(queue_pages.queues)),
-            Route("/queues/{name}", pages.signed_in(queue_pages.queue)),
-            Route("/queues/{name}/pause", pages.signed_in(queue_pages.pause), methods=["POST"]),
-            Route("/queues/{name}/resume", pages.signed_in(queue_pages.resume), methods=["POST"]),
-            Route("/queues/{name}/peek", pages.signed_in(queue_pages.peek), methods=["POST"]),
-            Route("/queues/{name}/purge", pages.signed_in(queue_pages.ask_to_purge)),
-            Route("/queues/{name}/purge", pages.signed_in(queue_pages.purge), methods=["POST"]),
-            Route("/processes", pages.signed_in(pages.processes)),
-            Route("/texts/{day}/{sign}", pages.signed_in(pages.text)),
-            Route("/texts/{day}/{sign}", pages.signed_in(pages.write_again), methods=["POST"]),
-            *_dead(pages, dead),
-            Route("/sign-in", pages.sign_in_form),
-            Route("/sign-in", pages.sign_in, methods=["POST"]),
-            Route("/sign-out", pages.signed_in(pages.sign_out), methods=["POST"]),
-            Route("/language", pages.set_language, methods=["POST"]),
-            Route("/api/today", figures.told(api.today)),
-            Route("/api/queues", figures.told(api.queues)),
-            Route("/api/processes", figures.told(api.processes)),
-            Route("/api/dead", figures.signed_in(dead.api.told(dead.api.overview))),
-            Route("/api/dead/letters", figures.signed_in(dead.api.told(dead.api.letters))),
-            Route("/api/dead/runs", figures.signed_in(dead.api.told(dead.api.runs))),
+            page("/", today.today),
+            page("/processes", today.processes),
+            *act("/texts/{day}/{sign}", texts.WRITE),
+            page("/queues", queues.queues),
+            page("/queues/{name}", queues.queue),
+            form("/queues/{name}/pause", queues.pause),
+            form("/queues/{name}/resume", queues.resume),
+            form("/queues/{name}/peek", queues.peek),
+            *act("/queues/{name}/purge", queues.PURGE),
+            page("/dead", dead_letters.letters),
+            *act("/dead/drop", drops.DROP),
+            *act("/dead/restore", drops.RESTORE),
+            *act("/dead/replay", replays.REPLAY),
+            page("/dead/runs", runs.runs),
+            page("/dead/runs/{number:int}", runs.run),
+            *act("/dead/runs/{number:int}/cancel", runs.CANCEL),
+            *act("/dead/runs/{number:int}/resume", runs.RESUME),
+            page("/dead/group/{fingerprint}", dead_letters.group),
+            form("/dead/group/{fingerprint}/note", edits.note),
+            page("/dead/{number:int}", dead_letters.letter),
+            form("/dead/{number:int}/edit", edits.edit),
+            Route("/sign-in", partial(sign_in.sign_in_form, site)),
+            Route("/sign-in", partial(sign_in.sign_in, site), methods=["POST"]),
+            form("/sign-out", sign_in.sign_out),
+            Route("/language", partial(sign_in.set_language, site), methods=["POST"]),
+            json("/api/today", api.today),
+            json("/api/queues", api.queues),
+            json("/api/processes", api.processes),
+            json("/api/dead", api.dead),
+            json("/api/dead/letters", api.dead_letters),
+            json("/api/dead/runs", api.dead_runs),
             Mount("/static", StaticFiles(directory=Path(__file__).with_name("static"))),
         ],
-        exception_handlers={HTTPException: refused, Exception: failed},
+        exception_handlers=dict.fromkeys((HTTPException, *_STATUSES), partial(_failed, site)),
         max_body_size=LARGEST_BODY,
     )
-    # The address to go to would be put together from the header Host, which anybody may set.
+    # A redirect would be built from the header Host, which anybody can set.
     app.router.redirect_slashes = False
     return Protected(app)
 
 
-def _dead(pages: Pages, dead: Dead) -> list[Route]:
-    """The addresses of dead letters."""
-    shown: dict[str, SignedIn] = {
-        "": dead.pages.letters,
-        "/replay": dead.replays.ask,
-        "/drop": dead.forms.ask_to_drop,
-        "/restore": dead.forms.ask_to_restore,
-        "/group/{fingerprint}": dead.pages.group,
-        "/runs": dead.replays.runs,
-        "/runs/{number:int}": dead.replays.run,
-        "/runs/{number:int}/cancel": dead.replays.ask_to_cancel,
-        "/runs/{number:int}/resume": dead.replays.ask_to_resume,
-        "/{number:int}": dead.pages.letter,
-    }
-    done: dict[str, SignedIn] = {
-        "/replay": dead.replays.start,
-        "/drop": dead.forms.drop,
-        "/restore": dead.forms.restore,
-        "/group/{fingerprint}/note": dead.forms.note,
-        "/runs/{number:int}/cancel": dead.replays.cancel,
-        "/runs/{number:int}/resume": dead.replays.resume,
-        "/{number:int}/edit": dead.forms.edit,
-        "/{number:int}/drop": dead.forms.drop_one,
-        "/{number:int}/restore": dead.forms.restore_one,
-    }
-    return [
-        *(Route(f"/dead{path}", pages.signed_in(handler)) for path, handler in shown.items()),
-        *(
-            Route(f"/dead{path}", pages.signed_in(handler), methods=["POST"])
-            for path, handler in done.items()
-        ),
-    ]
-
-
-def _failure(request: Request, status: int, error: HTTPException | None = None) -> Response | None:
-    """An error as JSON, where JSON was asked for."""
-    if not request.scope["path"].startswith("/api/"):
-        return None
-    return api.failure(status, headers=dict(error.headers or {}) if error else None)
+async def _failed(site: Site, request: Request, error: Exception) -> Response:
+    """A page for an error; JSON below ``/api/``."""
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, error.headers
+    else:
+        status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+        headers = None
+    if request.scope["path"].startswith("/api/"):
+        return await api.failed(site, error, status)
+    session = site.gate.session(request, "operator")
+    section = section_of(request)
+    back = "/" if section == "today" else f"/{section}"
+    is_away = status in {502, 503}
+    snapshot = (
+        None if session is None else await site.snapshots.lately() if is_away else site.snapshots.latest
+    )
+    response = site.rendering.page(
+        request,
+        "error.html",
+        session,
+        snapshot,
+        http_status=status,
+        status=status,
+        reason=site.mask(str(error)) if status == 409 else "",
+        name=section,
+        back=back,
+        here=asked(request) if request.method == "GET" else back,
+        recovers=is_away and session is not None and request.method == "GET",
+    )
+    response.headers.update(headers or {})
+    return response

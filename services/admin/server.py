@@ -1,4 +1,4 @@
-"""The admin process: the operators' page, served as long as somebody may want to look."""
+"""The admin process: it serves the operators' page and API until it is stopped."""
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
@@ -13,24 +13,17 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from schema.messages import Message
-from services.admin.api import Api
 from services.admin.auth import Gate, Sessions
-from services.admin.dead_api import DeadApi
 from services.admin.metrics import ClusterMetrics
-from services.admin.pages.dead_letters import DeadPages
-from services.admin.pages.drops import DeadForms
-from services.admin.pages.page import DeadPage
-from services.admin.pages.queues import QueuePages
-from services.admin.pages.replays import DeadReplays
-from services.admin.pages.today import Pages
+from services.admin.pages.page import Site
 from services.admin.rendering import Rendering
-from services.admin.routes import Dead, application
+from services.admin.routes import application
 from services.admin.sign_in_limits import Tries
 from services.admin.snapshots import Snapshots
 from services.app import open_servers
 from services.database.pool import Database
 from services.days import Clock, system_clock
-from services.dead_letters.inspector import Inspector, make_inspector
+from services.dead_letters.inspector import make_inspector
 from services.dead_letters.replayer import replaying
 from services.health import serve_health
 from services.horoscopes.usage import Usage
@@ -44,11 +37,11 @@ from services.process.settings import Settings, WrongSettings, split_listen
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a stopping process gives to the requests under way.
+#: Seconds in which a stopping process finishes the requests under way.
 GRACE_S = 10
-#: Seconds within which a request has to be there, from the connection or the answer before it.
+#: Seconds in which a request must arrive, from the connection or from the answer before it.
 REQUEST_S = 15.0
-#: Connections at once; past that, browsers are told to come back.
+#: Connections at once; further browsers are told to come back.
 CONNECTIONS = 500
 
 
@@ -60,14 +53,14 @@ async def run(
     *,
     clock: Clock = system_clock,
 ) -> None:
-    """Serve the page until ``stop`` is set. It starts and stays while a server is away, and says so.
+    """Serve the page until ``stop`` is set, also while PostgreSQL or RabbitMQ is away.
 
-    Runs of replays go on here, too, as they do in every worker.
+    The process publishes runs of replays, too, as every worker does.
 
     Args:
         settings: With the database, RabbitMQ and the page's password set.
         queues: The queues to declare.
-        actors: What each actor answers, by its name.
+        actors: The message that each actor answers, by the actor's name.
         stop: Set it to stop.
         clock: The time.
 
@@ -99,14 +92,7 @@ async def run(
 async def open_snapshots(
     settings: Settings, queues: Sequence[Queue], database: Database, *, clock: Clock = system_clock
 ) -> AsyncIterator[Snapshots]:
-    """What there is to show.
-
-    Args:
-        settings: As for :func:`run`.
-        queues: The queues that are shown.
-        database: Where most of it is.
-        clock: The time.
-    """
+    """The snapshots of the whole service, as long as the block runs."""
     assert settings.rabbitmq_url
     urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
     usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
@@ -123,45 +109,22 @@ def make_page(
     *,
     clock: Clock = system_clock,
 ) -> ASGIApp:
-    """The page as an application.
-
-    Args:
-        settings: As for :func:`run`.
-        snapshots: What it shows.
-        database: Where the texts are.
-        bus: How its orders go out.
-        actors: What each actor answers, by its name.
-        clock: The time.
-    """
+    """The page as an ASGI application."""
     assert settings.admin_password
     gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
-    rendering = Rendering(gate, clock, settings.home_timezone, settings.text_language)
-    pages = Pages(gate, rendering, snapshots, database, bus, clock, settings.home_timezone)
     return application(
-        pages,
-        QueuePages(gate, rendering, snapshots, database),
-        _dead(settings, gate, rendering, snapshots, make_inspector(database, actors, clock), actors, clock),
-        Api(gate, snapshots),
-    )
-
-
-def _dead(
-    settings: Settings,
-    gate: Gate,
-    rendering: Rendering,
-    snapshots: Snapshots,
-    inspector: Inspector,
-    actors: Mapping[str, type[Message]],
-    clock: Clock,
-) -> Dead:
-    mask, home = Mask(settings.secrets), settings.home_timezone
-    page = DeadPage(gate, rendering, snapshots, mask, clock, home)
-    pages = DeadPages(page, inspector, actors)
-    return Dead(
-        pages,
-        DeadForms(page, pages, inspector),
-        DeadReplays(page, inspector),
-        DeadApi(snapshots, inspector, mask, clock, home),
+        Site(
+            gate=gate,
+            rendering=Rendering(gate, clock, settings.home_timezone, settings.text_language),
+            snapshots=snapshots,
+            database=database,
+            bus=bus,
+            inspector=make_inspector(database, actors, clock),
+            actors=actors,
+            mask=Mask(settings.secrets),
+            clock=clock,
+            home=settings.home_timezone,
+        )
     )
 
 
@@ -172,7 +135,7 @@ async def serve_http(app: ASGIApp, listen: str, proxies: Sequence[str]) -> Async
     Args:
         app: The application.
         listen: ``host:port``.
-        proxies: Addresses and networks that may say who asks, and whether they came by HTTPS; nobody else may.
+        proxies: Addresses and networks of the proxies whose word is trusted about a browser's address and about HTTPS.
 
     Raises:
         WrongSettings: The address cannot be listened on.
@@ -209,7 +172,7 @@ async def serve_http(app: ASGIApp, listen: str, proxies: Sequence[str]) -> Async
 
 
 def _mapped(proxy: str) -> str:
-    """An address or a network of IPv4 as it looks to who listens on IPv6, too."""
+    """An IPv4 address or network as a socket for both IPv6 and IPv4 sees it."""
     network = ip_network(proxy)
     if network.version == 6:
         return proxy
@@ -224,7 +187,7 @@ async def _opened(host: str, port: int) -> socket:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's, closed when a request takes too long to come, or a few hundred that say nothing take all the room."""
+    """uvicorn's connection, closed when a request takes too long: idle ones would use up :data:`CONNECTIONS`."""
 
     _waiting: asyncio.TimerHandle | None = None
 
@@ -257,7 +220,7 @@ class _Connection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, on a loop that sees to the signals itself."""
+    """uvicorn's server without its signal handlers: the process has its own."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

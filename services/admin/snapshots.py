@@ -189,6 +189,11 @@ class Snapshots:
         """The addresses of RabbitMQ's management API."""
         return self._api.addresses
 
+    @property
+    def latest(self) -> Snapshot | None:
+        """The last snapshot, however old; None: none has been taken yet."""
+        return self._taken[1] if self._taken else None
+
     def answers(self, server: str) -> bool:
         """Whether the server answered for the last snapshot."""
         return server in self._last and server not in self._away

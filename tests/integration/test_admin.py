@@ -18,7 +18,7 @@ from schema.messages import DeadLetter, GenerateHoroscope
 from schema.signs import Sign
 from services import status
 from services.admin import auth, snapshots
-from services.admin.pages import today
+from services.admin.pages import page as page_module
 from services.database.pool import Database
 from services.days import ONE_DAY, day_in
 from services.dead_letters.archive import Archive
@@ -191,7 +191,7 @@ async def test_a_day_that_nobody_lives_in_any_more_cannot_be_ordered(
         assert 'id="text-2026-11-21-leo" class="cell is-over"' in html
         refused = await operator.get("/texts/2026-11-21/leo")
         assert "уже никто не живёт" in refused.text
-        sent = await operator.send("/texts/2026-11-21/leo", {"replaces": ""}, of="/texts/2026-11-21/leo")
+        sent = await operator.confirm("/texts/2026-11-21/leo")
         assert "уже никто не живёт" in sent.text
     assert queues.count("generation") == 0
 
@@ -216,9 +216,7 @@ async def test_a_text_is_ordered_in_the_place_of_the_one_that_was_seen(
     assert "Only the text of Leo for November 22 is replaced" in asked.text
     assert queues.count("generation") == 0
 
-    sent = await operator.send(
-        "/texts/2026-11-22/leo", {"replaces": at.isoformat()}, of="/texts/2026-11-22/leo"
-    )
+    sent = await operator.confirm("/texts/2026-11-22/leo")
     assert (sent.status_code, sent.headers["location"]) == (303, "/")
     message = order(queues)
     assert message["actor_name"] == "generation.GenerateHoroscope"
@@ -235,7 +233,7 @@ async def test_a_text_that_is_missing_is_ordered_without_replacing_any(
 ) -> None:
     asked = await operator.get("/texts/2026-11-23/aries")
     assert "There is no text." in asked.text
-    await operator.send("/texts/2026-11-23/aries", {"replaces": ""}, of="/texts/2026-11-23/aries")
+    await operator.confirm("/texts/2026-11-23/aries")
     assert order(queues)["kwargs"] == {"sign": "aries", "day": "2026-11-23"}
 
 
@@ -247,15 +245,11 @@ async def test_a_text_that_has_changed_since_it_was_seen_is_not_ordered(
     await sql.execute(
         "UPDATE horoscope_cache SET content = 'Новый текст', generated_at = now() + interval '1 s'"
     )
-    for replaces in (at.isoformat(), ""):
-        sent = await operator.http.post(
-            "/texts/2026-11-22/leo", data={"form_token": token, "replaces": replaces}
-        )
+    for shown in (at.isoformat(), "", "x"):
+        sent = await operator.http.post("/texts/2026-11-22/leo", data={"form_token": token, "shown": shown})
         assert sent.status_code == 409
-        assert "This text has changed meanwhile. Nothing was ordered" in sent.text
+        assert "Something has changed meanwhile. Nothing was done" in sent.text
         assert "Новый текст" in sent.text
-    nonsense = await operator.http.post("/texts/2026-11-22/leo", data={"form_token": token, "replaces": "x"})
-    assert nonsense.status_code == 400
     assert queues.count("generation") == 0
 
 
@@ -271,7 +265,7 @@ async def test_there_is_a_page_for_texts_that_matter_only(operator: Operator) ->
         "2026-11-22/LEO",
     ):
         assert (await operator.get(f"/texts/{text}")).status_code == 404
-        sent = await operator.http.post(f"/texts/{text}", data={"form_token": token, "replaces": ""})
+        sent = await operator.http.post(f"/texts/{text}", data={"form_token": token, "shown": ""})
         assert sent.status_code == 404
 
 
@@ -418,12 +412,13 @@ async def test_a_database_that_does_not_answer_is_away_for_a_text_too(
     operator: Operator, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, queues: Queues
 ) -> None:
     token = await operator.token("/texts/2026-11-22/leo")
-    monkeypatch.setattr(today, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(snapshots, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(page_module, "ACT_S", 0.2)
     async with sql.transaction():
         await sql.execute("LOCK TABLE horoscope_cache IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(3):
             assert (await operator.get("/texts/2026-11-22/leo")).status_code == 503
-            sent = {"form_token": token, "replaces": ""}
+            sent = {"form_token": token, "shown": ""}
             assert (await operator.http.post("/texts/2026-11-22/leo", data=sent)).status_code == 503
     assert queues.count("generation") == 0
 
@@ -452,7 +447,7 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         assert [away["server"] for away in told["away"]] == ["RabbitMQ"]
         assert not any("queue" in alarm or "missing" in alarm for alarm in told["alarms"])
 
-        sent = await operator.send("/texts/2026-11-22/leo", {"replaces": ""}, of="/texts/2026-11-22/leo")
+        sent = await operator.confirm("/texts/2026-11-22/leo")
         assert sent.status_code == 303
         assert "the order is kept and goes out when it is back" in (await operator.get("/")).text
         parked = json.loads(await sql.fetchval("SELECT body FROM parked_messages"))

@@ -21,8 +21,8 @@ NOWHERE = ("postgresql://nobody@127.0.0.1:1/nothing", "amqp://nobody:nothing@127
 OPERATOR, VISITOR = COOKIES["operator"], COOKIES["visitor"]
 FORMS = (
     "/sign-in", "/sign-out", "/language", "/texts/2026-11-22/leo", "/dead/replay", "/dead/drop", "/dead/restore",
-    "/dead/group/0123456789abcdef/note", "/dead/1/edit", "/dead/1/drop", "/dead/1/restore", "/dead/runs/1/cancel",
-    "/dead/runs/1/resume",
+    "/dead/group/0123456789abcdef/note", "/dead/1/edit", "/dead/runs/1/cancel", "/dead/runs/1/resume",
+    "/queues/views/pause", "/queues/views/resume", "/queues/views/peek", "/queues/views/purge",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from schema.errors import InvalidMessage, ReaderGone, TooOld, WorkerKilled
 from schema.messages import DeadLetter, DeliverHoroscope, GenerateDay, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.admin import snapshots
-from services.admin.pages import dead_letters, page, replays
+from services.admin.pages import dead_letters, runs
 from services.database.pool import Database
 from services.days import system_clock
 from services.dead_letters.archive import Archive
@@ -64,16 +64,9 @@ async def seen(operator: Operator, path: str, status: int = 200) -> str:
     return text_of(answer.text)
 
 
-async def shown_form(operator: Operator, path: str) -> dict[str, str]:
-    """The hidden fields of a page's form."""
-    found = re.findall(r'type="hidden" name="(of|shown)" value="([^"]*)"', (await operator.get(path)).text)
-    return {name: unescape(value) for name, value in found}
-
-
 async def order(operator: Operator, path: str, **fields: str) -> Any:
     """Ask for a replay, and order it."""
-    form = await shown_form(operator, path) | {"why": "the model is back", "rate": "50"} | fields
-    return await operator.send("/dead/replay", form)
+    return await operator.confirm(path, **({"why": "the model is back", "rate": "50"} | fields))
 
 
 # All of them
@@ -246,9 +239,7 @@ async def test_what_there_is_not_is_not_found(operator: Operator, database: Data
     for number in (letter + 1, 0, 2**63, 10**30):
         assert (await operator.get(f"/dead/{number}")).status_code == 404
         assert (await operator.get(f"/dead/runs/{number}")).status_code == 404
-        for act in ("edit", "drop", "restore"):
-            sent = await operator.send(f"/dead/{number}/{act}", {"why": "x"})
-            assert sent.status_code == 404, (number, act)
+        assert (await operator.send(f"/dead/{number}/edit", {"why": "x"})).status_code == 404
         for act in ("cancel", "resume"):
             assert (await operator.get(f"/dead/runs/{number}/{act}")).status_code == 404
             assert (await operator.send(f"/dead/runs/{number}/{act}")).status_code == 404
@@ -320,7 +311,7 @@ async def test_the_language_can_be_changed_where_something_was_refused(
 ) -> None:
     letter = await add_dead_letter(database, view())
     refused = await operator.send(f"/dead/{letter}/edit", {"arguments": "x", "seen": ""})
-    unsaid = await operator.send(f"/dead/{letter}/drop", {})
+    unsaid = await operator.confirm(f"/dead/drop?id={letter}")
     asked = await order(operator, f"/dead/replay?id={letter}", why="")
     for answer in (refused, unsaid, asked):
         assert answer.status_code == 422
@@ -348,18 +339,22 @@ async def test_a_letter_is_dropped_with_a_reason_and_taken_back(
     operator: Operator, database: Database, inspector: Inspector
 ) -> None:
     letter = await add_dead_letter(database, view())
-    path = f"/dead/{letter}"
-    refused = await operator.send(f"{path}/drop", {"why": " "}, of=path)
+    path, drop, restore = f"/dead/{letter}", f"/dead/drop?id={letter}", f"/dead/restore?id={letter}"
+    assert f'href="{drop}"' in (await operator.get(path)).text
+    refused = await operator.confirm(drop, why=" ")
     assert refused.status_code == 422
     assert (await inspector.records.whole(letter)).state == "dead"
-    dropped = await operator.send(f"{path}/drop", {"why": f"answered by hand {HTML}", "who": "Аня"}, of=path)
-    assert dropped.status_code == 303
+    form = await operator.shown(drop)
+    dropped = await operator.confirm(drop, why=f"answered by hand {HTML}", who="Аня")
+    assert (dropped.status_code, dropped.headers["location"]) == (303, path)
     assert f"Dropped by page, 192.0.2.1, Аня: answered by hand {HTML}" in await seen(operator, path)
-    twice = await operator.send(f"{path}/drop", {"why": "again"}, of=path)
+    twice = await operator.send("/dead/drop", form | {"why": "again"}, of=path)
     assert twice.status_code == 409
-    assert (await operator.send(f"{path}/restore", of=path)).status_code == 303
+    assert "there are none here" in twice.text
+    form = await operator.shown(restore)
+    assert (await operator.confirm(restore)).status_code == 303
     assert (await inspector.records.whole(letter)).state == "dead"
-    assert (await operator.send(f"{path}/restore", of=path)).status_code == 409
+    assert (await operator.send("/dead/restore", form, of=path)).status_code == 409
 
 
 async def test_many_are_dropped_and_taken_back_as_they_were_shown(
@@ -368,21 +363,21 @@ async def test_many_are_dropped_and_taken_back_as_they_were_shown(
     first, second = [await add_dead_letter(database, view()) for _ in range(2)]
     asked = "/dead/drop?state=dead&cause=too+old"
     assert "Drop letters: 2?" in await seen(operator, asked)
-    form = await shown_form(operator, asked)
+    form = await operator.shown(asked)
     await inspector.edits.drop([first], by="x", why="y")
     refused = await operator.send("/dead/drop", form | {"why": "z"}, of=f"/dead/{first}")
     assert refused.status_code == 409
     assert "Drop letters: 1?" in refused.text
     assert (await inspector.records.whole(second)).state == "dead"
-    unsaid = await operator.send("/dead/drop", await shown_form(operator, asked), of=f"/dead/{first}")
+    unsaid = await operator.send("/dead/drop", await operator.shown(asked), of=f"/dead/{first}")
     assert unsaid.status_code == 422
     assert "Say why." in unsaid.text
-    form = await shown_form(operator, asked)
+    form = await operator.shown(asked)
     assert (await operator.send("/dead/drop", form | {"why": "z"}, of=f"/dead/{first}")).status_code == 303
     assert "Letters dropped: 1." in await seen(operator, "/dead")
     assert "there are none here" in await seen(operator, "/dead/restore?state=dead")
     asked = f"/dead/restore?id={first}&id={second}"
-    form = await shown_form(operator, asked)
+    form = await operator.shown(asked)
     assert (await operator.send("/dead/restore", form, of=asked)).status_code == 303
     assert await inspector.records.count(Filter()) == 2
     for act in ("drop", "restore", "replay"):
@@ -449,7 +444,7 @@ async def test_nothing_is_replayed_that_was_not_shown(
     operator: Operator, database: Database, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
     letters = [await add_dead_letter(database, view()) for _ in range(2)]
-    form = await shown_form(operator, "/dead/replay?state=dead&since=1d")
+    form = await operator.shown("/dead/replay?state=dead&since=1d")
     assert re.fullmatch(r"since=[^&]*&until=[^&]*&state=dead", form["of"])
     assert f"{TODAY.year}" in unquote(form["of"]), "an age has become a time"
     late = await add_dead_letter(database, view())
@@ -474,7 +469,7 @@ async def test_a_form_that_is_sent_twice_orders_one_replay(
 ) -> None:
     letter = await add_dead_letter(database, view())
     path = f"/dead/replay?id={letter}"
-    form = await shown_form(operator, path) | {
+    form = await operator.shown(path) | {
         "why": "x",
         "rate": "3",
         "form_token": await operator.token(path),
@@ -514,19 +509,25 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
     assert re.findall(r"\d+ → Letter \d+", told) == [f"{letters[3]} → Letter 77"]
     assert "<rect" in part.text
 
-    assert "Cancel run 1? Not published yet: 1" in await seen(operator, "/dead/runs/1/cancel")
-    resumed = await operator.send("/dead/runs/1/resume")
+    asked = await seen(operator, "/dead/runs/1/cancel")
+    assert "Cancel run 1?" in asked
+    assert "Not published yet: 1" in asked
+    unasked = await operator.send("/dead/runs/1/cancel")
+    assert unasked.status_code == 409
+    assert "Something has changed meanwhile" in unasked.text
+    resumed = await operator.confirm("/dead/runs/1/resume")
     assert resumed.status_code == 409
     assert "is running and cannot be resumed" in resumed.text
-    cancelled = await operator.send("/dead/runs/1/cancel", {"who": "Аня"}, of="/dead/runs/1/cancel")
+    form = await operator.shown("/dead/runs/1/cancel")
+    cancelled = await operator.confirm("/dead/runs/1/cancel", who="Аня")
     assert (cancelled.status_code, cancelled.headers["location"]) == (303, "/dead/runs/1")
     assert await sql.fetchval("SELECT cancelled_by FROM replay_runs") == "page, 192.0.2.1, Аня"
-    assert (await operator.send("/dead/runs/1/cancel")).status_code == 409, "once"
+    assert (await operator.send("/dead/runs/1/cancel", form)).status_code == 409, "once"
     await sql.execute("UPDATE replay_runs SET state = 'cancelled', ended_at = now()")  # as its process does
     told = await seen(operator, "/dead/runs/1")
     assert "cancelled 1" in told
     assert "Resume the run…" in told
-    assert (await operator.send("/dead/runs/1/resume", of="/dead/runs/1/resume")).status_code == 303
+    assert (await operator.confirm("/dead/runs/1/resume")).status_code == 303
     assert "planned 1" in await seen(operator, "/dead/runs/1")
     assert "1 running" in await seen(operator, "/dead/runs")
 
@@ -534,7 +535,7 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
 async def test_the_history_of_runs_comes_in_pages(
     operator: Operator, database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replays, "RUNS", 2)
+    monkeypatch.setattr(runs, "RUNS", 2)
     for _ in range(3):
         await add_dead_letter(database, view())
         await order(operator, "/dead/replay?state=dead")
@@ -584,15 +585,14 @@ async def test_without_postgresql_every_page_says_so(
         operator.http.headers["accept-language"] = "en"
         async with operator.http:
             await operator.sign_in()
-            form = await shown_form(operator, f"/dead/replay?id={letter}")
+            form = await operator.shown(f"/dead/replay?id={letter}")
             form |= {"why": "x", "rate": "3", "form_token": await operator.token("/")}
             cable.unplug()
-            for path in ("/dead", f"/dead/{letter}", f"/dead/replay?id={letter}", "/dead/runs/1/cancel"):
-                assert "PostgreSQL cannot be reached" in await seen(operator, path, 503)
-            for path in ("/dead/runs", "/dead/runs/1"):
-                told = await seen(operator, path)
+            for path in ("/dead", f"/dead/{letter}", f"/dead/replay?id={letter}", "/dead/runs", "/dead/runs/1",
+                         "/dead/runs/1/cancel"):  # fmt: skip
+                told = await seen(operator, path, 503)
                 assert "PostgreSQL has been away" in told
-                assert "there is nothing to show" in told
+                assert "PostgreSQL cannot be reached: there is nothing to show" in told
             assert (await operator.http.post("/dead/replay", data=form)).status_code == 503
             for path in ("/api/dead", "/api/dead/letters", "/api/dead/runs"):
                 answer = await operator.get(path)
@@ -603,7 +603,6 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(
     operator: Operator, database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = await add_dead_letter(database, view())
-    monkeypatch.setattr(page, "PATIENCE_S", 0.2)
     monkeypatch.setattr(snapshots, "PATIENCE_S", 0.2)
     async with sql.transaction():
         await sql.execute("LOCK TABLE dead_letters IN ACCESS EXCLUSIVE MODE")

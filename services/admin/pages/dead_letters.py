@@ -8,38 +8,31 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 
-from schema.errors import Refused
 from schema.messages import Message
 from schema.signs import Sign
-from services.admin.auth import Session
-from services.admin.pages.page import DeadPage, answered
+from services.admin.pages.page import Shown, Visit
 from services.days import instant_noted
 from services.dead_letters.death import CAUSES
-from services.dead_letters.filters import STATES, Filter, Query
-from services.dead_letters.inspector import Inspector
+from services.dead_letters.filters import JUDGEMENTS, STATES, Filter, Query
 from services.dead_letters.preflight import FORCED
-from services.dead_letters.records import Edit, Group, Letter, Listed
+from services.dead_letters.records import Edit, Letter, Listed
 
 #: Letters on one page, and groups.
 LETTERS = 50
 GROUPS = 50
-#: Of one letter's attempts, the last.
+#: Attempts of one letter that are shown, the last ones.
 ATTEMPTS = 30
-#: Characters of bytes that are no message.
+#: Characters that are shown of bytes that are no message.
 BYTES = 4000
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-_LARGEST = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a message, as far as the letter tells."""
+    """One attempt to answer a message, as the letter records it."""
 
     at: datetime | None
     seconds: float | None
@@ -51,209 +44,137 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an edit made of one argument, or of the actor; None: there is none of this name."""
+    """What an edit changed in one argument, or in the actor; None: it was or is missing."""
 
     name: str
     before: str | None
     after: str | None
 
 
-class DeadPages:
-    """What a browser is shown of dead letters.
-
-    Args:
-        page: How a page is made.
-        inspector: Where the letters are.
-        actors: What each actor answers, by its name.
-    """
-
-    def __init__(self, page: DeadPage, inspector: Inspector, actors: Mapping[str, type[Message]]) -> None:
-        self._page = page
-        self._inspector = inspector
-        self._actors = actors
-
-    async def letters(self, request: Request, session: Session) -> Response:
-        """``GET /dead``: the letters that a filter asks for, by group and one by one."""
-        query = self._page.query(request.query_params)
-        before = before_of(request.query_params)
-        records = self._inspector.records
-        groups, count, letters = await answered(
-            asyncio.gather(
-                records.groups(query.wanted, limit=GROUPS + 1),
-                records.count(query.wanted),
-                records.listed(query.wanted, limit=LETTERS + 1, before=before),
-            )
-        )
-        return await self._page.show(
-            request,
-            session,
-            "dead.html",
-            status=422 if query.faults else 200,
-            query=query,
-            groups=groups[:GROUPS],
-            more_groups=len(groups) > GROUPS,
-            count=count,
-            **_paged(letters, before),
-            choices=self._choices(),
-        )
-
-    async def group(self, request: Request, session: Session) -> Response:
-        """``GET /dead/group/{fingerprint}``."""
-        group = await self._group(request)
-        query = Query(Filter(group=group.fingerprint, state=None), {})
-        before = before_of(request.query_params)
-        letters = await answered(
-            self._inspector.records.listed(query.wanted, limit=LETTERS + 1, before=before)
-        )
-        return await self._page.show(
-            request, session, "dead_group.html", group=group, query=query, **_paged(letters, before)
-        )
-
-    async def _group(self, request: Request) -> Group:
-        fingerprint = group_of(request)
-        found = await answered(self._inspector.records.groups(Filter(group=fingerprint, state=None)))
-        if not found:
-            raise HTTPException(404)
-        return found[0]
-
-    async def letter(self, request: Request, session: Session) -> Response:
-        """``GET /dead/{id}``."""
-        return await self.show_letter(request, session, await self.find(request))
-
-    async def find(self, request: Request) -> Letter:
-        """The letter of the address.
-
-        Raises:
-            HTTPException: 404 when there is none, 503 when nobody knows.
-        """
-        number = number_of(request)
-        try:
-            return await answered(self._inspector.records.whole(number))
-        except Refused:
-            raise HTTPException(404) from None
-
-    async def show_letter(
-        self,
-        request: Request,
-        session: Session,
-        letter: Letter,
-        *,
-        status: int = 200,
-        typed: Mapping[str, str] | None = None,
-        fault: str = "",
-        refused: str = "",
-    ) -> Response:
-        """A letter in full, and what can be done with it.
-
-        Args:
-            request: What was asked for.
-            session: Whose forms it holds.
-            letter: The letter.
-            status: Of HTTP.
-            typed: What stands in the form already.
-            fault: What is wrong with the arguments that stand there.
-            refused: Why something was not done.
-        """
-        verdicts = await answered(self._inspector.replays.verdicts([letter.id]))
-        now: Letter | Edit = letter.edit or letter
-        return await self._page.show(
-            request,
-            session,
-            "dead_letter.html",
-            status=status,
-            letter=letter,
-            told_bytes=None if letter.message_id else letter.body[:BYTES].decode(errors="backslashreplace"),
-            cut_bytes=len(letter.body) > BYTES,
-            arguments=_arguments(letter.arguments),
-            attempts=_attempts(letter.tries),
-            edits=_lineage(letter),
-            here=f"/dead/{letter.id}",
-            verdict=verdicts[0] if verdicts else None,
-            forced=FORCED,
-            actors=sorted(self._actors),
-            signatures={name: _signature(message) for name, message in sorted(self._actors.items())},
-            form={"actor": now.actor or "", "arguments": _as_json(now.arguments or {}), **(typed or {})},
-            fault=fault,
-            refused=refused,
-        )
-
-    def _choices(self) -> dict[str, Sequence[str]]:
-        """What may be chosen in the filter, by field."""
-        return {
-            "actor": sorted(self._actors),
-            "queue": sorted({name.partition(".")[0] for name in self._actors}),
-            "cause": CAUSES,
-            "sign": [sign.value for sign in Sign],
-            "state": STATES,
-        }
+async def letters(visit: Visit) -> Shown:
+    """``GET /dead``: the letters that a filter selects, by group and one by one."""
+    query, before, records = visit.query, visit.before, visit.site.inspector.records
+    wanted = await records.judged(query.wanted)
+    groups, count, listed = await asyncio.gather(
+        records.groups(wanted, limit=GROUPS + 1),
+        records.count(wanted),
+        records.listed(wanted, limit=LETTERS + 1, before=before),
+    )
+    values = {
+        "query": query,
+        "groups": groups[:GROUPS],
+        "more_groups": len(groups) > GROUPS,
+        "count": count,
+        "choices": _choices(visit.site.actors),
+        **_page_of(listed, before),
+    }
+    return Shown("dead.html", values, status=422 if query.faults else 200, live=True)
 
 
-def group_of(request: Request) -> str:
-    """The fingerprint in the address.
+async def group(visit: Visit) -> Shown:
+    """``GET /dead/group/{fingerprint}``."""
+    records, before = visit.site.inspector.records, visit.before
+    wanted = Filter(group=group_of(visit), state=None)
+    found = await records.groups(wanted)
+    if not found:
+        raise HTTPException(404)
+    listed = await records.listed(wanted, limit=LETTERS + 1, before=before)
+    return Shown(
+        "dead_group.html", {"group": found[0], "query": Query(wanted, {}), **_page_of(listed, before)}
+    )
+
+
+def group_of(visit: Visit) -> str:
+    """The fingerprint in the path.
 
     Raises:
-        HTTPException: 404 when it is none.
+        HTTPException: 404: it is not a fingerprint.
     """
-    fingerprint: str = request.path_params["fingerprint"]
+    fingerprint: str = visit.request.path_params["fingerprint"]
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise HTTPException(404)
     return fingerprint
 
 
-def number_of(request: Request) -> int:
-    """The number in the address.
+async def letter(visit: Visit) -> Shown:
+    """``GET /dead/{number}``."""
+    return await show_letter(visit)
 
-    Raises:
-        HTTPException: 404 when there can be nothing of that number.
+
+async def show_letter(visit: Visit, status: int = 200, *, fault: str = "", refused: str = "") -> Shown:
+    """A letter in full, and what can be done with it.
+
+    Args:
+        visit: A form that was sent stays filled in.
+        status: The HTTP status.
+        fault: What is wrong with the arguments in the form.
+        refused: Why the edit was refused.
     """
-    number: int = request.path_params["number"]
-    if number >= _LARGEST:
-        raise HTTPException(404)
-    return number
+    inspector, actors = visit.site.inspector, visit.site.actors
+    letter = await inspector.records.whole(visit.number)
+    verdicts = await inspector.replays.verdicts([letter.id])
+    now: Letter | Edit = letter.edit or letter
+    arguments = json.dumps(now.arguments or {}, ensure_ascii=False, indent=2)
+    values = {
+        "letter": letter,
+        "told_bytes": None if letter.message_id else letter.body[:BYTES].decode(errors="backslashreplace"),
+        "cut_bytes": len(letter.body) > BYTES,
+        "arguments": _readable(letter.arguments),
+        "attempts": _attempts(letter.tries),
+        "edits": _lineage(letter),
+        "verdict": verdicts[0] if verdicts else None,
+        "forced": FORCED,
+        "actors": sorted(actors),
+        "signatures": {name: _signature(message) for name, message in sorted(actors.items())},
+        "form": {"actor": now.actor or "", "arguments": arguments} | typed_edit(visit),
+        "fault": fault,
+        "refused": refused,
+    }
+    return Shown("dead_letter.html", values, {"here": f"/dead/{letter.id}"}, status)
 
 
-def before_of(given: QueryParams) -> int | None:
-    """Where the page of a list begins; None: at its top.
-
-    Raises:
-        HTTPException: 400 when it begins nowhere.
-    """
-    before = given.get("before", "")
-    if not before:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", before):
-        raise HTTPException(400, "before is the number of an entry.")
-    return int(before)
+def typed_edit(visit: Visit) -> dict[str, str]:
+    """The actor and the arguments in a form; empty for a page that is only looked at."""
+    longest = {"actor": 500, "arguments": 4000}
+    return {name: visit.said(name, most) for name, most in longest.items() if name in visit.form}
 
 
-def _paged(letters: list[Listed], before: int | None) -> dict[str, Any]:
-    more = len(letters) > LETTERS
+def _choices(actors: Mapping[str, type[Message]]) -> dict[str, Sequence[str]]:
+    """The values that the filter offers, by field."""
     return {
-        "letters": [(letter, _arguments(letter.arguments)) for letter in letters[:LETTERS]],
-        "next": letters[LETTERS - 1].id if more else None,
+        "actor": sorted(actors),
+        "queue": sorted({name.partition(".")[0] for name in actors}),
+        "cause": CAUSES,
+        "sign": [sign.value for sign in Sign],
+        "state": STATES,
+        "verdict": JUDGEMENTS,
+    }
+
+
+def _page_of(listed: list[Listed], before: int | None) -> dict[str, Any]:
+    more = len(listed) > LETTERS
+    return {
+        "letters": [(letter, _readable(letter.arguments)) for letter in listed[:LETTERS]],
+        "next": listed[LETTERS - 1].id if more else None,
         "before": before,
     }
 
 
-def _arguments(arguments: dict[str, Any] | None) -> dict[str, str]:
-    """Arguments as people read them: what is text without its quotes."""
+def _readable(arguments: dict[str, Any] | None) -> dict[str, str]:
+    """Arguments as people read them: JSON, but text without quotes."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in (arguments or {}).items()
     }
 
 
-def _as_json(arguments: dict[str, Any]) -> str:
-    return json.dumps(arguments, ensure_ascii=False, indent=2)
-
-
 def _signature(message: type[Message]) -> dict[str, str]:
-    """The fields of a message, each with its type in words."""
+    """The fields of a message, each with the name of its type."""
     return {each.name: getattr(each.type, "__name__", str(each.type)) for each in fields(message)}
 
 
 def _attempts(tries: Sequence[dict[str, Any]]) -> list[Attempt]:
-    """The attempts that a message brought along; anybody may have put anything there."""
+    """The attempts that a message carries; they may hold anything, since anybody can publish a message."""
     return [
         Attempt(
             at=instant_noted(each.get("at")),
@@ -290,4 +211,4 @@ def _lineage(letter: Letter) -> list[tuple[Edit, list[Change]]]:
 
 
 def _with_actor(actor: str | None, arguments: dict[str, Any] | None) -> dict[str, str]:
-    return ({"actor": actor} if actor else {}) | _arguments(arguments)
+    return ({"actor": actor} if actor else {}) | _readable(arguments)

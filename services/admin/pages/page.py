@@ -1,173 +1,276 @@
-"""What the pages of dead letters have in common: how they are filled in, who acts on them, what is told afterwards."""
+"""One request of an operator: what the form says, which page answers it, and what an act needs before it happens."""
 
-import asyncio
-from collections.abc import Awaitable, Mapping
-from types import MappingProxyType
-from typing import Any, TypeVar
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
+import orjson
 from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from schema.errors import DatabaseUnavailable
+from schema.errors import Refused
+from schema.messages import Message
 from services.admin.auth import NOTE_COOKIE, Gate, Session, remote, set_cookie
 from services.admin.rendering import LIVE, Rendering, plain
-from services.admin.snapshots import PATIENCE_S, Snapshots
+from services.admin.snapshots import Snapshots
+from services.database.pool import Database
 from services.days import Clock
 from services.dead_letters.filters import Query, read_query
+from services.dead_letters.inspector import Inspector
+from services.dead_letters.replays import FASTEST
+from services.messaging.bus import Bus
 from services.process.logs import Mask
 
+#: Seconds that the servers are given for an act, which may concern many letters.
+ACT_S = 30.0
 #: The name that somebody gave for the record.
 WHO_COOKIE = "horoscope_admin_who"
-_A_YEAR_S = 366 * 86_400
+A_YEAR_S = 366 * 86_400
 _LONGEST_NAME = 60
+_LARGEST = 2**63
+_BEFORE = re.compile(r"[0-9]{1,18}")
 
-_Found = TypeVar("_Found")
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything that the pages and the API are made of."""
 
-class DeadPage:
-    """Fills the templates of dead letters.
-
-    Args:
-        gate: Checks forms.
-        rendering: How a page is made.
-        snapshots: What the navigation and the banners tell.
-        mask: Applied to whatever is shown.
-        clock: The time.
-        home: The zone of times that name none.
-    """
-
-    def __init__(
-        self, gate: Gate, rendering: Rendering, snapshots: Snapshots, mask: Mask, clock: Clock, home: ZoneInfo
-    ) -> None:
-        self.gate = gate
-        self.clock = clock
-        self._rendering = rendering
-        self._snapshots = snapshots
-        self._mask = mask
-        self._home = home
+    gate: Gate
+    rendering: Rendering
+    snapshots: Snapshots
+    database: Database
+    bus: Bus
+    inspector: Inspector
+    actors: Mapping[str, type[Message]]
+    mask: Mask
+    clock: Clock
+    home: ZoneInfo
 
     def query(self, given: QueryParams) -> Query:
-        """What the query of an address asks for."""
-        return read_query(given, given.getlist("id"), self.clock(), self._home)
-
-    async def show(
-        self,
-        request: Request,
-        session: Session,
-        template: str,
-        *,
-        status: int = 200,
-        own: Mapping[str, str] = MappingProxyType({}),
-        **values: Any,
-    ) -> Response:
-        """A page; what the one before had to tell stands at its top.
-
-        Args:
-            request: What was asked for.
-            session: Whose forms it holds.
-            template: The template.
-            status: Of HTTP.
-            own: What its forms send back as it is: nobody else has written it, and nothing in it is masked.
-            values: What else is filled in.
-        """
-        note = self._note(request)
-        response = self._rendering.page(
-            request,
-            template,
-            session,
-            await self._snapshots.lately(),
-            **{"name": "dead", "note": note, **plain({"who": who(request), **values}, self._mask), **own},
-        )
-        response.status_code = status
-        if note:
-            response.delete_cookie(NOTE_COOKIE)
-        return response
-
-    async def watch(self, request: Request, session: Session, content: str, **values: Any) -> Response:
-        """A page that is kept up to date."""
-        note = None if LIVE in request.headers else self._note(request)
-        response = self._rendering.watched(
-            request,
-            session,
-            await self._snapshots.now(),
-            "dead",
-            **{"content": content, "note": note, **plain(values, self._mask)},
-        )
-        if note:
-            response.delete_cookie(NOTE_COOKIE)
-        return response
-
-    def done(self, request: Request, form: FormData, address: str, *note: object) -> Response:
-        """Lead to a page that tells what was done; from now on who did it is known."""
-        response = RedirectResponse(address, 303)
-        self.gate.leave_note(request, response, " ".join(map(str, note)))
-        set_cookie(request, response, WHO_COOKIE, quote(_name(form)), _A_YEAR_S)
-        return response
-
-    def _note(self, request: Request) -> str | None:
-        """What was done, told once."""
-        _ = self._rendering.wording(request).gettext
-        name, number, *_rest = f"{self.gate.take_note(request) or ''} - -".split()
-        return {
-            "edited": _("The edit of letter %(number)s is saved.", number=number),
-            "noted": _("The note is saved."),
-            "unnoted": _("The note is deleted."),
-            "dropped": _("Letters dropped: %(count)s.", count=number),
-            "restored": _("Letters restored: %(count)s.", count=number),
-            "ordered": _("Run %(number)s is on record.", number=number),
-            "cancelled": _("Run %(number)s is being cancelled.", number=number),
-            "resumed": _("Run %(number)s goes on.", number=number),
-        }.get(name)
+        """The dead letters that the query of an address selects."""
+        return read_query(given, given.getlist("id"), self.clock(), self.home)
 
 
-async def answered(asked: Awaitable[_Found], patience_s: float | None = None) -> _Found:
-    """What PostgreSQL answers.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A page to show.
 
     Args:
-        asked: The question.
-        patience_s: Seconds that it may take; None: as many as on any page.
+        template: The template.
+        values: The values that it fills in; secrets in them are masked.
+        own: Values that forms send back; not masked, because nobody else has written them.
+        status: The HTTP status.
+        live: The browser keeps the page up to date.
+    """
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+    live: bool = False
+
+
+class Visit:
+    """One request of an operator who has signed in.
+
+    Args:
+        site: What the page is made of.
+        request: The request.
+        session: The operator's session.
+        form: The fields of the form; empty for a page that is only looked at.
+    """
+
+    def __init__(self, site: Site, request: Request, session: Session, form: FormData) -> None:
+        self.site = site
+        self.request = request
+        self.form = form
+        self._session = session
+
+    @property
+    def number(self) -> int:
+        """The number in the path.
+
+        Raises:
+            HTTPException: 404: it is too large for any number that PostgreSQL gives.
+        """
+        number: int = self.request.path_params["number"]
+        if number >= _LARGEST:
+            raise HTTPException(404)
+        return number
+
+    @property
+    def before(self) -> int | None:
+        """Where this page of a list begins: below the entry of this number; None: at the top."""
+        return before_of(self.request.query_params)
+
+    @property
+    def query(self) -> Query:
+        """The dead letters that the address selects, or the ones that a form was shown for."""
+        return self.site.query(
+            QueryParams(str(self.form.get("of", ""))) if self.form else self.request.query_params
+        )
+
+    @property
+    def by(self) -> str:
+        """Who acts, for the record: the address, which nobody can make up, then the name that was typed."""
+        name = self._name()
+        return f"page, {remote(self.request)}" + (f", {name}" if name else "")
+
+    def said(self, name: str, longest: int = 500) -> str:
+        """What was typed into a field."""
+        return str(self.form.get(name, "")).replace("\0", "").strip()[:longest]
+
+    def gettext(self, message: str, **values: object) -> str:
+        """A message in the operator's language."""
+        return self.site.rendering.wording(self.request).gettext(message, **values)
+
+    def done(self, address: str, note: str) -> Response:
+        """Lead to a page that shows a note once; the name that was typed is remembered."""
+        response = RedirectResponse(address, 303)
+        self.site.gate.leave_note(self.request, response, note)
+        if "who" in self.form:
+            set_cookie(self.request, response, WHO_COOKIE, quote(self._name()), A_YEAR_S)
+        return response
+
+    async def answer(self, shown: Shown) -> Response:
+        """The page as a response, with the note that the page before it left."""
+        gate, rendering = self.site.gate, self.site.rendering
+        is_update = LIVE in self.request.headers
+        note = None if is_update else gate.take_note(self.request)
+        who = _printable(unquote(self.request.cookies.get(WHO_COOKIE, ""))[:_LONGEST_NAME])
+        values = {
+            "name": section_of(self.request),
+            "note": note,
+            **plain({"who": who, **shown.values}, self.site.mask),
+        }
+        template = shown.template
+        if shown.live:
+            values["content"] = template
+            template = "live.html" if is_update else "watched.html"
+        snapshot = await self.site.snapshots.lately()
+        response = rendering.page(
+            self.request, template, self._session, snapshot, http_status=shown.status, **values, **shown.own
+        )
+        if note:
+            response.delete_cookie(NOTE_COOKIE)
+        return response
+
+    def _name(self) -> str:
+        return _printable(self.said("who", _LONGEST_NAME))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an operator is asked before an act.
+
+    Args:
+        basis: What was shown and the answer rests on; the form sends it back.
+        back: The page that the operator comes from.
+        values: The values for the template.
+        own: More values that the form sends back.
+        subject: What the act is carried out on.
+        possible: There is something to do.
+    """
+
+    basis: str
+    back: str
+    values: Mapping[str, Any]
+    own: Mapping[str, str] = field(default_factory=dict)
+    subject: Any = None
+    possible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An act that an operator confirms: a page asks, and if anything has changed meanwhile, nothing happens.
+
+    Args:
+        template: The page that asks.
+        look: Finds out what the act would do now.
+        do: Does it.
+        required: Fields of the form that have to be filled in.
+    """
+
+    template: str
+    look: Callable[[Visit], Awaitable[Question]]
+    do: Callable[[Visit, Question], Awaitable[Response]]
+    required: tuple[str, ...] = ()
+
+    async def ask(self, visit: Visit) -> Shown:
+        """Show what the act would do."""
+        return self._shown(visit, await self.look(visit))
+
+    async def carry_out(self, visit: Visit) -> Shown | Response:
+        """Do it if it is still what the operator was shown."""
+        question = await self.look(visit)
+        if not question.possible or question.basis != visit.said("shown"):
+            changed = visit.gettext("Something has changed meanwhile. Nothing was done; look again.")
+            return self._shown(visit, question, 409, refused=changed)
+        faults = tuple(name for name in self.required if not _CHECKS[name](visit.said(name)))
+        if faults:
+            return self._shown(visit, question, 422, faults=faults)
+        try:
+            return await self.do(visit, question)
+        except Refused as error:
+            return self._shown(visit, await self.look(visit), 409, refused=str(error))
+
+    def _shown(
+        self,
+        visit: Visit,
+        question: Question,
+        status: int = 200,
+        *,
+        faults: tuple[str, ...] = (),
+        refused: str = "",
+    ) -> Shown:
+        typed = {name: visit.said(name) for name in ("why", "rate", "force")}
+        values = {
+            **question.values,
+            "possible": question.possible,
+            "typed": typed,
+            "faults": faults,
+            "refused": refused,
+        }
+        action = visit.request.scope["path"]
+        own = {**question.own, "shown": question.basis, "back": question.back, "action": action}
+        return Shown(self.template, values, own, status)
+
+
+def section_of(request: Request) -> str:
+    """The section of the navigation that the request's path belongs to."""
+    first: str = request.scope["path"].split("/")[1]
+    return first if first in {"queues", "dead", "processes"} else "today"
+
+
+def before_of(given: QueryParams) -> int | None:
+    """The number of the entry below which a page of a list begins; None: at the top.
 
     Raises:
-        HTTPException: 503 when it does not.
+        HTTPException: 400: it is not a number.
     """
-    try:
-        async with asyncio.timeout(patience_s or PATIENCE_S):
-            return await asked
-    except (DatabaseUnavailable, TimeoutError):
-        raise HTTPException(503) from None
+    before = given.get("before", "")
+    if before and not _BEFORE.fullmatch(before):
+        raise HTTPException(400, "before is the number of an entry.")
+    return int(before) if before else None
 
 
-async def known(asked: Awaitable[_Found]) -> _Found | None:
-    """What PostgreSQL answers; None when it does not, for pages that say so and go on asking."""
-    try:
-        return await answered(asked)
-    except HTTPException:
-        return None
+def digest_of(shown: object) -> str:
+    """A digest of what an operator was shown, to be compared with what would be shown now."""
+    return hashlib.sha256(orjson.dumps(shown)).hexdigest()
 
 
-def who(request: Request) -> str:
-    """The name that somebody gave before."""
-    return _clean(unquote(request.cookies.get(WHO_COOKIE, ""))[:_LONGEST_NAME])
+def _is_rate(typed: str) -> bool:
+    return typed.isascii() and typed.isdigit() and len(typed) < 10 and 0 < int(typed) <= FASTEST
 
 
-def by(request: Request, form: FormData) -> str:
-    """Who acts, as it goes on record: where they are, which nobody can make up, before what they call themselves."""
-    name = _name(form)
-    return f"page, {remote(request)}" + (f", {name}" if name else "")
+_CHECKS: dict[str, Callable[[str], bool]] = {"why": bool, "rate": _is_rate}
 
 
-def said(form: FormData, name: str, longest: int = 500) -> str:
-    """What somebody typed into a field."""
-    return str(form.get(name, "")).replace("\0", "").strip()[:longest]
-
-
-def _name(form: FormData) -> str:
-    return _clean(said(form, "who", _LONGEST_NAME))
-
-
-def _clean(name: str) -> str:
+def _printable(name: str) -> str:
     return "".join(letter for letter in name if letter.isprintable())

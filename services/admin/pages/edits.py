@@ -1,0 +1,56 @@
+"""What an operator changes in dead letters: the arguments of one, and the note of a group."""
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from schema.errors import InvalidMessage, Refused
+from services.admin.pages.dead_letters import group_of, show_letter, typed_edit
+from services.admin.pages.page import Shown, Visit
+
+
+async def edit(visit: Visit) -> Shown | Response:
+    """``POST /dead/{number}/edit``: change what is replayed in place of the message."""
+    letter = await visit.site.inspector.records.whole(visit.number)
+    typed = {"actor": "", "arguments": ""} | typed_edit(visit)
+    if visit.said("seen") != str(letter.edit.id if letter.edit else ""):
+        refused = visit.gettext(
+            "Somebody else has edited this letter meanwhile. Nothing was saved; look at that edit below."
+        )
+        return await show_letter(visit, 409, refused=refused)
+    try:
+        arguments = _arguments(typed["arguments"])
+        await visit.site.inspector.edits.edit(
+            letter.id, by=visit.by, arguments=arguments, actor=typed["actor"]
+        )
+    except InvalidMessage as error:
+        return await show_letter(visit, 422, fault=str(error))
+    except Refused as error:
+        return await show_letter(visit, 409, refused=str(error))
+    return visit.done(
+        f"/dead/{letter.id}", visit.gettext("The edit of letter %(number)s is saved.", number=letter.id)
+    )
+
+
+async def note(visit: Visit) -> Response:
+    """``POST /dead/group/{fingerprint}/note``."""
+    group, note = group_of(visit), visit.said("note", 1500)
+    await visit.site.inspector.edits.note(group, note, by=visit.by)
+    saved = visit.gettext("The note is saved.") if note else visit.gettext("The note is deleted.")
+    return visit.done(f"/dead/group/{group}", saved)
+
+
+def _arguments(typed: str) -> dict[str, Any]:
+    """The arguments that were typed.
+
+    Raises:
+        InvalidMessage: They are not a JSON object.
+    """
+    try:
+        arguments = orjson.loads(typed or "{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidMessage(f"that is no JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidMessage(f"expected a JSON object, not {type(arguments).__name__}")
+    return arguments
