@@ -140,7 +140,7 @@ async def test_every_page_fits_its_screen_and_speaks_both_languages(
         await page.screenshot(path=tmp_path / f"{path.strip('/').replace('/', '-') or 'today'}.png")
     await page.goto(address)
     await page.locator('a[id^="again-"][id$="-aries"]').first.click()
-    await expect(page.locator("form.choice button")).to_be_visible()
+    await expect(page.locator("main form .main-button")).to_be_visible()
     assert await fits(page)
     before = await page.locator("html").get_attribute("lang") or ""
     await page.locator("button[name=language]").click()
