@@ -13,6 +13,8 @@ import openai
 import pytest
 
 from ops.sandbox import Sandbox
+from ops.sandbox.model.prompts import Prompt
+from ops.sandbox.model.texts import LONGEST, SHORTEST, compose
 
 DAYS = [str(date(2026, 3, 1) + timedelta(days=number)) for number in range(7)]
 RUSSIAN = dict(
@@ -89,9 +91,26 @@ async def test_the_texts_of_a_week_are_all_different_and_of_good_length(
         assert 450 <= len(text) <= 900
         assert not re.search(r"[A-Za-z<>{}*_#]|не могу|\bИИ\b", text)
         assert re.search(r"(?i)\b(вы|вам|вас|ваш\w*|\w+(?:ите|йте))\b", text)
-    # Different in substance, not in the name only: few sentences come twice among the signs of a day.
-    sentences = [sentence for text in texts[::7] for sentence in re.split(r"(?<=\.)\s+", text)]
-    assert len(set(sentences)) > 0.9 * len(sentences)
+    # Different in substance, not in the name only: no sentence comes twice among the signs of a day.
+    for texts_of_a_day in (texts[number::7] for number in range(7)):
+        sentences = [sentence for text in texts_of_a_day for sentence in re.split(r"(?<=\.)\s+", text)]
+        assert len(set(sentences)) == len(sentences)
+
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+def test_every_text_of_two_years_is_within_the_lengths_and_unlike_its_sign_s_text_of_the_day_before(
+    language: str,
+) -> None:
+    before: dict[str, set[str]] = {}
+    for number in range(731):
+        day = str(date(2026, 1, 1) + timedelta(days=number))
+        for sign in RUSSIAN:
+            text = compose(Prompt(sign, day, language))
+            sentences = set(re.split(r"(?<=\.)\s+", text))
+            assert SHORTEST <= len(text) <= LONGEST
+            assert "{" not in text
+            assert not sentences & before.get(sign, set())
+            before[sign] = sentences
 
 
 async def test_a_text_depends_on_sign_day_and_attempt_only(client: openai.AsyncOpenAI) -> None:
@@ -180,6 +199,28 @@ async def test_json_is_written_when_asked_for(client: openai.AsyncOpenAI) -> Non
             b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 0}',
             "max_tokens",
             "integer_below_min_value",
+        ),
+        (b'{"model": "m", "messages": [7]}', "messages[0]", "invalid_value"),
+        (b'{"model": "m", "messages": [{"content": "x"}]}', "messages[0].role", "invalid_value"),
+        (
+            b'{"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "user"}]}',
+            "messages[1].content",
+            "missing_required_parameter",
+        ),
+        (
+            b'{"model": "m", "messages": [{"role": "user", "content": 7}]}',
+            "messages[0].content",
+            "invalid_value",
+        ),
+        (
+            b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": "7"}',
+            "max_tokens",
+            "invalid_value",
+        ),
+        (
+            b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": true}',
+            "stream",
+            "invalid_value",
         ),
     ],
 )

@@ -4,13 +4,15 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
+from openai.types.chat import ChatCompletionMessageParam
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from ops.sandbox.model.prompts import content_text
 
-_ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 _CHARACTERS_A_TOKEN = 3.5
 _STATUS_ERRORS: dict[int, tuple[str, str, str | None, str | None]] = {
     400: ("This request was refused by the sandbox.", "invalid_request_error", None, "invalid_value"),
@@ -60,11 +62,32 @@ class Invalid(Exception):
         return web.json_response(self.body, status=self.status, headers=headers)
 
 
+class _Request(BaseModel):
+    """The checked part of a request."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: str = Field(min_length=1)
+    messages: list[Annotated[ChatCompletionMessageParam, Field(discriminator="role")]] = Field(min_length=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    n: int | None = Field(None, ge=1)
+    stream: Literal[False] | None = None
+
+
+_CODES = {
+    "missing": "missing_required_parameter",
+    "too_short": "empty_array",
+    "greater_than_equal": "integer_below_min_value",
+}
+
+
 def check(headers: Mapping[str, str], raw: bytes) -> dict[str, Any]:
-    """The body of a request, once it is known to be good.
+    """The body of a request.
 
     Raises:
-        Invalid: As OpenAI would say it.
+        Invalid: The request is wrong; the error has the shape of OpenAI's.
     """
     scheme, _, key = headers.get("Authorization", "").partition(" ")
     if scheme != "Bearer" or not key.strip():
@@ -79,66 +102,24 @@ def check(headers: Mapping[str, str], raw: bytes) -> dict[str, Any]:
         body = None
     if not isinstance(body, dict):
         raise Invalid("We could not parse the JSON body of your request.")
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise Invalid("you must provide a model parameter")
-    _check_messages(body.get("messages"))
-    _check_options(body)
+    try:
+        _Request.model_validate(body)
+    except ValidationError as error:
+        raise _invalid(error.errors()[0]) from None
     return body
 
 
-def _check_messages(messages: Any) -> None:
-    if messages is None:
-        raise Invalid(
-            "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
-        )
-    if not isinstance(messages, list):
-        raise Invalid(
-            "Invalid type for 'messages': expected an array of objects.",
-            param="messages",
-            code="invalid_type",
-        )
-    if not messages:
-        raise Invalid(
-            "Invalid 'messages': empty array. Expected an array with minimum length 1, "
-            "but got an empty array instead.",
-            param="messages",
-            code="empty_array",
-        )
-    for at, message in enumerate(messages):
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in _ROLES:
-            raise Invalid(
-                f"Invalid value: {role!r}. Supported values are: {', '.join(sorted(map(repr, _ROLES)))}.",
-                param=f"messages[{at}].role",
-                code="invalid_value",
-            )
-        if not isinstance(message.get("content"), str | list):
-            raise Invalid(
-                f"Invalid value for 'content': expected a string, got {message.get('content')!r}.",
-                param=f"messages[{at}].content",
-            )
-
-
-def _check_options(body: dict[str, Any]) -> None:
-    temperature = body.get("temperature")
-    if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature <= 2):
-        raise Invalid(
-            f"Invalid 'temperature': expected a value between 0 and 2, but got {temperature} instead.",
-            param="temperature",
-            code="invalid_value",
-        )
-    for name in ("max_tokens", "max_completion_tokens", "n"):
-        value = body.get(name)
-        if value is not None and not (isinstance(value, int) and value >= 1):
-            raise Invalid(
-                f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
-                param=name,
-                code="integer_below_min_value",
-            )
-    if body.get("stream"):
-        raise Invalid(
-            "Unsupported value: 'stream' is not supported here.", param="stream", code="unsupported_value"
-        )
+def _invalid(error: ErrorDetails) -> Invalid:
+    name, *inside = error["loc"]
+    if name == "model":
+        return Invalid("you must provide a model parameter")
+    if error["type"].startswith("union_tag"):
+        inside = [*inside, "role"]
+    elif name == "messages" and len(inside) > 1:
+        inside = [inside[0], *inside[2:3]]  # without the role and the alternatives of a type
+    param = str(name) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inside)
+    code = _CODES.get(error["type"], "invalid_value")
+    return Invalid(f"Invalid '{param}': {error['msg']}.", param=param, code=code)
 
 
 def tokens(text: str) -> int:
