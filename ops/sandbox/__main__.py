@@ -10,40 +10,33 @@ import uvloop
 from ops.sandbox.server import Sandbox
 
 _LATENCY = 2.0  # seconds: long enough for a person to see that a text is being written
-_FIRST_READER = 1001
 
 
-async def _serve(arguments: argparse.Namespace) -> None:
-    sandbox = Sandbox(
-        host=arguments.host, port=arguments.port, latency=arguments.latency, state=arguments.state
-    )
+async def serve(sandbox: Sandbox) -> None:
+    """Run a sandbox until SIGTERM or Ctrl-C."""
     if not sandbox.telegram.readers:
-        sandbox.telegram.reader(_FIRST_READER, name="Аня", language="ru")
+        sandbox.telegram.add_reader("Аня", "ru")
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with sandbox:
-        print(
-            f"Sandbox: chat at {sandbox.url}/, Bot API at {sandbox.url}, model at {sandbox.url}/v1",
-            flush=True,
-        )
+        url = sandbox.url
+        print(f"Sandbox: chat at {url}/, Bot API at {url}, model at {url}/v1", flush=True)
         await stopped.wait()
 
 
-def main() -> None:
-    """Run until SIGTERM or Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m ops.sandbox", description=__doc__)
+def argument_parser(program: str) -> argparse.ArgumentParser:
+    """Options of a sandbox process; their names are the arguments of `Sandbox`."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
     parser.add_argument("--port", type=int, required=True, help="where to listen; 0 for any free port")
     parser.add_argument("--state", type=Path, help="file that keeps readers and chats")
     parser.add_argument(
-        "--latency",
-        type=float,
-        default=_LATENCY,
-        help="seconds the model takes for a text (default: %(default)s)",
+        "--latency", type=float, default=_LATENCY, help="seconds the model takes (default: %(default)s)"
     )
-    uvloop.run(_serve(parser.parse_args()))
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    arguments = argument_parser("python -m ops.sandbox").parse_args()
+    uvloop.run(serve(Sandbox(**vars(arguments))))

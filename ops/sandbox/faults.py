@@ -1,7 +1,8 @@
-"""Faults: what the sandbox does wrong on purpose."""
+"""Faults: failures that a person or a test orders."""
 
 import asyncio
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -9,13 +10,12 @@ from typing import Any, ClassVar
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """One thing to do wrong: which kind, for which calls, how often.
+    """One kind of failure for some calls.
 
     Attributes:
-        where: What a call must look like, for example `{"method": "sendmessage", "chat_id": 7}`;
-            empty means every call.
+        where: The calls it meets, for example `{"method": "sendmessage", "chat_id": 7}`; empty for all.
         times: How often at most; None until it is removed.
-        details: What the kind needs to know, for example `retry_after` in seconds.
+        details: Options of the kind, for example `retry_after` in seconds.
     """
 
     id: int
@@ -27,11 +27,11 @@ class Fault:
     lifted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def concerns(self, facts: dict[str, Any]) -> bool:
-        """Whether a call with these facts is to go wrong."""
+        """Whether it meets a call with these facts."""
         return all(facts.get(name) == value for name, value in self.where.items())
 
     async def hang(self, stopping: asyncio.Event) -> None:
-        """Wait until the fault is removed, the client goes away, or the sandbox stops."""
+        """Wait until the fault is removed, the client leaves, or the sandbox stops."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self.lifted, stopping)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -41,20 +41,18 @@ class Fault:
 
     def as_json(self) -> dict[str, Any]:
         """As the control API shows it."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "times": self.times,
-            "used": self.used,
-            **self.where,
-            **self.details,
-        }
+        shown = {name: getattr(self, name) for name in ("id", "kind", "times", "used")}
+        return {**shown, **self.where, **self.details}
 
 
-class Faults:
-    """The faults in force, the oldest first; at most one of them meets a call."""
+class Faults(ABC):
+    """The faults in force, the oldest first; at most one of them meets a call.
 
-    KINDS: ClassVar[tuple[str, ...]] = ()
+    Attributes:
+        met: How many calls a fault has met.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]]
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.met = 0
@@ -68,23 +66,23 @@ class Faults:
     def __len__(self) -> int:
         return len(self._faults)
 
+    @abstractmethod
+    def add(self, kind: str) -> Fault:
+        """Let calls fail."""
+
     def put(self, kind: str, where: dict[str, Any], times: int | None, details: dict[str, Any]) -> Fault:
-        """Bring a fault into force; what is None in `where` and `details` does not count.
+        """Bring a fault into force; None in `where` and `details` is left out.
 
         Raises:
-            ValueError: There is no such kind, or `times` is not positive.
+            ValueError: The kind is unknown, or `times` is not positive.
         """
         if kind not in self.KINDS:
             raise ValueError(f"no such fault: {kind!r}; there are {', '.join(self.KINDS)}")
         if times is not None and times < 1:
             raise ValueError(f"times must be positive, or None for 'until removed', not {times}")
-        fault = Fault(
-            id=next(self._ids),
-            kind=kind,
-            where={name: value for name, value in where.items() if value is not None},
-            times=times,
-            details={name: value for name, value in details.items() if value is not None},
-        )
+        where = {name: value for name, value in where.items() if value is not None}
+        details = {name: value for name, value in details.items() if value is not None}
+        fault = Fault(next(self._ids), kind, where, times, details)
         self._faults.append(fault)
         self._changed()
         return fault
@@ -96,14 +94,14 @@ class Faults:
                 fault.used += 1
                 self.met += 1
                 if fault.times is not None and fault.used >= fault.times:
-                    # Spent, but not lifted: calls that hang by it go on hanging.
+                    # Spent, but not lifted: its calls go on hanging.
                     self._faults.remove(fault)
                 self._changed()
                 return fault
         return None
 
     def remove(self, fault_id: int) -> bool:
-        """Take a fault out of force and let go of the calls that hang by it."""
+        """Take a fault out of force and end the calls that hang by it."""
         for fault in self._faults:
             if fault.id == fault_id:
                 self._faults.remove(fault)
@@ -117,26 +115,21 @@ class Faults:
         for fault in tuple(self._faults):
             self.remove(fault.id)
 
+    def as_json(self) -> dict[str, Any]:
+        """As the control API shows them."""
+        return {"faults": [fault.as_json() for fault in self], "kinds": self.KINDS, "met": self.met}
+
 
 class TelegramFaults(Faults):
-    """What Telegram does wrong on purpose.
+    """Failures of Telegram.
 
-    `429`, `403`, `400`, `500` answer so and do nothing; `hang` never answers; `timeout_after_doing`
-    does what was asked and never answers; `disconnect` closes the connection and does nothing,
-    `disconnect_after_doing` after it did; `garbage` answers 200 with what is no JSON.
+    `429`, `403`, `400`, `500` answer so and do nothing; `hang` never answers; `timeout_after_doing` carries out the
+    call and never answers; `disconnect` closes the connection and does nothing, `disconnect_after_doing` closes it
+    after carrying out the call; `garbage` answers 200 with text that is not JSON.
     """
 
-    KINDS: ClassVar = (
-        "429",
-        "403",
-        "400",
-        "500",
-        "hang",
-        "timeout_after_doing",
-        "disconnect",
-        "disconnect_after_doing",
-        "garbage",
-    )
+    ERRORS = ("429", "403", "400", "500")
+    KINDS = (*ERRORS, "hang", "timeout_after_doing", "disconnect", "disconnect_after_doing", "garbage")
 
     def add(
         self,
@@ -155,43 +148,25 @@ class TelegramFaults(Faults):
             method: Only calls of this method.
             chat_id: Only calls for this chat.
             times: How often; None until the fault is removed.
-            retry_after: Seconds a 429 tells the bot to wait; 1 by default.
-            description: Instead of the usual words of 400, 403 and 500.
+            retry_after: Seconds that a 429 tells the bot to wait; 1 by default.
+            description: Replaces the usual words of 400, 403 and 500.
         """
         where = {"method": method.lower() if method else None, "chat_id": chat_id}
         return self.put(kind, where, times, {"retry_after": retry_after, "description": description})
 
 
 class ModelFaults(Faults):
-    """What the model does wrong on purpose.
+    """Failures of the model.
 
     Errors: `500`, `503`, `429`, `401`, `400`, `404`; `hang` never answers, `disconnect` closes the
-    connection, `garbage` answers with what is no JSON. Bad texts: `empty`, `refusal`, `english`
-    (the language that was not asked for), `too_long`, `short`, `html`, `same` (one text for all), `alike`
-    (the last text of another sign or another day, with a few words exchanged), `cut` (off by the limit of
-    tokens).
+    connection, `garbage` answers with text that is not JSON. Bad texts: `empty`, `refusal`, `english` (the wrong
+    language), `too_long`, `short`, `html`, `same` (one text for all), `alike` (the last text of another sign or
+    another day with a few words exchanged), `cut` (ended by the limit of tokens).
     """
 
-    KINDS: ClassVar = (
-        "500",
-        "503",
-        "429",
-        "401",
-        "400",
-        "404",
-        "hang",
-        "disconnect",
-        "garbage",
-        "empty",
-        "refusal",
-        "english",
-        "too_long",
-        "short",
-        "html",
-        "same",
-        "alike",
-        "cut",
-    )
+    ERRORS = ("500", "503", "429", "401", "400", "404")
+    TEXTS = ("empty", "refusal", "english", "too_long", "short", "html", "same", "alike", "cut")
+    KINDS = (*ERRORS, "hang", "disconnect", "garbage", *TEXTS)
 
     def add(
         self,
@@ -209,7 +184,7 @@ class ModelFaults(Faults):
             sign: Only for this sign, an English name in lower case.
             day: Only for this day, an ISO date.
             times: How often; None until the fault is removed.
-            retry_after: Seconds in the `Retry-After` header of a 429 or 503; without it there is none.
+            retry_after: Seconds in the `Retry-After` header of a 429 or 503; None sends no such header.
         """
         where = {"sign": sign.lower() if sign else None, "day": day}
         return self.put(kind, where, times, {"retry_after": retry_after})

@@ -5,11 +5,13 @@ from typing import Self
 
 from aiohttp import web
 
+from ops.sandbox.events import Events
+from ops.sandbox.hooks import Clock, Missing, Texts
 from ops.sandbox.model.server import Model
 from ops.sandbox.page.control import Control
-from ops.sandbox.page.events import Events
 from ops.sandbox.state import State
-from ops.sandbox.telegram.server import Telegram
+from ops.sandbox.telegram.server import BotApi
+from ops.sandbox.telegram.world import World
 
 _MOST_BYTES = 10 * 1024 * 1024  # of a request's body
 _GRACE = 0.5  # seconds for the last answers when stopping
@@ -18,12 +20,20 @@ _GRACE = 0.5  # seconds for the last answers when stopping
 class Sandbox:
     """A Telegram Bot API server, a text server and a chat page.
 
-    Used as a context manager it listens inside and is silent outside; `stop` and `start` take it
-    down and up again on the same port, its state kept.
+    Listens inside its context. `stop` and `start` take it down and up again on the same port; its state stays.
 
     Attributes:
-        telegram: The Bot API; its base is `url`.
+        telegram: Readers, chats and calls of the Bot API; its base is `url`.
         model: The text server; its base is `url` + `/v1`.
+
+    Args:
+        host: Where to listen.
+        port: Where to listen; 0 for any free port.
+        token: The only bot token that is accepted; None accepts every well-formed one.
+        latency: Seconds the model takes for a text.
+        state: The file that keeps readers and chats.
+        texts: Access to the service's texts, or why there is none.
+        clock: The clock that the page can move, or why there is none.
     """
 
     def __init__(
@@ -34,20 +44,15 @@ class Sandbox:
         token: str | None = None,
         latency: float = 0.0,
         state: Path | None = None,
+        texts: Texts | Missing = "standalone",
+        clock: Clock | Missing = "standalone",
     ) -> None:
-        """Set up, without listening yet.
-
-        Args:
-            host: Where to listen.
-            port: Where to listen; 0 for any free port.
-            token: The only bot token that is good; without it every well-formed one is.
-            latency: Seconds the model takes for a text.
-            state: The file that keeps readers and chats.
-        """
         self.host, self.port = host, port
         self.events = Events()
-        self.telegram = Telegram(self.events, token)
+        self.telegram = World(self.events, token)
         self.model = Model(self.events, latency)
+        self._bot_api = BotApi(self.telegram, token)
+        self._control = Control(self.telegram, self.model, self.events, texts, clock)
         self._state = State(state, self.telegram, self.events) if state else None
         self._runner: web.AppRunner | None = None
 
@@ -59,10 +64,9 @@ class Sandbox:
     async def start(self) -> None:
         """Listen."""
         app = web.Application(client_max_size=_MOST_BYTES)
-        app.add_routes(self.telegram.routes())
-        app.add_routes(self.model.routes())
-        app.add_routes(Control(self.telegram, self.model, self.events).routes())
-        # A call whose client has gone away is cancelled: polls and hanging calls must not pile up.
+        for part in (self._bot_api, self.model, self._control):
+            app.add_routes(part.routes())
+        # A call is cancelled when its client leaves: polls and hanging calls must not pile up.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, backlog=4096)
@@ -70,15 +74,14 @@ class Sandbox:
         self.port = self._runner.addresses[0][1]
         if self._state:
             self._state.start()
-        self.telegram.start()
+        self._bot_api.start()
         self.model.start()
 
     async def stop(self) -> None:
-        """Stop listening and let go of every call under way."""
-        self.telegram.stop()
+        """Stop listening and end every call."""
         self.model.stop()
         self.events.stop()
-        await self.telegram.webhook.stop()
+        await self._bot_api.stop()
         if self._state:
             await self._state.stop()
         if self._runner:

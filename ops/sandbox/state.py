@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from ops.sandbox.page.events import Events
+from ops.sandbox.events import Events
 from ops.sandbox.telegram.messages import Message
-from ops.sandbox.telegram.server import Telegram
+from ops.sandbox.telegram.world import World
 
 _INTERVAL = 1.0  # seconds between two writings at least
 
@@ -18,9 +18,9 @@ _INTERVAL = 1.0  # seconds between two writings at least
 class State:
     """Writes the emulator's state after changes, and reads it back at the start."""
 
-    def __init__(self, path: Path, telegram: Telegram, events: Events) -> None:
+    def __init__(self, path: Path, world: World, events: Events) -> None:
         self._path = path
-        self._telegram = telegram
+        self._world = world
         self._events = events
         self._written = events.touched
         self._task: asyncio.Task[None] | None = None
@@ -64,23 +64,24 @@ class State:
             # Of another version, or damaged: a sandbox that does not start would be worse than an empty one.
             aside = self._path.with_name(self._path.name + ".unreadable")
             self._path.replace(aside)
-            self._telegram.readers.clear()
+            self._world.readers.clear()
             print(f"The state file is unreadable ({error!r}); it is kept as {aside}, and all begins anew.")
 
     def _collect(self) -> dict[str, Any]:
-        telegram = self._telegram
+        world = self._world
         return {
-            "next_update_id": telegram.updates.next_id,
-            "next_message_id": telegram.next_message_id,
-            "allowed_updates": telegram.updates.allowed,
-            "pending": list(telegram.updates.pending.values()),
+            "next_update_id": world.updates.next_id,
+            "next_message_id": world.next_message_id,
+            "allowed_updates": world.updates.allowed,
+            "pending": list(world.updates.pending.values()),
             "webhook": [
-                telegram.webhook.url,
-                telegram.webhook.secret_token,
-                telegram.webhook.max_connections,
+                world.webhook.url,
+                world.webhook.secret_token,
+                world.webhook.max_connections,
             ],
-            "commands": [[*key, commands] for key, commands in telegram.commands.items()],
-            "profile": [[*key, text] for key, text in telegram.profile.items()],
+            "commands": [[*key, commands] for key, commands in world.commands.items()],
+            "profile": [[*key, text] for key, text in world.profile.items()],
+            "deleted": sorted(world.deleted),
             "readers": [
                 {
                     "id": reader.id,
@@ -90,24 +91,23 @@ class State:
                     "keyboard": reader.keyboard,
                     "messages": [message.as_json() for message in reader.messages],
                 }
-                for reader in telegram.readers.values()
+                for reader in world.readers.values()
             ],
         }
 
     def _restore(self, kept: dict[str, Any]) -> None:
-        telegram = self._telegram
+        world = self._world
         for described in kept["readers"]:
-            reader = telegram.reader(described["id"], name=described["name"], language=described["language"])
+            reader = world.reader(described["id"], name=described["name"], language=described["language"])
             reader.blocked, reader.keyboard = described["blocked"], described["keyboard"]
             for message in described["messages"]:
                 reader.add(Message.from_json(message))
-        telegram.commands = {(scope, language): commands for scope, language, commands in kept["commands"]}
-        telegram.profile = {(name, language): text for name, language, text in kept["profile"]}
+        world.commands = {(scope, language): commands for scope, language, commands in kept["commands"]}
+        world.profile = {(name, language): text for name, language, text in kept["profile"]}
+        world.deleted = set(kept.get("deleted", ()))
         for update in kept["pending"]:
-            telegram.updates.add_raw(update)
-        telegram.updates.next_id = kept["next_update_id"]
-        telegram.updates.allowed = kept["allowed_updates"]
-        telegram.next_message_id = kept["next_message_id"]
-        telegram.webhook.url, telegram.webhook.secret_token, telegram.webhook.max_connections = kept[
-            "webhook"
-        ]
+            world.updates.add_raw(update)
+        world.updates.next_id = kept["next_update_id"]
+        world.updates.allowed = kept["allowed_updates"]
+        world.next_message_id = kept["next_message_id"]
+        world.webhook.url, world.webhook.secret_token, world.webhook.max_connections = kept["webhook"]

@@ -15,6 +15,8 @@ import pytest
 from ops.sandbox import Sandbox
 from ops.sandbox.model.prompts import Prompt
 from ops.sandbox.model.texts import LONGEST, SHORTEST, compose
+from schema.signs import Language, Sign
+from services.horoscopes.rules import Neighbour, check
 
 DAYS = [str(date(2026, 3, 1) + timedelta(days=number)) for number in range(7)]
 RUSSIAN = dict(
@@ -111,6 +113,22 @@ def test_every_text_of_two_years_is_within_the_lengths_and_unlike_its_sign_s_tex
             assert "{" not in text
             assert not sentences & before.get(sign, set())
             before[sign] = sentences
+
+
+@pytest.mark.parametrize("language", list(Language))
+def test_no_later_attempt_is_too_like_a_text_beside_it(language: Language) -> None:
+    day = date(2026, 3, 1)
+    around = [
+        Neighbour(sign, other, compose(Prompt(sign, str(other), language)))
+        for sign in Sign
+        for other in (day - timedelta(days=1), day, day + timedelta(days=1))
+    ]
+    for attempt, messages in itertools.product(range(1, 7), (2, 4)):
+        if (attempt, messages) == (1, 2):
+            continue
+        for sign in Sign:
+            text = compose(Prompt(sign, str(day), language, messages), attempt)
+            check(text, language, [each for each in around if each.day == day or each.sign is sign])
 
 
 async def test_a_text_depends_on_sign_day_and_attempt_only(client: openai.AsyncOpenAI) -> None:

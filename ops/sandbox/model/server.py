@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from ops.sandbox.events import Events
 from ops.sandbox.faults import ModelFaults
 from ops.sandbox.model import texts
 from ops.sandbox.model.completions import Completion, Invalid, check
 from ops.sandbox.model.prompts import Prompt, read_prompt
-from ops.sandbox.page.events import Events
 from ops.sandbox.watch import Watch
 
 _MOST_CALLS = 10_000
@@ -66,7 +66,7 @@ class Model:
     """
 
     def __init__(self, events: Events, latency: float = 0.0) -> None:
-        self.latency = latency
+        self.latency = self._usual_latency = latency
         self.calls: deque[ModelCall] = deque(maxlen=_MOST_CALLS)
         self.faults = ModelFaults(self._changed)
         self.in_flight = 0
@@ -117,9 +117,17 @@ class Model:
             "max_in_flight": self.max_in_flight,
             "calls": sum(self._outcomes.values()) + self.in_flight,
             "outcomes": dict(self._outcomes),
-            "faults": [fault.as_json() for fault in self.faults],
-            "kinds": self.faults.KINDS,
+            **self.faults.as_json(),
         }
+
+    def reset(self) -> None:
+        """Remove all faults, calls and counts; put the latency back."""
+        self.latency = self._usual_latency
+        self.calls.clear()
+        self.faults.clear()
+        self.max_in_flight = self.in_flight
+        self._outcomes.clear()
+        self._changed()
 
     def _changed(self) -> None:
         self._watch.notify()

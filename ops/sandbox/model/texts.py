@@ -41,14 +41,15 @@ def compose(prompt: Prompt, attempt: int = 1) -> str:
     sentences = _SENTENCES[prompt.language]
     sign = SIGNS.index(prompt.sign) if prompt.sign else len(SIGNS)
     day = date.fromisoformat(prompt.day).toordinal() if prompt.day else 0
-    again = 7 * (attempt - 1) + (101 * prompt.messages if prompt.repair else 0)
+    # Another attempt takes the text of a far-off day, one that shares few sentences with any text near this one.
+    day += 645 * (attempt - 1) + (101 * prompt.messages if prompt.repair else 0)
 
     def pick(topic: str) -> str:
         choices = sentences[topic]
-        chosen = choices[(sign + day * _STEPS[topic] + again) % len(choices)]
+        chosen = choices[(sign + day * _STEPS[topic]) % len(choices)]
         return chosen.replace("{sign}", _NAMES[prompt.language][prompt.sign or "nobody"])
 
-    turn = (sign + day + again) % len(_MIDDLE)
+    turn = (sign + day) % len(_MIDDLE)
     middle = [pick(topic) for topic in _MIDDLE[turn:] + _MIDDLE[:turn]]
     opening, closing = pick("opening"), pick("closing")
     if turn == 0 and len(" ".join([opening, *middle[:2], closing])) >= SHORTEST:

@@ -1,14 +1,16 @@
-"""The page and the control API under `/sandbox/`, used by the page and by tests of other processes."""
+"""The page and its API under `/sandbox/`, which tests of other processes use, too."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from ops.sandbox.events import Events
+from ops.sandbox.faults import Faults
+from ops.sandbox.hooks import MOVES, Clock, HookError, Missing, ReaderText, Texts
 from ops.sandbox.model.server import Model
-from ops.sandbox.page.events import Events
-from ops.sandbox.telegram.server import Telegram
-from ops.sandbox.telegram.world import Reader
+from ops.sandbox.telegram.world import Reader, World
 
 _HERE = Path(__file__).parent
 _HEADERS = {
@@ -21,39 +23,44 @@ _HEADERS = {
 
 
 class Control:
-    """Looks at and changes everything the sandbox does."""
+    """Shows and changes everything in the sandbox."""
 
-    def __init__(self, telegram: Telegram, model: Model, events: Events) -> None:
-        self._telegram = telegram
+    def __init__(
+        self, world: World, model: Model, events: Events, texts: Texts | Missing, clock: Clock | Missing
+    ) -> None:
+        self._world = world
         self._model = model
         self._events = events
+        self._texts = texts
+        self._clock = clock
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """The page's files and the control API."""
+        """The page's files and the API."""
+        reader = "/sandbox/readers/{id:\\d+}"
         return [
             web.get("/", self._page),
-            web.get("/{name:chat\\.(?:css|js)}", self._page),
+            web.get("/{name:\\w+\\.(?:css|js)}", self._page),
             web.get("/favicon.ico", self._no_icon),
             web.get("/sandbox/state", self._state),
             web.get("/sandbox/events", self._events.stream),
             web.post("/sandbox/readers", self._add_reader),
-            web.get("/sandbox/readers/{id:\\d+}/messages", self._messages),
-            web.post("/sandbox/readers/{id:\\d+}/{act:say|press|block}", self._act),
+            web.delete(reader, self._delete_reader),
+            web.get(f"{reader}/messages", self._messages),
+            web.get(f"{reader}/text", self._text),
+            web.delete(f"{reader}/text", self._forget_text),
+            web.post(reader + "/{act:say|press|block}", self._act),
             web.get("/sandbox/calls", self._calls),
             web.post("/sandbox/updates", self._send_update),
             web.post("/sandbox/updates/{id:\\d+}/repeat", self._repeat),
-            web.get("/sandbox/faults", self._faults),
-            web.post("/sandbox/faults", self._add_fault),
-            web.delete("/sandbox/faults", self._clear_faults),
-            web.delete("/sandbox/faults/{id:\\d+}", self._remove_fault),
             web.get("/sandbox/telegram", self._telegram_now),
             web.post("/sandbox/telegram", self._set_telegram),
             web.get("/sandbox/model", self._model_state),
             web.post("/sandbox/model", self._set_model),
             web.get("/sandbox/model/calls", self._model_calls),
-            web.post("/sandbox/model/faults", self._add_model_fault),
-            web.delete("/sandbox/model/faults", self._clear_model_faults),
-            web.delete("/sandbox/model/faults/{id:\\d+}", self._remove_model_fault),
+            *_fault_routes("/sandbox/faults", self._world.faults),
+            *_fault_routes("/sandbox/model/faults", self._model.faults),
+            web.post("/sandbox/clock", self._move_clock),
+            web.post("/sandbox/reset", self._reset),
         ]
 
     # The page
@@ -65,33 +72,39 @@ class Control:
         return web.Response(status=204)
 
     async def _state(self, _: web.Request) -> web.Response:
-        telegram = self._telegram
+        world = self._world
         return web.json_response(
             {
-                "bot": telegram.bot,
-                "profile": [[*key, text] for key, text in telegram.profile.items()],
-                "commands": [[*key, commands] for key, commands in telegram.commands.items()],
-                "readers": [reader.as_json() for reader in telegram.readers.values()],
+                "bot": world.bot,
+                "profile": [[*key, text] for key, text in world.profile.items()],
+                "commands": [[*key, commands] for key, commands in world.commands.items()],
+                "readers": [reader.as_json() for reader in world.readers.values()],
                 "telegram": self._telegram_state(),
                 "model": self._model.as_json(),
+                "clock": self._clock_state(),
             }
         )
 
     # Readers
 
     async def _add_reader(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        reader_id = body.get("id") or max([*self._telegram.readers, 1000]) + 1
-        reader = self._telegram.reader(
-            int(reader_id), name=str(body.get("name", ""))[:64], language=str(body.get("language", "ru"))[:8]
-        )
-        return web.json_response(reader.as_json(), status=201)
+        return web.json_response(self._new_reader(await _body(request)).as_json(), status=201)
+
+    def _new_reader(self, body: dict[str, Any]) -> Reader:
+        name, language = str(body.get("name", ""))[:64], str(body.get("language", "ru"))[:8]
+        if reader_id := body.get("id"):
+            return self._world.reader(int(reader_id), name=name, language=language)
+        return self._world.add_reader(name, language)
 
     def _reader(self, request: web.Request) -> Reader:
-        reader = self._telegram.readers.get(int(request.match_info["id"]))
+        reader = self._world.readers.get(int(request.match_info["id"]))
         if not reader:
             raise _wrong("no such reader", 404)
         return reader
+
+    async def _delete_reader(self, request: web.Request) -> web.Response:
+        self._world.delete_reader(self._reader(request))
+        return web.json_response({})
 
     async def _messages(self, request: web.Request) -> web.Response:
         return web.json_response([message.as_json() for message in self._reader(request).messages])
@@ -110,25 +123,71 @@ class Control:
             raise _wrong(f"{missing} is missing") from None
         except (LookupError, RuntimeError) as error:
             raise _wrong(str(error), 409) from None
-        update = self._telegram.updates.recent.get(update_id, {})
+        update = self._world.updates.recent.get(update_id, {})
         return web.json_response(
             {"update_id": update_id, "callback_query_id": update.get("callback_query", {}).get("id")}
         )
 
+    # The reader's text, the clock, a new beginning
+
+    async def _text(self, request: web.Request) -> web.Response:
+        reader = self._reader(request)
+        if isinstance(self._texts, str):
+            return web.json_response({"missing": self._texts, "text": None})
+        try:
+            text = await self._texts.of(reader.id)
+        except HookError as error:
+            raise _wrong(str(error), 409) from None
+        return web.json_response({"missing": None, "text": _text_json(text)})
+
+    async def _forget_text(self, request: web.Request) -> web.Response:
+        reader = self._reader(request)
+        if isinstance(self._texts, str):
+            raise _wrong("this sandbox has no access to the service's texts", 409)
+        try:
+            text = await self._texts.forget(reader.id)
+        except HookError as error:
+            raise _wrong(str(error), 409) from None
+        return web.json_response({"missing": None, "text": _text_json(text)})
+
+    def _clock_state(self) -> dict[str, Any]:
+        if isinstance(self._clock, str):
+            return {"missing": self._clock, "now": time.time(), "offset": 0, "zone": None}
+        return {"missing": None, "now": time.time(), "offset": self._clock.offset, "zone": self._clock.zone}
+
+    async def _move_clock(self, request: web.Request) -> web.Response:
+        to = (await _body(request)).get("to")
+        move = next((move for move in MOVES if move == to), None)
+        if not move:
+            raise _wrong(f"expected one of {', '.join(MOVES)}, not {to!r}")
+        if isinstance(self._clock, str):
+            raise _wrong("this sandbox has no clock that can be moved", 409)
+        await self._clock.move(move)
+        self._events.publish("clock", self._clock_state())
+        return web.json_response(self._clock_state())
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        self._world.reset()
+        self._model.reset()
+        if not isinstance(self._clock, str):
+            await self._clock.move("real")
+        reader = self._new_reader(body)
+        self._events.publish("reload", {})
+        return web.json_response(reader.as_json())
+
     # Telegram
 
     def _telegram_state(self) -> dict[str, Any]:
-        telegram = self._telegram
+        world = self._world
         return {
-            "faults": [fault.as_json() for fault in telegram.faults],
-            "kinds": telegram.faults.KINDS,
-            "latency": telegram.latency,
-            "limits": {"per_chat": telegram.limits.per_chat, "overall": telegram.limits.overall},
-            "online": telegram.online,
-            "met": telegram.faults.met,
-            "calls": len(telegram.calls),
-            "pending": len(telegram.updates.pending),
-            "webhook": telegram.webhook.info(),
+            **world.faults.as_json(),
+            "latency": world.latency,
+            "limits": {"per_chat": world.limits.per_chat, "overall": world.limits.overall},
+            "online": world.online,
+            "calls": len(world.calls),
+            "pending": len(world.updates.pending),
+            "webhook": world.webhook.info(),
         }
 
     async def _calls(self, request: web.Request) -> web.Response:
@@ -136,39 +195,20 @@ class Control:
         chat_id = int(request.query["chat_id"]) if "chat_id" in request.query else None
         calls = [
             call.as_json()
-            for call in self._telegram.calls
+            for call in self._world.calls
             if chat_id in {None, call.chat_id} and (not method or call.method.lower() == method.lower())
         ]
         return web.json_response(calls[-limit:])
 
     async def _send_update(self, request: web.Request) -> web.Response:
-        update_id = await self._telegram.send_update(await _body(request))
+        update_id = await self._world.send_update(await _body(request))
         return web.json_response({"update_id": update_id}, status=201)
 
     async def _repeat(self, request: web.Request) -> web.Response:
         try:
-            await self._telegram.repeat(int(request.match_info["id"]))
+            await self._world.repeat(int(request.match_info["id"]))
         except KeyError:
             raise _wrong("no such update", 404) from None
-        return web.json_response({})
-
-    async def _faults(self, _: web.Request) -> web.Response:
-        return web.json_response([fault.as_json() for fault in self._telegram.faults])
-
-    async def _add_fault(self, request: web.Request) -> web.Response:
-        try:
-            fault = self._telegram.faults.add(**await _body(request))
-        except (TypeError, ValueError) as error:
-            raise _wrong(str(error)) from None
-        return web.json_response(fault.as_json(), status=201)
-
-    async def _clear_faults(self, _: web.Request) -> web.Response:
-        self._telegram.faults.clear()
-        return web.json_response({})
-
-    async def _remove_fault(self, request: web.Request) -> web.Response:
-        if not self._telegram.faults.remove(int(request.match_info["id"])):
-            raise _wrong("no such fault", 404)
         return web.json_response({})
 
     async def _telegram_now(self, _: web.Request) -> web.Response:
@@ -178,11 +218,11 @@ class Control:
         body = await _body(request)
         if "latency" in body:
             latency = {str(name).lower(): _seconds(value) for name, value in body["latency"].items()}
-            self._telegram.latency = {name: seconds for name, seconds in latency.items() if seconds}
+            self._world.latency = {name: seconds for name, seconds in latency.items() if seconds}
         for name in ("per_chat", "overall"):
             if name in body.get("limits", {}):
-                setattr(self._telegram.limits, name, body["limits"][name])
-        self._telegram.publish("faults", {})
+                setattr(self._world.limits, name, body["limits"][name])
+        self._world.publish("faults", {})
         return web.json_response(self._telegram_state())
 
     # The model
@@ -199,25 +239,33 @@ class Control:
         limit = int(request.query.get("limit", "100"))
         return web.json_response([call.as_json() for call in self._model.calls][-limit:])
 
-    async def _add_model_fault(self, request: web.Request) -> web.Response:
+
+def _fault_routes(path: str, faults: Faults) -> list[web.AbstractRouteDef]:
+    async def add(request: web.Request) -> web.Response:
         try:
-            fault = self._model.faults.add(**await _body(request))
+            fault = faults.add(**await _body(request))
         except (TypeError, ValueError) as error:
             raise _wrong(str(error)) from None
         return web.json_response(fault.as_json(), status=201)
 
-    async def _clear_model_faults(self, _: web.Request) -> web.Response:
-        self._model.faults.clear()
+    async def clear(_: web.Request) -> web.Response:
+        faults.clear()
         return web.json_response({})
 
-    async def _remove_model_fault(self, request: web.Request) -> web.Response:
-        if not self._model.faults.remove(int(request.match_info["id"])):
+    async def remove(request: web.Request) -> web.Response:
+        if not faults.remove(int(request.match_info["id"])):
             raise _wrong("no such fault", 404)
         return web.json_response({})
 
+    return [web.post(path, add), web.delete(path, clear), web.delete(path + "/{id:\\d+}", remove)]
+
+
+def _text_json(text: ReaderText | None) -> dict[str, Any] | None:
+    return text.as_json() if text else None
+
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    # Demanding JSON keeps other sites' forms out: a browser asks before it sends that elsewhere.
+    # A browser asks before it sends JSON to another site, so forms of other sites cannot reach this API.
     if request.content_type != "application/json":
         raise _wrong("send application/json", 415)
     try:

@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from ops.sandbox.faults import Fault
+
 # Parameters that are objects or lists; in forms and query strings they come as JSON text.
 STRUCTURED = {"reply_markup", "entities", "allowed_updates", "commands", "scope"}
 
@@ -36,23 +38,32 @@ def bad_request(what: str) -> ApiError:
 
 @dataclass(slots=True)
 class Call:
-    """One call of the bot, as it came and as it was answered.
+    """One call of the bot and its answer.
 
     Attributes:
+        number: Grows by one with every call.
         time: Unix time at which it came.
         method: As the bot wrote it.
         parameters: As sent, with JSON texts decoded.
         via: `http`, or `webhook` where the method came in the answer to an update.
         response: The body of the answer; None while there is none.
-        fault: Kind of the fault that met it.
+        answered: Unix time of the answer.
+        met: The fault that met it.
     """
 
+    number: int
     time: float
     method: str
     parameters: dict[str, Any]
     via: str = "http"
     response: dict[str, Any] | None = None
-    fault: str | None = None
+    answered: float | None = None
+    met: Fault | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Kind of the fault that met it."""
+        return self.met.kind if self.met else None
 
     @property
     def chat_id(self) -> int | None:
@@ -69,8 +80,11 @@ class Call:
         return bool(self.response and self.response.get("ok"))
 
     def as_json(self) -> dict[str, Any]:
-        """As the control API shows it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """As the control API shows it, without secrets."""
+        shown = {name: getattr(self, name) for name in self.__slots__ if name != "met"}
+        if self.parameters.get("secret_token"):
+            shown["parameters"] = {**self.parameters, "secret_token": "…"}
+        return {**shown, "chat_id": self.chat_id, "fault": self.fault}
 
 
 class Parameters:

@@ -1,41 +1,49 @@
 """The methods of the Bot API, each a function of the emulator and the call's parameters."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ops.sandbox.telegram import markup, profile
 from ops.sandbox.telegram.calls import ApiError, Parameters, bad_request
 from ops.sandbox.telegram.entities import LONGEST, formatted, utf16_length
 from ops.sandbox.telegram.messages import Message, Version
-from ops.sandbox.telegram.world import Reader
-
-if TYPE_CHECKING:
-    from ops.sandbox.telegram.server import Telegram
+from ops.sandbox.telegram.world import Reader, World
 
 _ACTION_LASTS = 5.0  # seconds
 _VERSIONS = 100  # of one message
 _LONGEST_POLL = 50  # seconds
 
 
-def _reader(telegram: "Telegram", parameters: Parameters) -> Reader:
+def _known(world: World, parameters: Parameters) -> Reader:
+    """The reader of a chat.
+
+    Raises:
+        ApiError: There is none, or the account was deleted.
+    """
+    reader = world.readers.get(chat_id := parameters.integer("chat_id"))
+    if not reader:
+        deleted = chat_id in world.deleted
+        raise ApiError(403, "Forbidden: user is deactivated") if deleted else bad_request("chat not found")
+    return reader
+
+
+def _reader(world: World, parameters: Parameters) -> Reader:
     """The reader a call is for.
 
     Raises:
-        ApiError: There is none, or the reader has blocked the bot.
+        ApiError: There is none, the account was deleted, or the reader has blocked the bot.
     """
     if not parameters.text("chat_id"):
         raise bad_request("chat_id is empty")
-    reader = telegram.readers.get(parameters.integer("chat_id"))
-    if not reader:
-        raise bad_request("chat not found")
+    reader = _known(world, parameters)
     if reader.blocked:
         raise ApiError(403, "Forbidden: bot was blocked by the user")
     return reader
 
 
-def _message(telegram: "Telegram", parameters: Parameters, what: str) -> tuple[Reader, Message]:
+def _message(world: World, parameters: Parameters, what: str) -> tuple[Reader, Message]:
     """The message a call is about."""
-    reader = _reader(telegram, parameters)
+    reader = _reader(world, parameters)
     message_id = parameters.integer("message_id")
     if not message_id:
         raise bad_request("message identifier is not specified")
@@ -57,7 +65,7 @@ def _version(parameters: Parameters, too_long: str) -> Version:
     return Version(time.time(), text, entities, markup.checked(parameters.structure("reply_markup")))
 
 
-def _replace(telegram: "Telegram", reader: Reader, message: Message, version: Version) -> dict[str, Any]:
+def _replace(world: World, reader: Reader, message: Message, version: Version) -> dict[str, Any]:
     now = message.versions[-1]
     if (now.text, now.entities, now.reply_markup) == (version.text, version.entities, version.reply_markup):
         raise bad_request(
@@ -68,70 +76,70 @@ def _replace(telegram: "Telegram", reader: Reader, message: Message, version: Ve
     if len(message.versions) > _VERSIONS:
         del message.versions[1]
     reader.changed(message)
-    return message.as_api(reader.chat, telegram.bot)
+    return message.as_api(reader.chat, world.bot)
 
 
 # Messages
 
 
-async def send_message(telegram: "Telegram", parameters: Parameters) -> Any:
+async def send_message(world: World, parameters: Parameters) -> Any:
     """Sends a text; returns the message."""
     version = _version(parameters, "message is too long")
-    reader = _reader(telegram, parameters)
+    reader = _reader(world, parameters)
     keys = version.reply_markup or {}
     if "keyboard" in keys or "remove_keyboard" in keys:
         reader.keyboard = keys if "keyboard" in keys else None
-        telegram.reader_changed(reader)
+        world.reader_changed(reader)
     reader.action = None
-    message = Message(telegram.new_message_id(), reader.id, from_bot=True, versions=[version])
+    message = Message(world.new_message_id(), reader.id, from_bot=True, versions=[version])
     reader.add(message)
-    return message.as_api(reader.chat, telegram.bot)
+    return message.as_api(reader.chat, world.bot)
 
 
-async def edit_message_text(telegram: "Telegram", parameters: Parameters) -> Any:
+async def edit_message_text(world: World, parameters: Parameters) -> Any:
     """Replaces the text and the buttons; without `reply_markup` the buttons go."""
     version = _version(parameters, "MESSAGE_TOO_LONG")
-    reader, message = _message(telegram, parameters, "edit")
-    return _replace(telegram, reader, message, version)
+    reader, message = _message(world, parameters, "edit")
+    return _replace(world, reader, message, version)
 
 
-async def edit_message_reply_markup(telegram: "Telegram", parameters: Parameters) -> Any:
+async def edit_message_reply_markup(world: World, parameters: Parameters) -> Any:
     """Replaces the buttons."""
-    reader, message = _message(telegram, parameters, "edit")
+    reader, message = _message(world, parameters, "edit")
     keys = markup.checked(parameters.structure("reply_markup"))
-    return _replace(telegram, reader, message, Version(time.time(), message.text, message.entities, keys))
+    return _replace(world, reader, message, Version(time.time(), message.text, message.entities, keys))
 
 
-async def delete_message(telegram: "Telegram", parameters: Parameters) -> Any:
+async def delete_message(world: World, parameters: Parameters) -> Any:
     """Takes a message away, the bot's or the reader's."""
-    reader, message = _message(telegram, parameters, "delete")
+    reader, message = _message(world, parameters, "delete")
     message.deleted = True
     reader.changed(message)
     return True
 
 
-async def send_chat_action(telegram: "Telegram", parameters: Parameters) -> Any:
+async def send_chat_action(world: World, parameters: Parameters) -> Any:
     """Shows «typing…» for five seconds or until a message comes."""
-    reader = _reader(telegram, parameters)
+    reader = _reader(world, parameters)
     action = parameters.text("action")
     if not action:
         raise bad_request("wrong parameter action in request")
     reader.action = (action, time.time() + _ACTION_LASTS)
     reader.notify()
-    telegram.publish("action", {"chat_id": reader.id, "action": action, "seconds": _ACTION_LASTS})
+    world.publish("action", {"chat_id": reader.id, "action": action, "seconds": _ACTION_LASTS})
     return True
 
 
-async def answer_callback_query(telegram: "Telegram", parameters: Parameters) -> Any:
+async def answer_callback_query(world: World, parameters: Parameters) -> Any:
     """Ends the waiting of a pressed button, with or without words; only the first answer shows."""
     query_id = parameters.text("callback_query_id")
-    reader_id, until, answered = telegram.callback_queries.get(query_id, (0, 0.0, False))
-    if time.time() > until:
+    reader_id, until, answered = world.callback_queries.get(query_id, (0, 0.0, False))
+    reader = world.readers.get(reader_id)
+    if time.time() > until or not reader:
         raise bad_request("query is too old and response timeout expired or query ID is invalid")
     if answered:
         return True
-    telegram.callback_queries[query_id] = (reader_id, until, True)
-    reader = telegram.readers[reader_id]
+    world.callback_queries[query_id] = (reader_id, until, True)
     answer = {
         "callback_query_id": query_id,
         "text": parameters.text("text"),
@@ -139,15 +147,13 @@ async def answer_callback_query(telegram: "Telegram", parameters: Parameters) ->
     }
     reader.answers.append(answer)
     reader.notify()
-    telegram.publish("answer", {"chat_id": reader.id, **answer})
+    world.publish("answer", {"chat_id": reader.id, **answer})
     return True
 
 
-async def get_chat(telegram: "Telegram", parameters: Parameters) -> Any:
+async def get_chat(world: World, parameters: Parameters) -> Any:
     """The private chat with a reader, also with one who has blocked the bot."""
-    reader = telegram.readers.get(parameters.integer("chat_id"))
-    if not reader:
-        raise bad_request("chat not found")
+    reader = _known(world, parameters)
     gifts = (
         "unlimited_gifts",
         "limited_gifts",
@@ -166,56 +172,56 @@ async def get_chat(telegram: "Telegram", parameters: Parameters) -> Any:
 # Updates
 
 
-async def get_updates(telegram: "Telegram", parameters: Parameters) -> Any:
+async def get_updates(world: World, parameters: Parameters) -> Any:
     """Confirms what is before `offset` and returns what follows, waiting up to `timeout` seconds."""
-    if telegram.webhook.url:
+    if world.webhook.url:
         raise ApiError(
             409,
             "Conflict: can't use getUpdates method while webhook is active; "
             "use deleteWebhook to delete the webhook first",
         )
-    _allow(telegram, parameters)
+    _allow(world, parameters)
     timeout = min(max(0, parameters.integer("timeout")), _LONGEST_POLL)
     limit = min(max(1, parameters.integer("limit", 100)), 100)
-    return await telegram.updates.poll(parameters.integer("offset"), limit, timeout)
+    return await world.updates.poll(parameters.integer("offset"), limit, timeout)
 
 
-def _allow(telegram: "Telegram", parameters: Parameters) -> None:
+def _allow(world: World, parameters: Parameters) -> None:
     # Missing, the former choice holds; an empty list stands for the usual kinds.
     allowed = parameters.values.get("allowed_updates")
     if isinstance(allowed, list):
-        telegram.updates.allowed = [str(kind) for kind in allowed]
+        world.updates.allowed = [str(kind) for kind in allowed]
 
 
-async def set_webhook(telegram: "Telegram", parameters: Parameters) -> Any:
+async def set_webhook(world: World, parameters: Parameters) -> Any:
     """Begins to post updates to `url`; an empty one ends it."""
     url, secret = parameters.text("url"), parameters.text("secret_token")
     if url and not url.startswith(("http://", "https://")):
         raise bad_request("invalid webhook URL specified")
     if len(secret) > 256 or (not secret.replace("-", "").replace("_", "a").isalnum() and secret):
         raise bad_request("secret token contains unallowed characters")
-    telegram.updates.abort_poll("terminated by setWebhook request")
+    world.updates.abort_poll("terminated by setWebhook request")
     if parameters.flag("drop_pending_updates"):
-        telegram.updates.clear()
-    _allow(telegram, parameters)
-    await telegram.webhook.set(url, secret, parameters.integer("max_connections"))
+        world.updates.clear()
+    _allow(world, parameters)
+    await world.webhook.set(url, secret, parameters.integer("max_connections"))
     return True
 
 
-async def delete_webhook(telegram: "Telegram", parameters: Parameters) -> Any:
+async def delete_webhook(world: World, parameters: Parameters) -> Any:
     """Ends the posting of updates; from now on they can be polled."""
     if parameters.flag("drop_pending_updates"):
-        telegram.updates.clear()
-    await telegram.webhook.set("")
+        world.updates.clear()
+    await world.webhook.set("")
     return True
 
 
-async def get_webhook_info(telegram: "Telegram", _: Parameters) -> Any:
+async def get_webhook_info(world: World, _: Parameters) -> Any:
     """The address, what is pending and the last error."""
-    return telegram.webhook.info()
+    return world.webhook.info()
 
 
-async def nothing_to_do(_: "Telegram", __: Parameters) -> Any:
+async def nothing_to_do(_: World, __: Parameters) -> Any:
     """Closing and logging out matter to real servers only."""
     return True
 

@@ -1,20 +1,18 @@
 """Methods about the bot itself: who it is, its commands, its descriptions."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ops.sandbox.telegram.calls import Parameters, bad_request
+from ops.sandbox.telegram.world import World
 
-if TYPE_CHECKING:
-    from ops.sandbox.telegram.server import Telegram
-
-Method = Callable[["Telegram", Parameters], Awaitable[Any]]
+Method = Callable[[World, Parameters], Awaitable[Any]]
 
 
-async def get_me(telegram: "Telegram", _: Parameters) -> Any:
+async def get_me(world: World, _: Parameters) -> Any:
     """The bot as a user."""
     return {
-        **telegram.bot,
+        **world.bot,
         "can_join_groups": True,
         "can_read_all_group_messages": False,
         "supports_inline_queries": False,
@@ -29,7 +27,7 @@ def _commands_key(parameters: Parameters) -> tuple[str, str]:
     return kind, parameters.text("language_code")
 
 
-async def set_my_commands(telegram: "Telegram", parameters: Parameters) -> Any:
+async def set_my_commands(world: World, parameters: Parameters) -> Any:
     """Replaces the commands of a scope and a language."""
     commands = parameters.structure("commands") or []
     for command in commands:
@@ -39,29 +37,29 @@ async def set_my_commands(telegram: "Telegram", parameters: Parameters) -> Any:
         if not 1 <= len(str(command.get("description", ""))) <= 256:
             raise bad_request("BOT_COMMAND_DESCRIPTION_INVALID")
         command["command"] = name
-    telegram.commands[_commands_key(parameters)] = commands
-    telegram.profile_changed()
+    world.commands[_commands_key(parameters)] = commands
+    world.profile_changed()
     return True
 
 
-async def get_my_commands(telegram: "Telegram", parameters: Parameters) -> Any:
+async def get_my_commands(world: World, parameters: Parameters) -> Any:
     """The commands of a scope and a language."""
-    return telegram.commands.get(_commands_key(parameters), [])
+    return world.commands.get(_commands_key(parameters), [])
 
 
-async def delete_my_commands(telegram: "Telegram", parameters: Parameters) -> Any:
+async def delete_my_commands(world: World, parameters: Parameters) -> Any:
     """Removes the commands of a scope and a language."""
-    telegram.commands.pop(_commands_key(parameters), None)
-    telegram.profile_changed()
+    world.commands.pop(_commands_key(parameters), None)
+    world.profile_changed()
     return True
 
 
 def setter(name: str) -> Method:
     """The method that sets a text of the profile in a language."""
 
-    async def set_it(telegram: "Telegram", parameters: Parameters) -> Any:
-        telegram.profile[name, parameters.text("language_code")] = parameters.text(name)
-        telegram.profile_changed()
+    async def set_it(world: World, parameters: Parameters) -> Any:
+        world.profile[name, parameters.text("language_code")] = parameters.text(name)
+        world.profile_changed()
         return True
 
     return set_it
@@ -70,7 +68,7 @@ def setter(name: str) -> Method:
 def getter(name: str) -> Method:
     """The method that tells a text of the profile."""
 
-    async def get_it(telegram: "Telegram", parameters: Parameters) -> Any:
-        return {name: telegram.profile_text(name, parameters.text("language_code"))}
+    async def get_it(world: World, parameters: Parameters) -> Any:
+        return {name: world.profile_text(name, parameters.text("language_code"))}
 
     return get_it

@@ -87,6 +87,14 @@ class Updates:
         self.pending.pop(update_id, None)
         self._watch.notify()
 
+    def drop_chat(self, chat_id: int) -> None:
+        """Drop what is pending or could be repeated of one chat."""
+        self._again = [update for update in self._again if chat_of(update) != chat_id]
+        for kept in (self.pending, self.recent):
+            for update_id in [key for key, update in kept.items() if chat_of(update) == chat_id]:
+                del kept[update_id]
+        self._watch.notify()
+
     def clear(self) -> None:
         """Drop what is pending."""
         self.pending.clear()

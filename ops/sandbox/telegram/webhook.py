@@ -27,9 +27,10 @@ class Webhook:
         longest_delay: Seconds it grows to.
         failures: How many deliveries failed since the webhook was set.
         failing: Whether the latest did.
+        perform: Carries out a method that comes in the answer to an update.
     """
 
-    def __init__(self, updates: Updates, perform: Callable[[str, dict[str, Any]], Awaitable[Any]]) -> None:
+    def __init__(self, updates: Updates) -> None:
         self.url = ""
         self.secret_token = ""
         self.max_connections = _CONNECTIONS
@@ -39,8 +40,8 @@ class Webhook:
         self.failures = 0
         self.failing = False
         self.last_error: tuple[int, str] | None = None
+        self.perform: Callable[[str, dict[str, Any]], Awaitable[Any]] | None = None
         self._updates = updates
-        self._perform = perform
         self._lines: defaultdict[int, deque[Update]] = defaultdict(deque)
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(_CONNECTIONS)
@@ -122,8 +123,8 @@ class Webhook:
         except aiohttp.ClientError as error:
             return f"Connection failed: {type(error).__name__}", 0.0
         method = str(reply.pop("method", ""))
-        if method and not method.lower().startswith(_NOT_IN_REPLY):
-            await self._perform(method, reply)
+        if self.perform and method and not method.lower().startswith(_NOT_IN_REPLY):
+            await self.perform(method, reply)
         return "", 0.0
 
     def info(self) -> dict[str, Any]:

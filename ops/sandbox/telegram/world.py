@@ -1,17 +1,25 @@
-"""Readers: Telegram users with their private chats, and what they can do there."""
+"""Telegram's world: the bot, its readers with their private chats, its calls and its updates."""
 
+import itertools
+import random
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ops.sandbox.events import Events
+from ops.sandbox.faults import TelegramFaults
+from ops.sandbox.telegram.calls import Call
 from ops.sandbox.telegram.entities import commands
+from ops.sandbox.telegram.limits import Limits
 from ops.sandbox.telegram.messages import Message, Version
+from ops.sandbox.telegram.updates import Updates
+from ops.sandbox.telegram.webhook import Webhook
 from ops.sandbox.watch import Watch
 
-if TYPE_CHECKING:
-    from ops.sandbox.telegram.server import Telegram
-
+_MOST_CALLS = 20_000
+_MOST_QUERIES = 10_000
+_BEFORE_FIRST = 1000  # one less than the id of the first reader
 KEPT = 200  # messages of a chat
 _PATIENCE = 10.0  # seconds a test waits for the bot unless it says otherwise
 
@@ -26,8 +34,8 @@ class Reader:
         keyboard: The reply keyboard under the text field.
     """
 
-    def __init__(self, telegram: "Telegram", reader_id: int, name: str, language: str) -> None:
-        self.telegram = telegram
+    def __init__(self, world: "World", reader_id: int, name: str, language: str) -> None:
+        self.world = world
         self.id = reader_id
         self.name = name
         self.language = language
@@ -80,10 +88,10 @@ class Reader:
             raise RuntimeError(f"{self.name} has blocked the bot: unblock it first")
         version = Version(time.time(), text, commands(text), None)
         message = Message(
-            self.telegram.new_message_id(), self.id, from_bot=False, versions=[version], content=content
+            self.world.new_message_id(), self.id, from_bot=False, versions=[version], content=content
         )
         self.add(message)
-        return self.telegram.updates.add("message", message.as_api(self.chat, self.user))
+        return self.world.updates.add("message", message.as_api(self.chat, self.user))
 
     async def press(self, what: str, message: Message | None = None) -> int:
         """Press a button by its text or its callback data; returns the update's id.
@@ -98,10 +106,10 @@ class Reader:
         for candidate in [message] if message else reversed(self.received):
             button = candidate.find_button(what)
             if button and "callback_data" in button:
-                query = self.telegram.new_callback_query(self)
-                query["message"] = candidate.as_api(self.chat, self.telegram.bot)
+                query = self.world.new_callback_query(self)
+                query["message"] = candidate.as_api(self.chat, self.world.bot)
                 query["data"] = button["callback_data"]
-                return self.telegram.updates.add("callback_query", query)
+                return self.world.updates.add("callback_query", query)
         for row in (self.keyboard or {}).get("keyboard", []):
             for key in row:
                 if what == (key if isinstance(key, str) else key.get("text")):
@@ -120,16 +128,16 @@ class Reader:
         if blocked == self.blocked:
             return 0
         self.blocked = blocked
-        self.telegram.reader_changed(self)
+        self.world.reader_changed(self)
         member, kicked = (
-            {"user": self.telegram.bot, "status": "member"},
-            {"user": self.telegram.bot, "status": "kicked", "until_date": 0},
+            {"user": self.world.bot, "status": "member"},
+            {"user": self.world.bot, "status": "kicked", "until_date": 0},
         )
         change = {"chat": self.chat, "from": self.user, "date": int(time.time())}
         change["old_chat_member"], change["new_chat_member"] = (
             (member, kicked) if blocked else (kicked, member)
         )
-        return self.telegram.updates.add("my_chat_member", change)
+        return self.world.updates.add("my_chat_member", change)
 
     # What a test waits for
 
@@ -153,7 +161,7 @@ class Reader:
 
     async def wait_for_answer(self, update_id: int, within: float = _PATIENCE) -> dict[str, Any]:
         """Wait for what `answerCallbackQuery` said to a press, by the id `press` returned."""
-        query_id = self.telegram.updates.recent[update_id]["callback_query"]["id"]
+        query_id = self.world.updates.recent[update_id]["callback_query"]["id"]
         found = await self._watch.until(
             lambda: [answer for answer in self.answers if answer["callback_query_id"] == query_id],
             within,
@@ -193,7 +201,7 @@ class Reader:
     def changed(self, message: Message) -> None:
         """Tell everybody who looks that a message is new or another than before."""
         self.notify()
-        self.telegram.message_changed(message)
+        self.world.message_changed(message)
 
     def notify(self) -> None:
         """Let those who wait look again."""
@@ -210,3 +218,180 @@ class Reader:
             "keyboard": self.keyboard,
             "last": last,
         }
+
+
+class World:
+    """Everything the emulator knows.
+
+    Attributes:
+        readers: By id.
+        deleted: Ids of deleted readers; never given out again, since a bot may remember them.
+        calls: The bot's calls, the latest last.
+        faults: Faults in force.
+        latency: Seconds before a method is carried out, by its name in lower case; "*" for all others.
+        limits: Telegram's rate limits, off by default.
+        callback_lifetime: Seconds in which a pressed button can be answered.
+    """
+
+    def __init__(self, events: Events, token: str | None = None) -> None:
+        self.bot: dict[str, Any] = {
+            "id": int(token.split(":")[0]) if token else 1,
+            "is_bot": True,
+            "first_name": "Гороскоп",
+            "username": "horoscope_sandbox_bot",
+        }
+        self.readers: dict[int, Reader] = {}
+        self.deleted: set[int] = set()
+        self.calls: deque[Call] = deque(maxlen=_MOST_CALLS)
+        self.faults = TelegramFaults(lambda: self.publish("faults", {}))
+        self.latency: dict[str, float] = {}
+        self.limits = Limits()
+        self.commands: dict[tuple[str, str], list[dict[str, str]]] = {}
+        self.profile: dict[tuple[str, str], str] = {}
+        self.callback_lifetime = 60.0
+        self.callback_queries: OrderedDict[str, tuple[int, float, bool]] = OrderedDict()
+        self.watch = Watch()
+        self.updates = Updates(self.watch)
+        self.webhook = Webhook(self.updates)
+        self.updates.post = self.webhook.post
+        # Random, so that ids do not repeat those of an earlier sandbox.
+        self.next_message_id = random.randrange(1_000, 1_000_000)
+        self._query_ids = itertools.count(random.randrange(10**17, 10**18))
+        self._call_numbers = itertools.count(1)
+        self._events = events
+
+    # Readers
+
+    def reader(self, reader_id: int, *, name: str = "", language: str = "ru") -> Reader:
+        """The reader with this id; created on first use."""
+        if reader_id not in self.readers:
+            reader = Reader(self, reader_id, name or f"Reader {reader_id}", language)
+            self.readers[reader_id] = reader
+            self.reader_changed(reader)
+        return self.readers[reader_id]
+
+    def add_reader(self, name: str = "", language: str = "ru") -> Reader:
+        """A reader with a new id."""
+        return self.reader(
+            max([*self.readers, *self.deleted, _BEFORE_FIRST]) + 1, name=name, language=language
+        )
+
+    def delete_reader(self, reader: Reader) -> None:
+        """Delete the reader's Telegram account and chat."""
+        del self.readers[reader.id]
+        self.deleted.add(reader.id)
+        self.updates.drop_chat(reader.id)
+        self._events.touch()
+        self.publish("reload", {})
+
+    def reset(self) -> None:
+        """Delete all readers, faults, delays, limits, calls and pending updates."""
+        self.faults.clear()
+        self.latency.clear()
+        self.limits.per_chat = self.limits.overall = None
+        self.calls.clear()
+        for reader in tuple(self.readers.values()):
+            self.delete_reader(reader)
+
+    # What tests look at
+
+    async def send_update(self, update: dict[str, Any]) -> int:
+        """Deliver any update, however malformed; returns its id."""
+        return self.updates.add_raw(update)
+
+    async def repeat(self, update_id: int) -> None:
+        """Deliver an update once more, as Telegram does when a confirmation was lost."""
+        self.updates.repeat(update_id)
+
+    def calls_of(self, method: str, chat_id: int | None = None) -> list[Call]:
+        """The bot's calls of a method, for one chat or for all."""
+        return [
+            call
+            for call in self.calls
+            if call.method.lower() == method.lower() and chat_id in {None, call.chat_id}
+        ]
+
+    async def wait_for_calls(
+        self, method: str, count: int = 1, chat_id: int | None = None, within: float = 10.0
+    ) -> list[Call]:
+        """Wait until a method was called so often, and answered or met by a fault; returns the calls."""
+
+        def answered() -> list[Call]:
+            calls = [call for call in self.calls_of(method, chat_id) if call.response or call.fault]
+            return calls if len(calls) >= count else []
+
+        def describe() -> str:
+            return f"calls: {[call.method for call in self.calls if call.method != 'getUpdates'][-20:]}"
+
+        return await self.watch.until(answered, within, describe)
+
+    async def wait_for_polling(self, within: float = 10.0) -> None:
+        """Wait until the bot waits in a long poll."""
+        await self.watch.until(lambda: self.updates.waiting, within, lambda: "nobody polls")
+
+    async def wait_until_delivered(self, within: float = 10.0) -> None:
+        """Wait until the bot has taken every update."""
+        pending = self.updates.pending
+        await self.watch.until(lambda: not pending, within, lambda: f"pending: {list(pending.values())}")
+
+    @property
+    def online(self) -> bool:
+        """Whether a bot polls, or its webhook accepted the latest update."""
+        return self.updates.polled or bool(self.webhook.url and not self.webhook.failing)
+
+    # What the methods use
+
+    def new_message_id(self) -> int:
+        """The next message's id; ids grow over all chats of the bot."""
+        self.next_message_id += 1
+        return self.next_message_id
+
+    def new_callback_query(self, reader: Reader) -> dict[str, Any]:
+        """A callback query without its message and data; it can be answered for a while."""
+        query_id = str(next(self._query_ids))
+        self.callback_queries[query_id] = (reader.id, time.time() + self.callback_lifetime, False)
+        if len(self.callback_queries) > _MOST_QUERIES:
+            self.callback_queries.popitem(last=False)
+        return {"id": query_id, "from": reader.user, "chat_instance": str(reader.id)}
+
+    def profile_text(self, name: str, language: str) -> str:
+        """A text of the bot's profile in a language, else in the default one."""
+        default = {"name": self.bot["first_name"]}.get(name, "")
+        return self.profile.get((name, language)) or self.profile.get((name, "")) or str(default)
+
+    def record(self, method: str, parameters: dict[str, Any], via: str = "http") -> Call:
+        """Put a new call on record and decide which fault meets it."""
+        call = Call(next(self._call_numbers), time.time(), method, parameters, via)
+        fault = self.faults.take({"method": method.lower(), "chat_id": call.chat_id})
+        call.met = fault
+        self.calls.append(call)
+        self.call_changed(call)
+        return call
+
+    def call_changed(self, call: Call) -> None:
+        """Tell the page and those who wait of a new call or an answer."""
+        self.watch.notify()
+        if self._events.watched:
+            self.publish("call", call.as_json())
+
+    # What the page is told
+
+    def publish(self, kind: str, data: dict[str, Any]) -> None:
+        """Tell the page."""
+        self._events.publish(kind, data)
+
+    def message_changed(self, message: Message) -> None:
+        """Tell the page of a new, edited or deleted message."""
+        self._events.touch()
+        if self._events.watched:
+            self.publish("message", message.as_json())
+
+    def reader_changed(self, reader: Reader) -> None:
+        """Tell the page of a new or changed reader."""
+        self._events.touch()
+        self.publish("reader", reader.as_json())
+
+    def profile_changed(self) -> None:
+        """Tell the page of other commands or descriptions."""
+        self._events.touch()
+        self.publish("profile", {})
