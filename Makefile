@@ -1,4 +1,4 @@
-# Every target does its own set-up; the first call on a fresh machine takes about a minute.
+# Every target installs what it needs. On a fresh machine, the first call takes about a minute.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,10 +7,10 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help install up test check format bench screenshots lock clean
 
-help: ## what can be done here
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## .venv with everything in it, and .venv/bin/horoscope
+install: $(INSTALLED) ## install every package into .venv, and .venv/bin/horoscope
 
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,29 +22,29 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-up: install ## run everything here: PostgreSQL, RabbitMQ, bot, workers, scheduler, admin; Ctrl-C stops it
+up: install ## run everything on this machine: PostgreSQL, RabbitMQ, bot, workers, scheduler, admin; Ctrl-C stops it
 	@exec $(BIN)/python -m ops.stack
 
-test: check ## lint, types, floors and all tests, on real PostgreSQL and RabbitMQ
+test: check ## lint, types, import rules and all tests, on a real PostgreSQL and RabbitMQ
 	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
-check: install ## lint, types, floors
+check: install ## lint, types and import rules
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports >.lint-imports 2>&1 || { cat .lint-imports; rm .lint-imports; exit 1; }; rm .lint-imports
 
-format: install ## put the code into its one format
+format: install ## format the code
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: install ## measure the budgets, side by side in one run
+bench: install ## measure the service against its budgets and simpler designs
 	@$(BIN)/python -m ops.bench $(ARGS)
 
 screenshots: install ## take the pictures of the README from the running service
 	@$(BIN)/python -m pytest --quiet tests/acceptance/test_pictures.py --screenshots
 
-lock: install ## pin every package anew (needs uv)
+lock: install ## pin every dependency anew (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		--upgrade pyproject.toml --output-file requirements.lock
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
