@@ -1,7 +1,7 @@
 """What happens when a message arrives: the whole system as one table."""
 
 from actors import handlers
-from actors.table import Actor, Batch, Ladder
+from actors.table import Actor, Batch
 from schema.messages import (
     DEAD_LETTERS,
     DELIVERY,
@@ -17,10 +17,11 @@ from schema.messages import (
     MidnightTick,
     ReconcileTick,
 )
+from services.messaging.attempts import Ladder
 
-#: A burst of views is counted in few transactions, a single one within a moment.
+#: A burst of views is counted in a few transactions; a single view within 50 ms.
 VIEWS_AT_ONCE = Batch(size=1000, linger_ms=50, prefetch=2000)
-#: Some of them are large.
+#: Fewer than views: a dead letter may be large.
 LETTERS_AT_ONCE = Batch(size=100, linger_ms=50, prefetch=200)
 
 # fmt: off
@@ -37,5 +38,5 @@ TABLE = (
 )
 # fmt: on
 
-#: The messages that people may replay, by the actor that answers them: all but those for the archive.
+#: The messages that a person may replay, by the name of their actor: all but ``DeadLetter``.
 REPLAYABLE = {actor.name: actor.message for actor in TABLE if actor.message is not DeadLetter}

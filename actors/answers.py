@@ -1,4 +1,4 @@
-"""What is done for every message around its handler, in one of Dramatiq's threads."""
+"""What a worker does around every handler: parse the message, check for poison, record the replay's outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from dramatiq.middleware import CurrentMessage
 from actors import batches
 from actors.app import WorkerApp
 from actors.batches import Parsed
-from actors.broker import Broker, Delivered
+from actors.broker import Delivered
 from actors.poison import PoisonGuard, check
-from actors.retries import Retries, attempt
+from actors.retries import current_attempt
 from actors.table import Actor
 from schema.errors import InvalidMessage, WorkerKilled
 from schema.messages import Message
@@ -23,26 +23,19 @@ from services.dead_letters.outcomes import replay_of
 log = structlog.get_logger(__name__)
 
 
-def answering(
-    actor: Actor,
-    broker: Broker,
-    retries: Retries,
-    poison: PoisonGuard,
-    worker_app: WorkerApp,
-    loop: asyncio.AbstractEventLoop,
+def actor_function(
+    actor: Actor, poison: PoisonGuard, worker_app: WorkerApp, loop: asyncio.AbstractEventLoop
 ) -> Callable[..., None]:
-    """The function that Dramatiq calls for a row of the table."""
-    answers = _Answers(actor, broker, retries, poison, worker_app, loop)
+    """The function that Dramatiq calls, in one of its threads, for a row of the table."""
+    answers = _Answers(actor, poison, worker_app, loop)
     return answers.batch if actor.batch else answers.one
 
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """The messages of one actor: watched when their worker was lost, and passed over when their replay is over."""
+    """Answers the messages of one actor."""
 
     actor: Actor
-    broker: Broker
-    retries: Retries
     poison: PoisonGuard
     worker_app: WorkerApp
     loop: asyncio.AbstractEventLoop
@@ -61,26 +54,26 @@ class _Answers:
             delivered.consumer.run(giving_up, self.loop)
             raise
         with self.poison.alone if lost else nullcontext(), self.poison.watching([delivered]):
-            delivered.consumer.run(self._handled(delivered, message), self.loop)
+            delivered.consumer.run(self._handle(delivered, message), self.loop)
 
     def batch(self, delivered: Sequence[Delivered]) -> None:
         def call(messages: Sequence[Parsed]) -> None:
-            delivered[0].consumer.run(self._handled_together(messages), self.loop)
+            delivered[0].consumer.run(self._handle_batch(messages), self.loop)
 
-        batches.handle(self.broker, self.retries, self.poison, delivered, self.actor.message.parse, call)
+        batches.handle(self.poison, delivered, self.actor.message.parse, call)
 
-    async def _handled(self, delivered: Delivered, message: Message) -> None:
+    async def _handle(self, delivered: Delivered, message: Message) -> None:
         outcomes = self.worker_app.outcomes
         replay = replay_of(delivered.options)
         if replay and await outcomes.over([replay]):
             log.info("replay.passed_over", actor=self.actor.name, count=1)
             return
         ladder = self.actor.ladder.delays(self.worker_app.app.settings)
-        await self.actor.handler(self.worker_app, message, attempt(delivered, ladder))
+        await self.actor.handler(self.worker_app, message, current_attempt(delivered, ladder))
         if replay:
             await outcomes.succeeded([replay])
 
-    async def _handled_together(self, messages: Sequence[Parsed]) -> None:
+    async def _handle_batch(self, messages: Sequence[Parsed]) -> None:
         outcomes = self.worker_app.outcomes
         replays = {replay for message, _ in messages if (replay := replay_of(message.options))}
         over = await outcomes.over([*replays]) if replays else set()

@@ -1,4 +1,4 @@
-"""What only workers need: the model, the writer, the delivery, the archive of dead letters."""
+"""The services that only workers need: the model, the writer, the delivery, the archive of dead letters."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from services.process.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class WorkerApp:
-    """Where texts are written and handed out, and dead letters kept."""
+    """A worker's services, beside those of :class:`services.app.App`."""
 
     app: App
     writer: Writer
@@ -30,7 +30,7 @@ class WorkerApp:
     poison: PoisonMessages
 
     async def give_up(self, message: Message, message_id: str, error: Exception) -> None:
-        """A message is given up without having been answered: whoever waits for what it asks for is told so."""
+        """Tell waiting readers that the text they wait for will not come: its message has died unanswered."""
         if isinstance(message, GenerateHoroscope) or (
             isinstance(message, HoroscopeRequested) and not message.answered
         ):
@@ -39,14 +39,14 @@ class WorkerApp:
 
 @asynccontextmanager
 async def open_worker_app(app: App) -> AsyncIterator[WorkerApp]:
-    """Open what a worker needs beside the app; ``openai_api_key`` must be set."""
+    """Open a worker's services on an open app; ``openai_api_key`` must be set."""
     async with open_author(app.settings) as author:
         yield make_worker_app(app, author)
 
 
 @asynccontextmanager
 async def open_author(settings: Settings) -> AsyncIterator[Author]:
-    """The model behind ``openai_api_key``, which must be set."""
+    """The client of the model; ``openai_api_key`` must be set."""
     assert settings.openai_api_key
     async with openai.AsyncOpenAI(
         api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url
@@ -55,7 +55,7 @@ async def open_author(settings: Settings) -> AsyncIterator[Author]:
 
 
 def make_worker_app(app: App, author: Author) -> WorkerApp:
-    """A worker's parts, on an open app."""
+    """Put a worker's services together, on an open app."""
     return WorkerApp(
         app=app,
         writer=Writer(

@@ -1,11 +1,11 @@
-"""Batch actors: an actor that is handed many messages as one call.
+"""Batch actors: an actor that receives many messages in one call.
 
-An actor that is declared with ``batch=Batch(...)`` is called with a sequence of messages, oldest first: as many as
-``size``, or those that came within ``linger_ms`` after the first. They are acknowledged together after the
+An actor declared with ``batch=Batch(...)`` is called with a sequence of messages, the oldest first: up to ``size``
+messages, or those that arrived within ``linger_ms`` after the first. They are acknowledged together after the
 call has returned; a crash before that leaves all of them in the queue. When a call fails, the batch is halved
-until the message that is to blame stands alone; that one climbs its own ladder or dies, and the others are done.
+until the failing message stands alone. That message climbs its own ladder or dies; the others are done.
 
-A queue may have several batch actors, and plain ones beside them; each gathers its own messages.
+A queue may have several batch actors, and plain ones beside them. Messages are gathered per actor.
 """
 
 import threading
@@ -19,21 +19,20 @@ import dramatiq
 import structlog
 from dramatiq import MessageProxy
 
-from actors.broker import PAUSE_S, Broker, Delivered, QueueConsumer
+from actors.broker import Broker, Delivered, QueueConsumer
 from actors.poison import PoisonGuard, check
-from actors.retries import Retries
 from actors.table import Batch
 from schema.errors import DatabaseUnavailable, DeliveryLost, InvalidMessage, NotPublished
 from services.process import metrics
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a stopping worker gives to the batches that it has begun to gather.
+#: Seconds that a stopping worker gives the batches that it has begun to gather.
 FLUSH_S = 10.0
 
 
 class Batches(dramatiq.Middleware):
-    """Knows the option ``batch``; has what was gathered handled before the worker stops."""
+    """Declares the option ``batch``, and flushes gathered batches before the worker stops."""
 
     @property
     def actor_options(self) -> set[str]:
@@ -41,7 +40,7 @@ class Batches(dramatiq.Middleware):
         return {"batch"}
 
     def before_worker_shutdown(self, _: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Flush: the threads that would handle a batch still run."""
+        """Flush the gathered batches while the threads that handle them still run."""
         deadline = time.monotonic() + FLUSH_S
         gathering = [
             thread.consumer
@@ -56,11 +55,11 @@ class Batches(dramatiq.Middleware):
 
 
 class DeliveredBatch(Delivered):
-    """Messages of one actor that are handed over, and settled, together.
+    """Messages of one actor that are handled and settled together.
 
     Attributes:
-        messages: The messages; none once they are settled.
-        handed_over: When, on the monotonic clock.
+        messages: The messages; empty once they are settled.
+        handed_over: When they were handed to a thread, on the monotonic clock.
     """
 
     def __init__(self, messages: list[Delivered]) -> None:
@@ -83,23 +82,23 @@ class DeliveredBatch(Delivered):
 
 @dataclass(slots=True)
 class _Gathered:
-    """Messages of one actor that wait for more; handed over when it is ``due``, on the monotonic clock."""
+    """Messages of one actor that wait for more, until ``due`` on the monotonic clock."""
 
     due: float
     messages: list[Delivered] = field(default_factory=list)
 
 
 class BatchConsumer(QueueConsumer):
-    """Receives one queue; gathers the messages of its batch actors, hands on those of the others at once.
+    """Consumes one queue: gathers the messages of batch actors, and passes the others on at once.
 
     Args:
-        broker: With the queue's actors declared.
+        broker: Its actors for this queue must be declared.
         queue_name: The queue.
-        prefetch: The most messages to hold, should the batch actors' options not ask for more.
-        timeout: Milliseconds after which the consumer's thread looks up.
+        prefetch: The most messages to hold, unless the batch actors ask for more.
+        timeout: Milliseconds after which ``__next__`` returns without a message.
 
     Attributes:
-        flushed: Set when nothing is gathered or under way any more, after :meth:`stop_taking`.
+        flushed: Set after :meth:`stop_taking`, once no batch is gathered or handled any more.
     """
 
     def __init__(self, broker: Broker, queue_name: str, prefetch: int, timeout: int) -> None:
@@ -120,8 +119,8 @@ class BatchConsumer(QueueConsumer):
         super().__init__(broker, queue_name, max(prefetch, wanted), timeout)
 
     def __next__(self) -> MessageProxy | None:
-        """The next batch, or the next message of a plain actor; None when there was none for a while."""
-        self._heed_pause()
+        """The next batch, or the next message of a plain actor; None after the timeout."""
+        self._apply_pause()
         idle_at = time.monotonic() + self._timeout_s
         while True:
             if self._arrived and self._taking:
@@ -148,10 +147,10 @@ class BatchConsumer(QueueConsumer):
             self._wait(min([idle_at, *(gathered.due for gathered in self._gathered.values())]) - now)
 
     def _let_go(self) -> list[int]:
-        """What is gathered has not begun either."""
+        """Let go of gathered messages too: they have not been started."""
         tags = [message.tag for gathered in self._gathered.values() for message in gathered.messages]
         self._gathered.clear()
-        self._look_whether_flushed()
+        self._check_flushed()
         return [*tags, *super()._let_go()]
 
     def _hand_over(self, actor_name: str) -> DeliveredBatch:
@@ -160,13 +159,13 @@ class BatchConsumer(QueueConsumer):
             return DeliveredBatch(self._gathered.pop(actor_name).messages)
 
     def stop_taking(self) -> None:
-        """Take no more messages, and hand over what is gathered without waiting for more. From any thread."""
+        """Take no more messages and hand over the gathered ones at once. Thread-safe."""
         with self._lock:
             self._taking = False
-        self._later(self._look_whether_flushed)
+        self._later(self._check_flushed)
 
-    def _look_whether_flushed(self) -> None:
-        """Runs in the connection's own thread, which alone gathers."""
+    def _check_flushed(self) -> None:
+        """Runs in the connection's own thread, the only one that gathers."""
         with self._lock:
             if not self._taking and not self._gathered and not self._under_way:
                 self.flushed.set()
@@ -184,18 +183,18 @@ class BatchConsumer(QueueConsumer):
         self._sizes.observe(len(message.messages))
         self._seconds.observe(time.monotonic() - message.handed_over)
         self._ages.observe(max(0.0, time.time() - message.message_timestamp / 1000))
-        # Each of Dramatiq's threads remembers its last batch until it is given another.
+        # Dramatiq's threads keep a reference to their last batch.
         message.messages.clear()
-        # Dramatiq settles with the consumer of now, which may have come after the batch's own.
+        # Dramatiq settles with its newest consumer; only the batch's own consumer knows these delivery tags.
         assert isinstance(message.consumer, BatchConsumer)
         message.consumer.settle(done, put_back)
 
     def settle(self, done: Sequence[int], put_back: Sequence[int]) -> None:
-        """A batch that came from here is dealt with. From any thread."""
+        """Settle the messages of a finished batch. Thread-safe."""
         with self._lock:
             self._under_way -= 1
         self._later(partial(self._settle_batch, done, put_back))
-        self._later(self._look_whether_flushed)
+        self._later(self._check_flushed)
 
     def _settle_batch(self, done: Sequence[int], put_back: Sequence[int]) -> None:
         """Runs in the connection's own thread."""
@@ -204,18 +203,16 @@ class BatchConsumer(QueueConsumer):
             self._channel.basic_nack(tag, requeue=True)
         if done and min(self._unsettled, default=done[-1]) >= done[-1]:
             self._channel.basic_ack(done[-1], multiple=True)
-        else:  # what came before is still under way, and "multiple" would mean it, too
+        else:  # earlier messages are still being handled, and "multiple" would acknowledge them too
             for tag in done:
                 self._channel.basic_ack(tag)
 
 
-#: A message as it was delivered, and what its handler is given.
+#: A message as it was delivered, and the parsed message for its handler.
 Parsed = tuple[Delivered, Any]
 
 
 def handle(
-    broker: Broker,
-    retries: Retries,
     poison: PoisonGuard,
     messages: Sequence[Delivered],
     parse: Callable[[dict[str, Any]], Any],
@@ -223,16 +220,16 @@ def handle(
 ) -> None:
     """Run one batch through its handler.
 
+    Each message ends as ``done``, or with the ``error`` that it failed with.
+
     Args:
-        broker: The broker that it came from.
-        retries: What becomes of a message that is to blame.
-        poison: Watches those whose worker was lost.
-        messages: The messages; each is marked as ``done`` or to be put back.
+        poison: Watches the messages whose worker was lost.
+        messages: The batch.
         parse: Makes the handler's message from a message's arguments; raises for wrong ones.
         call: Runs the handler.
 
     Raises:
-        DatabaseUnavailable, NotPublished, DeliveryLost: Nobody is to blame; what is not done goes back to its queue.
+        DatabaseUnavailable, NotPublished, DeliveryLost: No message is to blame; those not done go back to the queue.
     """
     together: list[Parsed] = []
     alone: list[Parsed] = []
@@ -248,41 +245,29 @@ def handle(
             (alone if tries else together).append((message, parse(message.kwargs)))
         except DatabaseUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001  one message's fault must not become its neighbours'
-            _to_blame(broker, retries, message, error)
+        except Exception as error:  # noqa: BLE001  one message's error must not fail its neighbours
+            message.error = error
     with poison.watching([message for message, _ in together]):
-        _halve(broker, retries, together, call)
+        _halve(together, call)
     for each in alone:
         with poison.alone, poison.watching([each[0]]):
-            _halve(broker, retries, [each], call)
-    if any(message.requeue for message in messages):
-        time.sleep(PAUSE_S)  # in a thread of Dramatiq's, once for all
+            _halve([each], call)
 
 
-def _halve(
-    broker: Broker,
-    retries: Retries,
-    messages: list[Parsed],
-    call: Callable[[Sequence[Parsed]], None],
-) -> None:
+def _halve(messages: list[Parsed], call: Callable[[Sequence[Parsed]], None]) -> None:
     if not messages:
         return
     try:
         call(messages)
     except (DatabaseUnavailable, NotPublished, DeliveryLost):
         raise
-    except Exception as error:  # noqa: BLE001  the message to blame is found below
+    except Exception as error:  # noqa: BLE001  the failing message is found below
         if len(messages) == 1:
-            _to_blame(broker, retries, messages[0][0], error)
+            messages[0][0].error = error
             return
         middle = len(messages) // 2
-        _halve(broker, retries, messages[:middle], call)
-        _halve(broker, retries, messages[middle:], call)
+        _halve(messages[:middle], call)
+        _halve(messages[middle:], call)
     else:
         for message, _ in messages:
             message.done = True
-
-
-def _to_blame(broker: Broker, retries: Retries, message: Delivered, error: Exception) -> None:
-    retries.failed(broker, message, error)
-    message.done = not message.requeue

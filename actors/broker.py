@@ -3,11 +3,11 @@
 It differs from ``dramatiq.brokers.rabbitmq`` on purpose:
 
 - every publish is confirmed, over the process's one :class:`services.messaging.publisher.Publisher`;
-- nothing is delayed in memory: a retry waits in a queue of the broker's own (see ``actors.retries``);
+- no message is delayed in memory: a retry waits in a RabbitMQ queue (see ``actors.retries``);
 - a message that dies is published to ``dead_letters`` as it died, not as it was last delivered;
-- a delivery belongs to the consumer that received it, so that after a reconnection an old delivery cannot
+- a delivery belongs to the consumer that received it, so after a reconnection an old delivery cannot
   acknowledge a new one with the same tag;
-- one consumer, and so one connection, a queue; a consumer that RabbitMQ cancels is opened anew.
+- each queue has one consumer and one connection; a consumer that RabbitMQ cancels is opened again.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import dramatiq
 import pika
@@ -26,34 +26,21 @@ from dramatiq.broker import Consumer
 from dramatiq.errors import ConnectionClosed
 from pika.exceptions import AMQPError
 
+from actors.dead_letters import DeadLetters
 from actors.table import Actor
 from schema.errors import DeliveryLost, InvalidEnvelope, NotPublished, UnknownActor
 from services.messaging.envelope import decode
-from services.messaging.publisher import UNREACHABLE, Publisher, Queue, connection_parameters
+from services.messaging.publisher import UNREACHABLE, Publish, Publisher, Queue, connection_parameters
 
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-#: Seconds before a message that could not be settled is handed out again.
+#: Seconds before a message that could not be settled is delivered again.
 PAUSE_S = 2.0
-
-#: Publishes bytes to a queue with headers, and returns when the broker has confirmed them. A queue that is given
-#: whole is declared before.
-Publish = Callable[[str | Queue, bytes, dict[str, Any] | None], None]
 
 #: Makes the consumer of a queue: (broker, queue, prefetch, timeout in ms).
 ConsumerFactory = Callable[["Broker", str, int, int], "QueueConsumer"]
-
-
-class DeadLetterSink(Protocol):
-    """Where what cannot be answered is kept; see :class:`actors.dead_letters.DeadLetters`."""
-
-    def publish(self, message: "Delivered", error: BaseException) -> None:
-        """Keep a message."""
-
-    def publish_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
-        """Keep bytes that are no message."""
 
 
 class Broker(dramatiq.Broker):
@@ -63,10 +50,14 @@ class Broker(dramatiq.Broker):
         urls: One or several AMQP addresses with ``;`` between.
         queues: Every queue, as :mod:`actors.topology` gives them.
         publish: Called from any thread.
-        prefetch: Messages that a queue's consumer holds at most, by queue.
-        consumers: Queues whose consumer is not the plain one.
-        paused: Queues that are not consumed; looked at again and again.
+        dead_letters: Keeps messages that cannot be answered; None for a broker that only publishes.
+        prefetch: The most messages that a queue's consumer holds, by queue.
+        consumers: Factories for queues that need another consumer than :class:`QueueConsumer`.
+        paused: Queues that are not consumed; it may change at any time.
         middleware: Dramatiq's middleware, in order.
+
+    Attributes:
+        turned: When each queue's consumer last made a turn of its loop, on the monotonic clock.
     """
 
     def __init__(
@@ -75,6 +66,7 @@ class Broker(dramatiq.Broker):
         queues: Sequence[Queue],
         publish: Publish,
         *,
+        dead_letters: DeadLetters | None = None,
         prefetch: Mapping[str, int] | None = None,
         consumers: Mapping[str, ConsumerFactory] | None = None,
         paused: Container[str] = (),
@@ -86,22 +78,26 @@ class Broker(dramatiq.Broker):
         self.queues: set[str] = set()
         self.publish = publish
         self.paused = paused
-        #: Set by whoever puts the worker together, before it starts.
-        self.dead_letter_sink: DeadLetterSink
-        #: When the consumer of each queue last turned, on the clock of :func:`time.monotonic`.
         self.turned: dict[str, float] = {}
+        self._dead_letters = dead_letters
         self._prefetch = dict(prefetch or {})
         self._consumers = dict(consumers or {})
 
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Where messages are kept that cannot be answered."""
+        assert self._dead_letters
+        return self._dead_letters
+
     def declare_queue(self, queue_name: str) -> None:
-        """Announce a queue to the worker; on RabbitMQ each consumer declares the whole topology."""
+        """Announce a queue to the worker; on RabbitMQ, each consumer declares the whole topology."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """Open the consumer of a queue, on a connection of its own."""
+        """Open a queue's consumer, on a connection of its own."""
         self.turned[queue_name] = time.monotonic()
         factory = self._consumers.get(queue_name, QueueConsumer)
         return factory(self, queue_name, self._prefetch.get(queue_name, prefetch), timeout)
@@ -111,7 +107,7 @@ class Broker(dramatiq.Broker):
 
         Raises:
             NotPublished: It was not confirmed.
-            ValueError: A delay is asked for; a rung of a ladder is the way to wait.
+            ValueError: A delay was asked for; delayed messages belong in a retry queue.
         """
         if delay is not None:
             raise ValueError("messages are not delayed in a worker's memory; publish to a retry queue")
@@ -125,20 +121,21 @@ class Broker(dramatiq.Broker):
         return self.queues.copy()
 
     def close(self) -> None:
-        """Nothing to close: consumers are closed by the worker, the publisher by its owner."""
+        """Do nothing: the worker closes its consumers, and the publisher's owner closes the publisher."""
 
 
 class Delivered(MessageProxy):
     """A message as one consumer received it.
 
     Attributes:
-        consumer: Who received it; nobody else can settle it.
-        tag: The delivery's number there.
-        redelivered: Somebody had received it before, and was lost before it was settled.
-        requeue: Set when the message has to go back to its queue instead of being acknowledged.
-        done: In a batch: this one is dealt with, whatever becomes of the others.
-        started: When the current try began, in seconds since the epoch.
-        outcome: What became of it, as ``horoscope_messages_total`` counts it.
+        consumer: The consumer that received it, the only one that can settle it.
+        tag: The delivery tag on that consumer's channel.
+        redelivered: RabbitMQ delivered it before, and that worker was lost before it settled the message.
+        requeue: The message goes back to its queue instead of being acknowledged.
+        done: In a batch: the message is dealt with, whatever happens to the others.
+        error: In a batch: why this message failed.
+        started: When the current attempt began, in seconds since the epoch.
+        outcome: The label under which ``horoscope_messages_total`` counts it.
     """
 
     def __init__(
@@ -150,7 +147,7 @@ class Delivered(MessageProxy):
         redelivered: bool = False,
     ) -> None:
         super().__init__(message)
-        # The proxy looks up each of these by a call of its own, a thousand times a batch.
+        # Copied, because the proxy looks up each attribute through a call, a thousand times a batch.
         self.actor_name = message.actor_name
         self.args = message.args
         self.kwargs = message.kwargs
@@ -160,6 +157,7 @@ class Delivered(MessageProxy):
         self.redelivered = redelivered
         self.requeue = False
         self.done = False
+        self.error: Exception | None = None
         self.started = 0.0
         self.outcome = "done"
 
@@ -167,11 +165,11 @@ class Delivered(MessageProxy):
 class QueueConsumer(Consumer):
     """Receives the messages of one queue on a connection of its own.
 
-    Iterating and closing belong to one thread; settling may come from any. While the queue is paused the connection
-    stays, and whatever had been begun is finished and settled over it.
+    Iterate and close it in one thread; settle from any. While the queue is paused the connection stays open, so
+    that handlers that have begun can finish and settle.
 
     Raises:
-        ConnectionClosed: Whenever the connection, the channel or the consumer is no more.
+        ConnectionClosed: The connection, the channel or the consumer was closed.
     """
 
     def __init__(self, broker: Broker, queue_name: str, prefetch: int, timeout: int) -> None:
@@ -181,11 +179,11 @@ class QueueConsumer(Consumer):
         self._arrived: deque[tuple[Any, Any, bytes]] = deque()
         self._unsettled: set[int] = set()
         self._one_at_a_time = prefetch == 1
-        #: What RabbitMQ calls our consuming; None while the queue is paused.
+        #: RabbitMQ's tag of our consumer; None while the queue is paused.
         self._consuming: str | None = None
         self._cancelled = False
         self._running: set[concurrent.futures.Future[None]] = set()
-        #: The connection is gone, or going.
+        #: The connection is closed or closing.
         self.closed = False
         try:
             self._connection = pika.BlockingConnection(broker.parameters)
@@ -211,19 +209,19 @@ class QueueConsumer(Consumer):
         self._cancelled = True
 
     def __next__(self) -> MessageProxy | None:
-        """The next message; None when there was none for a while or it could not be decoded."""
-        self._heed_pause()
+        """The next message; None after the timeout, or when the message could not be decoded."""
+        self._apply_pause()
         if not self._arrived:
             self._wait(self._timeout_s)
         return self._take() if self._arrived else None
 
-    def _heed_pause(self) -> None:
-        """Stop or begin to consume, as operators have it."""
+    def _apply_pause(self) -> None:
+        """Stop or start consuming when an operator has paused or resumed the queue."""
         paused = self.queue_name in self.broker.paused
         if paused is (self._consuming is None):
             return
         if paused and self._one_at_a_time and len(self._unsettled) > len(self._arrived):
-            return  # one is under way: were it let go of now, another worker might be given the next one beside it
+            return  # one is being handled: if we cancelled now, another worker could start the next one beside it
         try:
             if paused:
                 self._channel.basic_cancel(self._consuming)
@@ -239,10 +237,10 @@ class QueueConsumer(Consumer):
             raise ConnectionClosed(error) from None
 
     def _let_go(self) -> list[int]:
-        """Forget what was received and not begun; what is handed to Dramatiq has begun, it has threads enough.
+        """Forget messages that were received but not started. Those handed to Dramatiq count as started.
 
         Returns:
-            The tags, which are to be put back.
+            Their delivery tags; the caller puts them back.
         """
         tags = [method.delivery_tag for method, _, _ in self._arrived]
         self._arrived.clear()
@@ -250,11 +248,11 @@ class QueueConsumer(Consumer):
 
     @property
     def is_open(self) -> bool:
-        """Messages can come, or could if the queue were not paused."""
+        """Messages can arrive, or could if the queue were not paused."""
         return self._channel.is_open and not self._cancelled and not self.closed
 
     def _wait(self, seconds: float) -> None:
-        """Serve the connection until something happens, at most for ``seconds``."""
+        """Serve the connection until something happens, for ``seconds`` at most."""
         self.broker.turned[self.queue_name] = time.monotonic()
         try:
             self._connection.process_data_events(time_limit=seconds)
@@ -264,39 +262,40 @@ class QueueConsumer(Consumer):
             raise ConnectionClosed(f"RabbitMQ cancelled the consumer of {self.queue_name!r}")
 
     def _take(self) -> Delivered | None:
-        """The oldest message that has arrived; what nobody here can answer is settled at once."""
+        """The oldest message that has arrived; a message that no actor here can answer becomes a dead letter."""
         self.broker.turned[self.queue_name] = time.monotonic()
         method, properties, body = self._arrived.popleft()
-        sink = self.broker.dead_letter_sink
+        dead_letters = self.broker.dead_letters
         try:
             message = self._read(method, properties, body)
         except InvalidEnvelope as fault:
-            self._settle_dead(method.delivery_tag, partial(sink.publish_bytes, self.queue_name, body, fault))
+            self._settle_dead(
+                method.delivery_tag, partial(dead_letters.publish_bytes, self.queue_name, body, fault)
+            )
             return None
         delivered = Delivered(message, self, method.delivery_tag, redelivered=method.redelivered)
         actor = self.broker.actors.get(message.actor_name)
         if actor is None or actor.queue_name != self.queue_name:
             unknown = UnknownActor(f"the queue {self.queue_name} has no actor {message.actor_name!r}")
-            self._settle_dead(delivered.tag, partial(sink.publish, delivered, unknown))
+            self._settle_dead(delivered.tag, partial(dead_letters.publish, delivered, unknown))
             return None
         return delivered
 
     def _read(self, _: Any, __: Any, body: bytes) -> dramatiq.Message[Any]:
-        """The message in a body.
+        """Decode a body.
 
         Raises:
-            InvalidEnvelope: There is none.
+            InvalidEnvelope: It is not a Dramatiq message.
         """
         parts = decode(body)
-        # Nothing waits in memory here, so a delay that somebody put in means nothing; and Dramatiq's threads would
-        # stumble over errors to expect that are none.
+        # Dramatiq would hold a message with an "eta" in memory, and its threads fail on "throws" that name no errors.
         parts["options"].pop("eta", None)
         parts["options"].pop("throws", None)
-        parts["queue_name"] = self.queue_name  # the one that it came from counts, not the one that it names
+        parts["queue_name"] = self.queue_name  # where it arrived counts, not the queue that it names
         return dramatiq.Message[Any](**parts)
 
     def _settle_dead(self, tag: int, keep: Callable[[], None]) -> None:
-        """Acknowledge what is kept as a dead letter; put it back when that cannot be done now."""
+        """Acknowledge a message after it was kept as a dead letter; put it back if that fails."""
         try:
             keep()
         except NotPublished as trouble:
@@ -307,10 +306,9 @@ class QueueConsumer(Consumer):
             self._settle(tag, requeue=False)
 
     def run(self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
-        """Run a handler on the loop and wait for it, as long as this consumer lives.
+        """Run a handler on the loop and wait for it.
 
-        When the connection is lost RabbitMQ hands the message to somebody else at once, so whoever is at
-        work on it stops.
+        It is cancelled when this consumer closes: RabbitMQ then delivers the message to another worker at once.
 
         Raises:
             DeliveryLost: The connection broke.
@@ -327,14 +325,14 @@ class QueueConsumer(Consumer):
             self._running.discard(running)
 
     def ack(self, message: MessageProxy) -> None:
-        """Settle a message whose handler has finished: acknowledged, or put back where that is asked."""
+        """Settle a message whose handler has finished: acknowledge it, or put it back if ``requeue`` is set."""
         assert isinstance(message, Delivered)
-        if message.consumer is self:  # otherwise it came over a connection that is gone, and comes again
+        if message.consumer is self:  # otherwise its connection is gone, and RabbitMQ delivers it again
             self._settle(message.tag, requeue=message.requeue)
 
     def nack(self, message: MessageProxy) -> None:
-        """Dramatiq gives up only what has no actor, and that does not get this far."""
-        raise NotImplementedError(f"nobody rejects {message}")
+        """Never called: Dramatiq rejects only messages without an actor, and :meth:`_take` handles those."""
+        raise NotImplementedError(f"a message is never rejected: {message}")
 
     def _settle(self, tag: int, *, requeue: bool) -> None:
         self._later(partial(self._settle_now, tag, requeue=requeue))
@@ -350,7 +348,7 @@ class QueueConsumer(Consumer):
             self._channel.basic_ack(tag)
 
     def _later(self, call: Callable[[], None]) -> None:
-        """Have the connection's own thread make a call."""
+        """Schedule a call on the connection's own thread."""
 
         def guarded() -> None:
             if self._channel.is_open:
@@ -359,14 +357,14 @@ class QueueConsumer(Consumer):
         try:
             self._connection.add_callback_threadsafe(guarded)
         except AMQPError:
-            # The connection is gone, and with it the delivery: it comes again.
+            # The connection is gone, and RabbitMQ delivers the message again.
             log.info("message.unsettled", queue=self.queue_name)
 
     def requeue(self, messages: Any) -> None:
-        """What was not settled goes back to its queue when the connection closes."""
+        """Do nothing: RabbitMQ requeues unsettled messages when the connection closes."""
 
     def close(self) -> None:
-        """Stop whoever is at work on what was received here, acknowledge what is done, and disconnect."""
+        """Cancel the running handlers, send pending acknowledgements, and disconnect."""
         self.closed = True
         for running in tuple(self._running):
             running.cancel()
@@ -379,18 +377,18 @@ class QueueConsumer(Consumer):
 
 
 def declare(broker: dramatiq.Broker, actor: Actor, answer: Callable[..., None], **options: Any) -> Any:
-    """Make a row of the table an actor of a broker."""
+    """Declare a row of the table as an actor of a broker."""
     decorate = dramatiq.actor(broker=broker, actor_name=actor.name, queue_name=actor.queue, **options)
     return decorate(answer)
 
 
 def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine on the process's loop and wait for it in this thread."""
+    """Run a coroutine on the process's event loop from another thread, and wait for its result."""
     return asyncio.run_coroutine_threadsafe(work, loop).result()
 
 
 def blocking_publish(publisher: Publisher, loop: asyncio.AbstractEventLoop) -> Publish:
-    """Publishing for threads: returns when the broker has confirmed."""
+    """A thread-safe publish function that returns when RabbitMQ has confirmed."""
 
     def publish(queue: str | Queue, body: bytes, headers: dict[str, Any] | None) -> None:
         run_on(loop, publisher.send(queue, body, headers))

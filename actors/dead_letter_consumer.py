@@ -1,4 +1,4 @@
-"""The consumer of the dead letters: whatever lies in their queue is for the archive."""
+"""The consumer of the queue ``dead_letters``, which feeds the archive."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,14 +13,14 @@ _ARCHIVE = actor_name(DEAD_LETTERS, DeadLetter)
 
 
 class LetterConsumer(BatchConsumer):
-    """Hands on every body as it is, with what stands beside it: here nothing is undecodable, and nobody a suspect."""
+    """Passes on every body as it is, with its headers. No body is undecodable here, and none is poison."""
 
     def _take(self) -> Delivered | None:
         letter = super()._take()
         assert letter
-        letter.redelivered = (
-            False  # its archive is told so by the letter itself; its id here is made anew each time
-        )
+        # The letter carries the flag in its arguments. Its id is new at each delivery, so the poison guard
+        # could not recognise it.
+        letter.redelivered = False
         return letter
 
     def _read(self, method: Any, properties: Any, body: bytes) -> dramatiq.Message[Any]:
@@ -39,7 +39,7 @@ class LetterConsumer(BatchConsumer):
 
 
 def _instant(seconds: Any) -> datetime | None:
-    """Whoever else publishes may have put anything there."""
+    """The AMQP timestamp, if it is one: a foreign publisher may have sent any value."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""What finally failed becomes a dead letter, with the whole truth about it."""
+"""Publishes dead letters: messages that finally failed, with arguments, attempts and traceback."""
 
 import os
 from dataclasses import replace
@@ -7,11 +7,12 @@ from typing import Any
 
 import orjson
 import structlog
+from dramatiq import Message, MessageProxy
 
-from actors.broker import Broker, Delivered
 from schema.messages import DEAD_LETTERS
 from services.dead_letters.death import Death, described, traced
 from services.dead_letters.outcomes import replay_of
+from services.messaging.publisher import Publish
 from services.process.heartbeats import HOST, RELEASE
 from services.process.logs import Mask
 
@@ -19,21 +20,21 @@ log = structlog.get_logger(__name__)
 
 
 class DeadLetters:
-    """Publishes a dead letter in the place of the message that died.
+    """Publishes a dead letter in place of the message that died.
 
-    A decoded message keeps its form and gains the options ``attempts`` and ``traceback``. Bytes that are no
-    message are kept as they came. The headers tell of the death: see :class:`services.dead_letters.death.Death`.
+    A decoded message keeps its form and gains the options ``attempts`` and ``traceback``. Undecodable bytes are
+    kept as they came. The headers describe the death: see :class:`services.dead_letters.death.Death`.
 
     Args:
-        broker: Where the dead letters go.
-        mask: Takes secrets out of messages, reasons and tracebacks.
+        publish: Publishes to RabbitMQ, confirmed.
+        mask: Removes secrets from messages, reasons and tracebacks.
     """
 
-    def __init__(self, broker: Broker, mask: Mask) -> None:
-        self._broker = broker
+    def __init__(self, publish: Publish, mask: Mask) -> None:
+        self._publish_confirmed = publish
         self._mask = mask
 
-    def publish(self, message: Delivered, error: BaseException) -> None:
+    def publish(self, message: MessageProxy | Message[Any], error: BaseException) -> None:
         """Keep a message that will not be tried again.
 
         Raises:
@@ -54,10 +55,10 @@ class DeadLetters:
         )
 
     def publish_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
-        """Keep bytes that are no message.
+        """Keep bytes that are not a message.
 
         Raises:
-            NotPublished: As :meth:`publish`.
+            NotPublished: RabbitMQ did not confirm the dead letter; the message must not be acknowledged.
         """
         death = Death.of(error, queue, self._mask, replay=None)
         kept = self._mask.in_bytes(body)
@@ -65,7 +66,7 @@ class DeadLetters:
         log.error("message.undecodable", queue=queue, size=len(body), reason=death.error)
 
     def attempt(self, started: float, ended: float, error: BaseException) -> dict[str, Any]:
-        """One failed try as it is kept with the message; times in seconds since the epoch."""
+        """One failed attempt, as it is kept with the message. ``started`` and ``ended``: seconds since the epoch."""
         return {
             "at": datetime.fromtimestamp(started, UTC).isoformat(),
             "seconds": round(ended - started, 3),
@@ -76,4 +77,4 @@ class DeadLetters:
         }
 
     def _publish(self, body: bytes, death: Death) -> None:
-        self._broker.publish(DEAD_LETTERS, body, death.headers())
+        self._publish_confirmed(DEAD_LETTERS, body, death.headers())

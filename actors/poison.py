@@ -1,8 +1,8 @@
-"""A message that kills every worker that answers it is taken out of its queue.
+"""Takes a message out of its queue when it kills every worker that answers it.
 
-RabbitMQ hands a message whose worker was lost to the next one, for ever. It marks it as delivered again, so only such
-messages are watched: what is delivered for the first time costs nothing. The first loss is not on record, the
-later ones are; a message that was lost once more is answered alone, so that it takes no others along.
+RabbitMQ redelivers a message whose worker was lost, for ever, and marks it as redelivered. Only redelivered messages
+are watched, so a first delivery costs nothing; the first loss is therefore not on record. A message that was lost
+again is answered alone, so that it takes no other messages down.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from services.messaging.poison import Try
 
 log = structlog.get_logger(__name__)
 
-#: Workers that a message may kill, the first of which is not on record.
+#: How many workers a message may kill. The first of them is not on record.
 KILLS_AT_MOST = 3
 
 
 class PoisonGuard:
-    """Watches the messages that one process answers.
+    """Records the attempts of redelivered messages in one process.
 
     Args:
-        records: Where tries are on record.
-        loop: Where those are reached.
+        records: Where attempts are recorded.
+        loop: The event loop on which ``records`` runs.
 
     Attributes:
-        alone: Held while a message is answered that has killed a worker before.
+        alone: A lock, held while a message is answered that has killed a worker before.
     """
 
     def __init__(self, records: poison.PoisonMessages, loop: asyncio.AbstractEventLoop) -> None:
@@ -43,10 +43,10 @@ class PoisonGuard:
         self.alone = threading.Lock()
 
     def lost(self, messages: Sequence[Delivered]) -> Mapping[str, list[Try]]:
-        """The tries of messages of one queue that ended with their workers, by the messages' ids.
+        """The attempts that ended with the death of their worker, by message id. All messages are of one queue.
 
         Raises:
-            DatabaseUnavailable: Nobody knows now.
+            DatabaseUnavailable: The record cannot be read now.
         """
         ids = [message.message_id for message in messages if message.redelivered]
         if not ids:
@@ -59,10 +59,10 @@ class PoisonGuard:
 
     @contextmanager
     def watching(self, messages: Sequence[Delivered]) -> Iterator[None]:
-        """Have it on record while messages of one queue are answered.
+        """Record that messages of one queue are being answered, until the block ends.
 
         Raises:
-            DatabaseUnavailable: That cannot be done now; nothing was begun.
+            DatabaseUnavailable: The record cannot be written now; nothing was begun.
         """
         ids = [message.message_id for message in messages if message.redelivered]
         if not ids:
@@ -74,24 +74,24 @@ class PoisonGuard:
         try:
             yield
         except DeliveryLost:
-            ended = False  # somebody else may have begun by now, and that must not be forgotten
+            ended = False  # another worker may have begun: keep its record
             raise
         finally:
             try:
                 end = self._records.end(queue, ids) if ended else self._records.withdraw(queue, ids, begun)
                 run_on(self._loop, end)
             except DatabaseUnavailable:
-                # Or it would look as if this process had been killed.
+                # Withdrawn later; otherwise the record would say that this process was killed.
                 self._not_ended.append((queue, ids, begun))
 
 
 def check(message: Delivered, lost: Sequence[Try]) -> None:
-    """Let a message pass; or put its lost tries among its attempts and give it up.
+    """Give a message up once it has killed too many workers.
 
     Raises:
-        WorkerKilled: It has killed as many workers as a message may.
+        WorkerKilled: It has. Its lost attempts are added to its ``attempts``.
     """
-    # Of a batch one message has killed the worker at the most; and it may have been a person.
+    # Attempts in a batch do not count: at most one of the batch's messages is to blame.
     if sum(each["alone"] for each in lost) < KILLS_AT_MOST - 1:
         return
     attempts = [
@@ -101,5 +101,5 @@ def check(message: Delivered, lost: Sequence[Try]) -> None:
     message.options["attempts"] = [*message.options.get("attempts", ()), *attempts]
     last = lost[-1]
     raise WorkerKilled(
-        f"{len(lost) + 1} workers were killed while they answered it, the last one {last['host']} {last['pid']}"
+        f"{len(lost) + 1} workers were killed while answering it, the last one {last['host']} {last['pid']}"
     )

@@ -1,4 +1,4 @@
-"""A message that failed climbs its ladder, whose rungs are queues of the broker's own."""
+"""Retries: a failed message climbs its ladder. Each rung is a RabbitMQ queue that holds it for a fixed time."""
 
 import time
 from datetime import UTC, datetime
@@ -7,9 +7,8 @@ from typing import Any
 import dramatiq
 import structlog
 
-from actors.broker import PAUSE_S, Delivered
-from actors.dead_letters import DeadLetters
-from actors.table import Attempt
+from actors.batches import DeliveredBatch
+from actors.broker import PAUSE_S, Broker, Delivered
 from actors.topology import rung_of
 from schema.errors import (
     DatabaseUnavailable,
@@ -19,39 +18,34 @@ from schema.errors import (
     seconds_before_retry,
 )
 from services.dead_letters.outcomes import replay_of
+from services.messaging.attempts import Attempt
 
 log = structlog.get_logger(__name__)
 
-#: Seconds until a message without a ladder looks again whether somebody else is done.
+#: Seconds until a message without a ladder checks again whether the lease is free.
 _HELD_S = 60
 
 
 class Retries(dramatiq.Middleware):
-    """Decides what becomes of a message whose handler raised.
+    """Decides where a message goes whose handler raised.
 
-    - somebody else is at the same work: it comes back on the rung that it stands on, and the try does not count.
-    - PostgreSQL or RabbitMQ is away: not the message's fault. It goes back to its queue after a short pause,
-      and the try does not count.
-    - a permanent error, or the end of the ladder: it becomes a dead letter, unless what is left undone is on record
-      elsewhere; a replay always does, so that whoever asked for it learns of it.
-    - a dead letter on its way to the archive is put back until it is there, whatever the error.
-    - otherwise it is published to the next rung, confirmed, before the delivery is acknowledged; to a longer
-      one where the other side asked for a longer pause.
-
-    Args:
-        dead_letters: Where the last rung leads.
+    - Another worker holds the lease: the message waits on its present rung; the attempt does not count.
+    - PostgreSQL or RabbitMQ is away: the message goes back to its queue after a short pause; the attempt does
+      not count.
+    - A permanent error, or the end of the ladder: it becomes a dead letter. It is dropped instead if the failure is
+      on record elsewhere, except for a replay: the person who asked for that must see the result.
+    - An actor with ``ladder=None`` (the archive of dead letters): it goes back to its queue, whatever the error.
+    - Any other error: it is published to the next rung, confirmed, before its delivery is acknowledged; to a
+      longer one where the other side asked for a longer pause.
     """
-
-    def __init__(self, dead_letters: DeadLetters) -> None:
-        self._dead_letters = dead_letters
 
     @property
     def actor_options(self) -> set[str]:
-        """``ladder``: seconds before each further try, None: tried for ever; ``throws``: errors logged in a line."""
+        """``ladder``: retry delays in seconds, None: retry for ever; ``throws``: errors logged in one line."""
         return {"ladder", "throws"}
 
     def before_process_message(self, _: dramatiq.Broker, message: Any) -> None:
-        """Note when the try began."""
+        """Note when the attempt began."""
         message.started = time.time()
 
     def after_process_message(
@@ -62,45 +56,49 @@ class Retries(dramatiq.Middleware):
         result: Any = None,  # noqa: ARG002  Dramatiq's signature
         exception: BaseException | None = None,
     ) -> None:
-        """Settle a failed try."""
-        if exception is None or not isinstance(message, Delivered):
+        """Settle the failed message, or the failed messages of a batch."""
+        failures: list[tuple[Delivered, BaseException]] = []
+        if isinstance(message, DeliveredBatch):
+            failures += [(each, each.error) for each in message.messages if each.error]
+        if exception and isinstance(message, Delivered):
+            failures.append((message, exception))
+        if not failures:
             return
         if message.consumer.closed:
             message.outcome = "put_back"
-            log.warning("message.comes_again", actor=message.actor_name, reason=str(exception))
+            log.warning("message.comes_again", actor=message.actor_name, reason=str(failures[-1][1]))
             return
-        try:
-            self.failed(broker, message, exception)
-        except Exception:
-            # Whatever it is, the message must not be acknowledged as if it had been dealt with.
-            log.exception("message.put_back", actor=message.actor_name)
-            message.requeue = True
-        if message.requeue:
-            time.sleep(PAUSE_S)  # in a thread of Dramatiq's
+        assert isinstance(broker, Broker)
+        for each, error in failures:
+            try:
+                self._failed(broker, each, error)
+            except Exception:
+                # An unexpected error must not get the message acknowledged.
+                log.exception("message.put_back", actor=each.actor_name)
+                each.requeue = True
+            each.done = not each.requeue
+        if any(each.requeue for each, _ in failures):
+            time.sleep(PAUSE_S)  # in Dramatiq's thread, not on the event loop
 
-    def failed(self, broker: dramatiq.Broker, message: Delivered, error: BaseException) -> None:
-        """Send a message where its failure leads; if that cannot be done, have it put back into its queue.
-
-        Whoever calls makes a pause of :data:`PAUSE_S` before a message that is put back is settled.
-        """
+    def _failed(self, broker: Broker, message: Delivered, error: BaseException) -> None:
         ladder: tuple[int, ...] | None = broker.get_actor(message.actor_name).options.get("ladder", ())
         if ladder is None or isinstance(error, DatabaseUnavailable | NotPublished):
             _put_back(message, error)
             return
         try:
             if isinstance(error, LeaseHeld):
-                self._wait_for_somebody_else(broker, message, ladder, error)
+                self._wait_for_lease(broker, message, ladder, error)
             else:
                 self._climb_or_end(broker, message, ladder, error)
         except NotPublished as trouble:
             _put_back(message, trouble)
 
     def _climb_or_end(
-        self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], error: BaseException
+        self, broker: Broker, message: Delivered, ladder: tuple[int, ...], error: BaseException
     ) -> None:
         attempts = [
             *message.options.get("attempts", ()),
-            self._dead_letters.attempt(message.started, time.time(), error),
+            broker.dead_letters.attempt(message.started, time.time(), error),
         ]
         message.options["attempts"] = attempts
         rung = ladder[len(attempts) - 1] if len(attempts) <= len(ladder) else None
@@ -119,13 +117,12 @@ class Retries(dramatiq.Middleware):
             message.outcome = "dropped"
             log.warning("message.dropped", actor=message.actor_name, reason=attempts[-1]["error"])
         else:
-            self._dead_letters.publish(message, error)
+            broker.dead_letters.publish(message, error)
             message.outcome = "dead"
 
-    def _wait_for_somebody_else(
-        self, broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], error: LeaseHeld
+    def _wait_for_lease(
+        self, broker: Broker, message: Delivered, ladder: tuple[int, ...], error: LeaseHeld
     ) -> None:
-        """Come back on the rung that the message stands on: nothing was tried, so it does not climb."""
         delay = ladder[min(len(message.options.get("attempts", ())), len(ladder) - 1)] if ladder else _HELD_S
         message.options["held"] = True
         _wait(broker, message, ladder, delay)
@@ -133,9 +130,9 @@ class Retries(dramatiq.Middleware):
         log.info("message.waits", actor=message.actor_name, retry_in=delay, reason=str(error))
 
 
-def _wait(broker: dramatiq.Broker, message: Delivered, ladder: tuple[int, ...], delay: int) -> None:
+def _wait(broker: Broker, message: Delivered, ladder: tuple[int, ...], delay: int) -> None:
     queue = rung_of(message.queue_name, delay, static=delay in ladder)
-    broker.publish(queue, message.encode(), None)  # type: ignore[attr-defined]
+    broker.publish(queue, message.encode(), None)
 
 
 def _put_back(message: Delivered, trouble: BaseException) -> None:
@@ -143,14 +140,14 @@ def _put_back(message: Delivered, trouble: BaseException) -> None:
     message.requeue = True
 
 
-def attempt(message: Delivered, ladder: tuple[int, ...]) -> Attempt:
-    """Which try of the message is about to begin."""
+def current_attempt(message: Delivered, ladder: tuple[int, ...]) -> Attempt:
+    """The attempt that is about to begin."""
     failed = len(message.options.get("attempts", ()))
     return Attempt(
-        message_id=message.message_id,
+        message.message_id,
+        published_at=datetime.fromtimestamp(message.message_timestamp / 1000, UTC),
         number=failed + 1,
         again=failed > 0 or "held" in message.options or message.redelivered,
         redelivered=message.redelivered,
-        published_at=datetime.fromtimestamp(message.message_timestamp / 1000, UTC),
         retry_in=ladder[failed] if failed < len(ladder) else None,
     )

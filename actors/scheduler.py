@@ -1,7 +1,7 @@
-"""The scheduler process: periodiq's clock, which publishes the cluster's ticks.
+"""The scheduler process: periodiq publishes the cluster's ticks.
 
-A tick is only a nudge: what it makes workers do is decided by comparing what should exist with what does. So
-a tick that is lost, doubled or late costs nothing, and two schedulers may run.
+A tick only makes a worker compare the texts that should exist with those that do. So a lost, doubled or late
+tick does no harm, and two schedulers may run at once.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ from services.process.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: When each tick is published, in home time.
+#: When each tick is published, in home time, in cron's notation.
 SCHEDULE = {MidnightTick: "0 0 * * *", ReconcileTick: f"*/{RECONCILE_EVERY_S // 60} * * * *"}
 
-#: Seconds by which the clock may be late before something holds it up: a tick waits for RabbitMQ's confirm.
+#: Seconds by which the clock may be late before it counts as stuck: a tick waits for RabbitMQ's confirm.
 LATE_S = 60.0
 
 
 class SchedulerBroker(Broker):
-    """A broker whose ticks may fail: the next one does what a lost one would have done."""
+    """A broker that survives a lost tick: the next tick makes up for it."""
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
-        """Publish a tick, or say that it was lost; either way periodiq goes on."""
+        """Publish a tick, or log that it was lost."""
         try:
             sent = super().enqueue(message, delay=delay)
         except NotPublished as error:
@@ -52,20 +52,20 @@ class SchedulerBroker(Broker):
 
 
 class Clockwork(periodiq.Scheduler):  # type: ignore[misc]  # periodiq has no types
-    """periodiq's loop, which also says whether it still wakes when it should."""
+    """periodiq's loop, which also reports when it fails to wake."""
 
     def __init__(self, actors: list[Any]) -> None:
         super().__init__(actors)
         self._wakes_at = time.monotonic()
 
     def schedule(self) -> None:
-        """Publish what is due, and have SIGALRM wake the loop for what is due next."""
+        """Publish the ticks that are due, and set SIGALRM for the next one."""
         super().schedule()
-        left, _ = signal.getitimer(signal.ITIMER_REAL)  # what alarm(2) runs on
+        left, _ = signal.getitimer(signal.ITIMER_REAL)  # the timer that periodiq's alarm(2) sets
         self._wakes_at = time.monotonic() + left
 
     def trouble(self) -> str:
-        """Why no ticks come; empty while the loop turns."""
+        """Why no ticks are published; empty while the loop works."""
         late = time.monotonic() - self._wakes_at
         return f"periodiq should have woken {late:.0f} s ago" if late > LATE_S else ""
 
@@ -73,14 +73,14 @@ class Clockwork(periodiq.Scheduler):  # type: ignore[misc]  # periodiq has no ty
 def run(settings: Settings) -> None:
     """Publish ticks until SIGTERM or SIGINT.
 
-    periodiq lives on SIGALRM in the main thread, so all else gets an event loop in a thread of its own. PostgreSQL
-    is only told that this process lives, and may be away.
+    periodiq needs SIGALRM in the main thread, so the event loop runs in another thread. PostgreSQL only stores
+    this process's heartbeat, and may be away.
 
     Raises:
         NotPublished: RabbitMQ cannot be reached at the start.
         WrongSettings: ``METRICS_LISTEN`` cannot be listened on.
     """
-    # periodiq knows no zone but the process's own.
+    # periodiq knows only the process's own time zone.
     os.environ["TZ"] = settings.home_timezone.key
     time.tzset()
     assert settings.rabbitmq_url
@@ -130,11 +130,11 @@ def _run_periodiq(broker: Broker, settings: Settings, health: Health, stopping: 
     def stop(*_: Any) -> None:
         log.info("scheduler.stopping")
         stopping()
-        scheduler.alarm_q.put_nowait(None)  # what ends periodiq's loop
+        scheduler.alarm_q.put_nowait(None)  # ends periodiq's loop
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    # A scheduler that was away over midnight says so at once, instead of five minutes later.
+    # A scheduler that was down at midnight catches up now, not at the next reconcile tick.
     broker.enqueue(dramatiq.Message(**_first_tick(ticks)))
     log.info("scheduler.ready", home=settings.home_timezone.key)
     scheduler.schedule()
@@ -150,4 +150,4 @@ def _first_tick(ticks: list[Any]) -> dict[str, Any]:
 
 
 def _never() -> None:
-    """Ticks are answered by workers; here they only have a name and a time."""
+    """Never called: workers answer the ticks. Here an actor only has a name and a schedule."""

@@ -1,9 +1,9 @@
 """The queues as every process declares them.
 
-views  requests  generation  delivery  ticks      work; a rejected message falls into dead_letters
-generation.retry.300s  requests.retry.5s  …       a rung: holds a message for that long, then hands it back
-requests.pause.47s  …                             the same, where the other side asked for that long; goes by itself
-dead_letters                                      what finally failed; never expires by itself
+views  requests  generation  delivery  ticks     work queues; a rejected message goes to dead_letters
+generation.retry.300s  requests.retry.5s  …      rungs: hold a message for that long, then return it to its queue
+requests.pause.47s  …                            the same, for a pause that the other side asked for; made on demand
+dead_letters                                     messages that finally failed; they never expire
 """
 
 from collections.abc import Iterable
@@ -13,20 +13,20 @@ from schema.messages import DEAD_LETTERS, GENERATION
 from services.messaging.publisher import Queue
 from services.process.settings import Settings
 
-#: Seconds after its last use in which a pause's queue has let its messages go.
+#: Seconds without use after which RabbitMQ deletes a pause's queue.
 _UNUSED_S = 300
 
 
 def rung_of(queue: str, seconds: int, *, static: bool) -> Queue:
-    """The queue in which a message of ``queue`` waits for so many seconds.
+    """The queue in which a message of ``queue`` waits for ``seconds`` before it returns.
 
     Args:
-        queue: Where it goes afterwards.
+        queue: The message's own queue.
         seconds: How long it waits.
-        static: It is a rung of the queue's ladder; otherwise it is made when it is needed, and RabbitMQ deletes
-            it when nobody has used it for a while.
+        static: A rung of the queue's ladder. Otherwise the queue is made on demand, and RabbitMQ deletes it
+            when it is no longer used.
     """
-    # A rung has one time to live for all its messages: RabbitMQ expires them at the head only.
+    # One time to live for all messages of a rung: RabbitMQ expires messages only at the queue's head.
     arguments: dict[str, object] = {
         "x-message-ttl": seconds * 1000,
         "x-dead-letter-exchange": "",
@@ -49,8 +49,8 @@ def _work_queues() -> Iterable[Queue]:
             "x-dead-letter-routing-key": DEAD_LETTERS,
         }
         if name == GENERATION:
-            # The broker itself sees to it that one worker in the cluster has this queue; with a prefetch
-            # of one that makes one message at a time.
+            # RabbitMQ delivers this queue to one worker of the cluster; with a prefetch of one, only one
+            # message is handled at a time.
             arguments["x-single-active-consumer"] = True
         yield Queue(name, arguments)
 

@@ -1,8 +1,8 @@
 """The worker process: Dramatiq's threads around one event loop.
 
-The loop runs in the main thread, with the composition root open on it; each of Dramatiq's threads hands its
-message's handler to the loop and waits for it. So a process has one pool of database connections, one client
-of each kind, and one publishing connection, however many messages it answers at once.
+The event loop runs in the main thread. Each of Dramatiq's threads runs its message's handler on the loop and waits
+for the result. So a process needs one pool of database connections, one client of each kind and one publishing
+connection, however many messages it handles at once.
 """
 
 import asyncio
@@ -13,23 +13,22 @@ import structlog
 from dramatiq.middleware import CurrentMessage
 
 from actors import TABLE, topology
-from actors.answers import answering
+from actors.answers import actor_function
 from actors.app import WorkerApp, open_worker_app
 from actors.batches import BatchConsumer, Batches
 from actors.broker import Broker, blocking_publish, declare
 from actors.dead_letter_consumer import LetterConsumer
 from actors.dead_letters import DeadLetters
-from actors.meter import Meter
+from actors.meter import Meter, Threads
 from actors.poison import PoisonGuard
 from actors.retries import Retries
-from actors.table import Ladder
-from actors.threads import Threads
 from schema.errors import HoroscopeError
 from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
 from services.app import App, open_app
 from services.days import Clock, system_clock
 from services.dead_letters.replayer import replaying
 from services.health import serve_health
+from services.messaging.attempts import Ladder
 from services.messaging.bus import UNPARK_S
 from services.messaging.pauses import Pauses, followed
 from services.process.heartbeats import present
@@ -39,20 +38,20 @@ from services.readers.views import PRUNE_S
 
 log = structlog.get_logger(__name__)
 
-#: Messages that one process answers at once. Most wait for the model, which costs a sleeping thread.
+#: Messages that one process handles at once. Most of them wait for the model, which costs only a sleeping thread.
 THREADS = 64
 
-#: Messages that one process holds, by queue; batch actors say so themselves. In the generation queue, one;
-#: together with the single active consumer that makes one at a time in the cluster. Of the requests, enough for
-#: every sign of three days.
+#: The most messages that one process holds, by queue; batch actors set their own. For the generation queue it is one:
+#: with the single active consumer, one message at a time in the whole cluster. For requests it is enough for every
+#: sign of three days.
 PREFETCH = {REQUESTS: 40, GENERATION: 1, DELIVERY: 8, TICKS: 1}
 
-#: Seconds between two looks for readers whom nobody answers.
+#: Seconds between two checks for overdue waiters.
 WAITERS_S = 15
 
-#: Milliseconds within which an idle thread looks whether the worker stops: twice as long takes an idle worker's stop.
+#: Milliseconds after which an idle thread checks for a stop. An idle worker stops within twice this time.
 LOOK_MS = 250
-#: Milliseconds that a stopping worker waits for what is under way.
+#: Milliseconds that a stopping worker gives its running handlers.
 GRACE_MS = 60_000
 
 
@@ -63,13 +62,13 @@ async def run(
     only: Collection[str] = (),
     clock: Clock = system_clock,
 ) -> None:
-    """Answer messages until ``stop`` is set, then finish what is under way.
+    """Answer messages until ``stop`` is set, then finish the running handlers.
 
     Args:
-        settings: With the database, RabbitMQ, the bot's token and the model's key set.
+        settings: The database, RabbitMQ, the bot's token and the model's key must be set.
         stop: Set it to stop.
-        only: The queues to consume; none: all.
-        clock: The time.
+        only: The queues to consume; empty: all.
+        clock: Replaced in tests.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached at the start, or has not been migrated.
@@ -107,13 +106,15 @@ async def run(
 
 
 def make_broker(app: App, worker_app: WorkerApp, meter: Meter, pauses: Pauses) -> Broker:
-    """The broker of a worker, with an actor for every row of the table."""
+    """A worker's broker, with an actor for every row of the table."""
     loop = asyncio.get_running_loop()
     assert app.settings.rabbitmq_url
+    publish = blocking_publish(app.publisher, loop)
     broker = Broker(
         app.settings.rabbitmq_url.get_secret_value(),
         topology.queues(app.settings),
-        blocking_publish(app.publisher, loop),
+        publish,
+        dead_letters=DeadLetters(publish, app.mask),
         prefetch=PREFETCH,
         consumers={
             actor.queue: LetterConsumer if actor.queue == DEAD_LETTERS else BatchConsumer
@@ -122,20 +123,16 @@ def make_broker(app: App, worker_app: WorkerApp, meter: Meter, pauses: Pauses) -
         },
         paused=pauses,
     )
-    dead_letters = DeadLetters(broker, app.mask)
-    broker.dead_letter_sink = dead_letters
-    retries = Retries(dead_letters)
     poison = PoisonGuard(worker_app.poison, loop)
-    # A handler finds the message that it answers through the first; afterwards, and backwards, the third settles
-    # it and the second counts what became of it. The last knows of batches.
-    for middleware in (CurrentMessage(), meter, retries, Batches()):
+    # After a message, Dramatiq calls the middleware in reverse: Retries decides the outcome, then the meter counts it.
+    for middleware in (CurrentMessage(), meter, Retries(), Batches()):
         broker.add_middleware(middleware)
     for actor in TABLE:
         ladder = actor.ladder.delays(app.settings)
         declare(
             broker,
             actor,
-            answering(actor, broker, retries, poison, worker_app, loop),
+            actor_function(actor, poison, worker_app, loop),
             ladder=None if actor.ladder is Ladder.FOREVER else ladder,
             throws=HoroscopeError,
             **({"batch": actor.batch} if actor.batch else {}),

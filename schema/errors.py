@@ -1,7 +1,7 @@
-"""What can go wrong, as one tree. An error's docstring says what happened.
+"""Every error of ours, as one tree. An error's docstring says what happened.
 
 HoroscopeError
-├── PassingError            worth another try: the ladder is climbed
+├── PassingError            may succeed later: the message climbs its ladder
 │   ├── ModelUnavailable    with `retry_after` when the model named a time
 │   ├── TextRejected        with the `rule` that the text broke, and the `reason`
 │   ├── LeaseHeld
@@ -12,8 +12,8 @@ HoroscopeError
 │   ├── DatabaseUnavailable
 │   ├── NotPublished
 │   └── ManagementUnavailable
-└── PermanentError          another try would fail the same way: straight to the dead letters
-    ├── ModelRefused        with `everything` when no other request would fare better
+└── PermanentError          would fail again: the message becomes a dead letter at once
+    ├── ModelRefused        with `everything` when the model would refuse any request
     ├── ReaderGone
     ├── InvalidMessage
     ├── InvalidEnvelope
@@ -21,29 +21,44 @@ HoroscopeError
     ├── TooOld
     ├── WorkerKilled
     ├── UnknownQueue
-    └── Refused             a person asked for what cannot be done
+    └── Refused             a person asked for something impossible
         └── NotFound
 """
 
 import math
+from dataclasses import dataclass
 
-from schema.answers import Answer
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one answer of the model cost; a rejected answer costs as much.
+
+    Args:
+        model: The model's name, as the server gave it.
+        prompt_tokens: Tokens read; None: the server did not count them.
+        completion_tokens: Tokens written; None: the server did not count them.
+        latency_ms: Milliseconds from the request to the whole answer.
+    """
+
+    model: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    latency_ms: int
 
 
 class HoroscopeError(Exception):
-    """Something of ours went wrong."""
+    """The base class of this project's errors."""
 
-    #: What it leaves undone is on record elsewhere and is seen to: a dead letter would add nothing. Set by whoever
-    #: raises it and knows.
+    #: The failure is on record elsewhere and is being handled, so no dead letter is needed. Set where the error is raised.
     on_record = False
 
 
 class PassingError(HoroscopeError):
-    """It may succeed when it is tried again.
+    """The operation failed and may succeed later.
 
     Args:
         message: What happened, with which value, and what to do.
-        retry_after: Seconds that the other side asked us to wait, if it did.
+        retry_after: Seconds that the other side asked us to wait; None: it named no time.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -52,9 +67,9 @@ class PassingError(HoroscopeError):
 
 
 class PermanentError(HoroscopeError):
-    """It would fail the same way however often it is tried."""
+    """The operation failed and would fail again."""
 
-    #: What a dead letter names as the cause of its death.
+    #: The cause of death in the message's dead letter.
     cause = "permanent"
 
 
@@ -63,13 +78,13 @@ class ModelUnavailable(PassingError):
 
 
 class TextRejected(PassingError):
-    """The model's text breaks a rule and is not shown to anyone.
+    """The model's text breaks a rule and is not shown to any reader.
 
     Args:
         rule: The rule's name.
         reason: How the text breaks it; a sentence without its full stop.
-        text: The text; None when there is none, or when whoever checks it has it already.
-        answer: What the refused answer cost; None when whoever checks it has counted it already.
+        text: The text; None if there is none, or if the caller has it already.
+        answer: What the answer cost; None if the caller has counted it already.
     """
 
     def __init__(
@@ -83,23 +98,23 @@ class TextRejected(PassingError):
 
 
 class LeaseHeld(PassingError):
-    """Somebody else is writing this text at this moment."""
+    """Another worker is writing this text now."""
 
 
 class LeaseLost(PassingError):
-    """The lease ran out or was taken over before the text was stored; the text was thrown away."""
+    """The lease expired or was taken over before the text was stored; the text was discarded."""
 
 
 class TelegramUnavailable(PassingError):
-    """Telegram did not carry out a call that it may carry out later."""
+    """Telegram did not accept a call, and may accept it later."""
 
 
 class UpdateUnfinished(PassingError):
-    """An answer is owed and on record, but not yet on its way; the update must be handled again."""
+    """The reader's request is stored but its event is not published yet; the update must be handled again."""
 
 
 class DeliveryLost(PassingError):
-    """The connection that delivered a message broke while it was handled; it is delivered again."""
+    """A message's connection broke while the message was handled; RabbitMQ delivers it again."""
 
 
 class DatabaseUnavailable(PassingError):
@@ -118,9 +133,9 @@ class ModelRefused(PermanentError):
     """The model's server refused the request itself: the key, the model's name or the parameters.
 
     Args:
-        message: What it said.
+        message: The server's message.
         kind: The same for all refusals of one cause, such as ``401 invalid_api_key``.
-        everything: It would refuse whatever it is asked for.
+        everything: The server would refuse any request.
     """
 
     def __init__(self, message: str, *, kind: str = "", everything: bool = False) -> None:
@@ -130,7 +145,7 @@ class ModelRefused(PermanentError):
 
 
 class ReaderGone(PermanentError):
-    """The reader blocked the bot or left Telegram; nothing can be sent."""
+    """The reader blocked the bot or left Telegram; no message can be sent."""
 
 
 class InvalidMessage(PermanentError):
@@ -140,7 +155,7 @@ class InvalidMessage(PermanentError):
 
 
 class InvalidEnvelope(PermanentError):
-    """Bytes that are no message."""
+    """A body is not a Dramatiq message."""
 
     cause = "undecodable"
 
@@ -152,7 +167,7 @@ class UnknownActor(PermanentError):
 
 
 class TooOld(PermanentError):
-    """A message came too late for what it asks for."""
+    """A message came too late to be answered."""
 
     cause = "too old"
 
@@ -164,7 +179,7 @@ class WorkerKilled(PermanentError):
 
 
 class Refused(PermanentError):
-    """What a person asked for cannot be done; the message says why, and what can."""
+    """A person asked for something impossible; the message says why, and what is possible."""
 
 
 class NotFound(Refused):
@@ -172,18 +187,15 @@ class NotFound(Refused):
 
 
 class UnknownQueue(PermanentError):
-    """There is no queue of this name, or none with which that can be done."""
+    """There is no queue of this name, or the action does not apply to it."""
 
 
 def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:
-    """How long a message that failed has to wait.
+    """The seconds until a failed message is tried again; None: it is not.
 
     Args:
         error: Why it failed.
-        rung: Seconds that its ladder says; None on the last rung.
-
-    Returns:
-        What the ladder says, or longer if the other side asked for more; None when there is no other try.
+        rung: The next delay of its ladder; None on the last rung. The delay is longer if the other side asked for it.
     """
     if rung is None or isinstance(error, PermanentError):
         return None

@@ -1,7 +1,7 @@
-"""What is said over RabbitMQ: events in the past tense, commands in the imperative.
+"""Messages sent over RabbitMQ: events in the past tense, commands in the imperative.
 
-A message is a frozen dataclass of plain values that names its queue, so that whoever publishes one needs
-no actor. On the wire it is a Dramatiq message whose arguments are the dataclass's fields as JSON.
+A message is a frozen dataclass of plain values that names its queue, so a publisher does not import an actor. On the
+wire it is a Dramatiq message whose arguments are the dataclass's fields as JSON.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ DEAD_LETTERS = "dead_letters"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What every message can do."""
+    """The base class of every message."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -39,16 +39,16 @@ class Message:
         return actor_name(self.queue, type(self))
 
     def arguments(self) -> dict[str, Any]:
-        """The fields as JSON values, by name; those that have their default are left out."""
+        """The fields as JSON values, by name; fields with their default value are left out."""
         arguments: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json", exclude_defaults=True)
         return arguments
 
     @classmethod
     def parse(cls, arguments: dict[str, Any]) -> Self:
-        """The message that :meth:`arguments` was made from.
+        """Make a message from its :meth:`arguments`.
 
         Raises:
-            InvalidMessage: A field is missing, unknown, or of the wrong form; each is named.
+            InvalidMessage: A field is missing, unknown or of a wrong type; the error names each.
         """
         try:
             message: Self = _adapter(cls).validate_python(arguments)
@@ -80,10 +80,10 @@ class HoroscopeRequested(Message):
     """A reader asked for the text of a sign and a day.
 
     Args:
-        request_id: The same for every copy of one request, from the Telegram update to the receipt.
-        sign: Whose text.
-        day: Of which day: the reader's today.
-        answered: The text was shown, which is a view; otherwise somebody waits for it.
+        request_id: The same for every copy of one request, from the Telegram update to the view's receipt.
+        sign: The reader's sign.
+        day: The reader's own today.
+        answered: True: the text was shown, which is a view. False: the reader waits for it.
         at: When the reader asked.
     """
 
@@ -95,57 +95,51 @@ class HoroscopeRequested(Message):
 
     @property
     def queue(self) -> str:
-        """Views are counted, waiters are served."""
+        """``views`` counts shown texts; ``requests`` writes missing ones."""
         return VIEWS if self.answered else REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateDay(Message):
-    """Delete what is out of date, then write what is missing of a day, one sign after another.
+    """Delete out-of-date texts, then order the missing texts of a day, one after another.
 
     Args:
         day: The day.
-        anew: Also what a ladder still deals with and what was given up: a person asks for it.
+        anew: A person's order: also texts that were given up, or that a ladder is retrying.
     """
 
     day: date
     anew: bool = False
 
-    @property
-    def queue(self) -> str:
-        """One at a time in the cluster."""
-        return GENERATION
+    queue = GENERATION
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateHoroscope(Message):
-    """Write the text of one sign and one day, unless it exists.
+    """Write the text of one sign and day, unless it exists.
 
     Args:
-        sign: Whose text.
-        day: Of which day.
-        replaces: Write it in the place of the text that was generated then; any other text stays.
+        sign: The text's sign.
+        day: The text's day.
+        replaces: Replace the text that was generated at this instant, but no other.
     """
 
     sign: Sign
     day: date
     replaces: datetime | None = None
 
-    @property
-    def queue(self) -> str:
-        """One at a time in the cluster."""
-        return GENERATION
+    queue = GENERATION
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverHoroscope(Message):
-    """Answer everyone who waits for the text of a sign and a day.
+    """Answer every reader who waits for the text of a sign and day.
 
     Args:
-        sign: Whose text.
-        day: Of which day.
-        given_up_at: If there is no text: tell those so who waited by then.
-        came_after: And only those who began to wait after this; None: all of them.
+        sign: The text's sign.
+        day: The text's day.
+        given_up_at: If the text does not exist, send an error to readers who have waited since before this instant.
+        came_after: With ``given_up_at``: only to readers whose wait began after this instant; None: no such limit.
     """
 
     sign: Sign
@@ -153,43 +147,34 @@ class DeliverHoroscope(Message):
     given_up_at: datetime | None = None
     came_after: datetime | None = None
 
-    @property
-    def queue(self) -> str:
-        """Beside the queues that wait for the model."""
-        return DELIVERY
+    queue = DELIVERY
 
 
 @dataclass(frozen=True, slots=True)
 class MidnightTick(Message):
-    """A new day has begun at home."""
+    """A new day has begun in home time."""
 
-    @property
-    def queue(self) -> str:
-        """Published by periodiq."""
-        return TICKS
+    queue = TICKS
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileTick(Message):
-    """It is time to compare what should exist with what does."""
+    """The texts that should exist are to be compared with those that do."""
 
-    @property
-    def queue(self) -> str:
-        """Published by periodiq, and by every worker as it starts."""
-        return TICKS
+    queue = TICKS
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter(Message):
-    """A message that finally failed, as it lies in its queue: bytes of any kind, and what stands beside them.
+    """A message that finally failed, as it lies in the queue ``dead_letters``; its body may be any bytes.
 
-    It is never published as such: a worker makes one of whatever it finds among the dead letters.
+    It is never published: a worker makes one from every delivery of that queue.
 
     Args:
-        body: The bytes.
-        headers: What stood beside them.
-        redelivered: Somebody had received it before.
-        published_at: When it came into the queue; None: nobody says.
+        body: The AMQP body.
+        headers: The AMQP headers.
+        redelivered: RabbitMQ had delivered it before.
+        published_at: The AMQP timestamp; None: it has none.
     """
 
     body: bytes
@@ -199,10 +184,7 @@ class DeadLetter(Message):
 
     @classmethod
     def parse(cls, arguments: dict[str, Any]) -> Self:
-        """The letter itself: there is nothing about it that could be wrong."""
+        """Wrap the arguments: they come from AMQP and need no check."""
         return cls(**arguments)
 
-    @property
-    def queue(self) -> str:
-        """Where the dead are."""
-        return DEAD_LETTERS
+    queue = DEAD_LETTERS

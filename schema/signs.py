@@ -1,4 +1,4 @@
-"""The twelve signs of the zodiac and the two languages they are named in."""
+"""The twelve signs of the zodiac, and the two languages of their names."""
 
 from enum import StrEnum
 

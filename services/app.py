@@ -24,7 +24,7 @@ from services.telegram.client import open_bot
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What every process shares. The parts know each other; whoever uses them takes what it needs."""
+    """The services that every process shares."""
 
     settings: Settings
     clock: Clock
@@ -47,13 +47,13 @@ class App:
 async def open_app(
     settings: Settings, queues: Sequence[Queue], *, process: str, clock: Clock = system_clock
 ) -> AsyncIterator[App]:
-    """Open everything on the running event loop, and close it in the reverse order.
+    """Open the services on the running event loop; close them in the reverse order.
 
     Args:
-        settings: With ``database_url``, ``rabbitmq_url`` and ``bot_token`` set.
+        settings: ``database_url``, ``rabbitmq_url`` and ``bot_token`` must be set.
         queues: The queues to declare; see ``actors.topology``.
         process: The name that PostgreSQL shows for this process.
-        clock: The time.
+        clock: Replaced in tests.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached, or has not been migrated.
@@ -71,7 +71,7 @@ async def open_app(
 def make_app(
     settings: Settings, database: Database, publisher: Publisher, bus: Bus, bot: Bot, clock: Clock
 ) -> App:
-    """Everything on connections that are open."""
+    """Put the services together, on open connections."""
     home = settings.home_timezone
     waiters = Waiters(database)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
@@ -100,13 +100,7 @@ def make_app(
 async def open_servers(
     settings: Settings, queues: Sequence[Queue], *, process: str
 ) -> AsyncIterator[tuple[Database, Publisher]]:
-    """PostgreSQL and RabbitMQ as one process sees them; nothing waits until they can be reached.
-
-    Args:
-        settings: With ``database_url`` and ``rabbitmq_url`` set.
-        queues: The queues to declare.
-        process: The name that PostgreSQL shows for this process.
-    """
+    """Open PostgreSQL and RabbitMQ for one process, without waiting until they can be reached."""
     assert settings.database_url
     assert settings.rabbitmq_url
     async with (

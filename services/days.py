@@ -1,7 +1,7 @@
-"""Which days are lived in, which texts must exist, which are out of date.
+"""Calendar rules: the days that are current somewhere on Earth, and the days whose texts must exist.
 
-Every rule is stated by instants. The zones of the Earth span UTC-12 to UTC+14, so at any instant the days
-lived in somewhere are those from the date at UTC-12 to the date at UTC+14.
+Every rule is stated by instants. Time zones span UTC-12 to UTC+14. So at any instant, the days that are current
+somewhere reach from the date at UTC-12 to the date at UTC+14.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-#: The time now, with its zone; a test hands in its own.
+#: The present time, with its zone; tests pass their own.
 Clock = Callable[[], datetime]
 
 WESTERNMOST = timedelta(hours=-12)
@@ -26,7 +26,7 @@ def system_clock() -> datetime:
 
 
 def shown_in(zone: tzinfo | None, at: datetime) -> datetime:
-    """An instant as it is shown in a zone; None: the machine's own. At the ends of all time, in its own zone."""
+    """An instant in a zone; None: the machine's own. At the limits of the calendar it keeps its own zone."""
     try:
         return at.astimezone(zone)
     except OverflowError:
@@ -34,28 +34,28 @@ def shown_in(zone: tzinfo | None, at: datetime) -> datetime:
 
 
 def instant_asked(written: str, now: datetime, zone: tzinfo | None) -> datetime:
-    """The instant, in UTC, that a person means by an age such as «2h», or by «2026-11-22 14:00».
+    """The instant, in UTC, of an age such as «2h» or a time such as «2026-11-22 14:00».
 
     Args:
-        written: By the person.
-        now: Ages count from here.
-        zone: Of times that name none; None: the machine's own.
+        written: A person's input.
+        now: Ages count back from here.
+        zone: For times without a zone; None: the machine's own.
 
     Raises:
-        ValueError: It is neither, or beyond all time.
+        ValueError: It is neither an age nor a time, or outside the calendar.
     """
     try:
         if age := _AGE.fullmatch(written.lower()):
             return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
         return _in_utc(written, zone)
     except OverflowError as error:
-        raise ValueError(f"{written} is beyond all time") from error
+        raise ValueError(f"{written} is outside the calendar") from error
 
 
-def instant_noted(said: object) -> datetime | None:
-    """The instant, in UTC, that a message notes in its options; None: it notes something else."""
+def instant_noted(value: object) -> datetime | None:
+    """The instant, in UTC, of an ISO 8601 string in a message's options; None: it is not one."""
     try:
-        return _in_utc(said, UTC) if isinstance(said, str) else None
+        return _in_utc(value, UTC) if isinstance(value, str) else None
     except (ValueError, OverflowError):
         return None
 
@@ -66,25 +66,22 @@ def _in_utc(written: str, zone: tzinfo | None) -> datetime:
 
 
 def day_in(zone: ZoneInfo, now: datetime) -> date:
-    """The date of ``now`` for somebody who lives in ``zone``."""
+    """The date of ``now`` in a zone."""
     return now.astimezone(zone).date()
 
 
 def first_day_alive(now: datetime) -> date:
-    """The earliest day that some zone is still living in: older texts are out of date."""
+    """The earliest day that is still current in some zone; older texts are out of date."""
     return (now.astimezone(UTC) + WESTERNMOST).date()
 
 
 def last_day_alive(now: datetime) -> date:
-    """The latest day that has begun in some zone: nobody lives in a later one yet."""
+    """The latest day that has begun in some zone."""
     return (now.astimezone(UTC) + EASTERNMOST).date()
 
 
 def begins(day: date, zone: ZoneInfo) -> datetime:
-    """The instant at which a day begins in a zone.
-
-    Where clocks skip midnight, the day begins at the instant of the change.
-    """
+    """The instant at which a day begins in a zone; where a clock change skips midnight, the instant of the change."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
@@ -94,16 +91,16 @@ def begins_first(day: date) -> datetime:
 
 
 def next_night(now: datetime, home: ZoneInfo) -> datetime:
-    """The instant after ``now`` at which the next day begins at home."""
+    """The instant after ``now`` at which the next day begins in home time."""
     return begins(day_in(home, now) + ONE_DAY, home)
 
 
 def days_to_write(now: datetime, home: ZoneInfo) -> list[date]:
     """The days whose texts must exist, in the order in which they are written.
 
-    From today at home to the last day that begins anywhere until the next night, and at least tomorrow. A day
-    that begins in the very instant of the next night counts: whoever asks then must find its text.
-    Days that have begun everywhere and still last in the west were written by earlier nights.
+    They reach from today in home time to the last day that begins in any zone until the next night, and at least to
+    tomorrow. A day that begins in the same instant as the next night counts: its readers must find its text. Days that
+    are over at home and still current in the west were written by earlier nights.
     """
     today = day_in(home, now)
     last = max(today + ONE_DAY, last_day_alive(next_night(now, home)))

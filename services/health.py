@@ -1,11 +1,11 @@
-"""What a process tells of itself over HTTP, on ``METRICS_LISTEN``: its metrics, and how it is.
+"""Serves a process's metrics and health over HTTP, on ``METRICS_LISTEN``.
 
 ``/metrics``       for Prometheus
-``/health/live``   200 while the process can do work at all; otherwise it is of no use until somebody restarts it
-``/health/ready``  200 while it is live, its servers answer and what it is there for is under way
+``/health/live``   200 while the process can work; otherwise it must be restarted
+``/health/ready``  200 while it is also started, reaches its servers and does its own work
 
-503 names each part that is not well, and why. Nobody signs in here, so nothing is told that is not for all:
-no reader, no text, no secret.
+A 503 names each failing part and its reason. Anybody can read these pages, so they contain no readers, texts or
+secrets.
 """
 
 import asyncio
@@ -27,38 +27,38 @@ from services.process.http import serve_http
 from services.process.logs import Mask
 from services.process.settings import Settings
 
-#: Seconds that PostgreSQL is given to answer, and for which its answer is taken for granted.
+#: Seconds that PostgreSQL has to answer, and for which that answer is cached.
 GLANCE_S = 1.0
-#: Seconds that a stopping process gives to those who ask.
+#: Seconds that running requests have to finish when the process stops.
 _GRACE_S = 1.0
 
-#: Says what is wrong with a part of the process, in words; nothing when it is well.
+#: Describes the trouble of one part of the process; empty while it works.
 Trouble = Callable[[], str]
 
 
 class Reader(Protocol):
-    """Metrics that are read from elsewhere when somebody asks for them."""
+    """Metrics that are read from other servers at each scrape."""
 
     async def refresh(self) -> None:
-        """Bring them up to date, in a few seconds at the most; never raises."""
+        """Read them again, within a few seconds; never raises."""
 
     def collect(self) -> list[Metric]:
-        """What was read last."""
+        """The values last read."""
 
 
 class Health:
-    """How one process is.
+    """The health of one process.
 
     Args:
         database: Its PostgreSQL.
         publisher: Its RabbitMQ.
-        stop: Set when it is stopping.
+        stop: Set when the process is stopping.
         mask: Applied to every reason.
-        registry: The metrics that it tells.
+        registry: The metrics to serve.
 
     Attributes:
-        live: Parts without which it cannot work, by name.
-        ready: Parts without which it does not do what it is there for, by name; None until it has started.
+        live: Checks of the parts that it cannot work without, by name.
+        ready: Checks of the parts that do its own work, by name; None until it has started.
     """
 
     def __init__(
@@ -82,25 +82,25 @@ class Health:
         self._database_trouble = ""
         self._handle_metrics = make_aiohttp_handler(registry)
 
-    def tell(self, reader: Reader) -> None:
-        """Tell these metrics, too."""
+    def add_reader(self, reader: Reader) -> None:
+        """Serve these metrics too."""
         self._readers.append(reader)
         self._registry.register(reader)
 
-    def leave_untold(self) -> None:
-        """What was read from elsewhere is told no longer."""
+    def remove_readers(self) -> None:
+        """Stop serving the metrics of every reader."""
         while self._readers:
             self._registry.unregister(self._readers.pop())
 
     def application(self) -> web.Application:
-        """The web application that answers; to GET and HEAD only."""
+        """The web application; it answers GET and HEAD only."""
         app = web.Application()
-        app.router.add_get("/metrics", self._tell_metrics)
-        app.router.add_get("/health/live", self._tell_live)
-        app.router.add_get("/health/ready", self._tell_ready)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/health/live", self._live)
+        app.router.add_get("/health/ready", self._ready)
         return app
 
-    async def _tell_metrics(self, request: web.Request) -> web.StreamResponse:
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
         servers = await self._servers()
         for server, trouble in servers.items():
             metrics.CONNECTED.labels(server).set(not trouble)
@@ -108,26 +108,26 @@ class Health:
             await reader.refresh()
         return await self._handle_metrics(request)
 
-    async def _tell_live(self, _: web.Request) -> web.Response:
-        return self._told("live", self._liveness())
+    async def _live(self, _: web.Request) -> web.Response:
+        return self._response("live", self._liveness())
 
-    async def _tell_ready(self, _: web.Request) -> web.Response:
-        servers = await self._servers()  # first: a process that has started meanwhile has all its parts
-        parts = self._liveness() | servers | _look(self.ready or {})
+    async def _ready(self, _: web.Request) -> web.Response:
+        servers = await self._servers()  # awaited first: all parts below are then of the same moment
+        parts = self._liveness() | servers | _check(self.ready or {})
         parts["process"] = (
             "it is stopping" if self._stop.is_set() else "it is starting" if self.ready is None else ""
         )
-        return self._told("ready", parts)
+        return self._response("ready", parts)
 
     def _liveness(self) -> dict[str, str]:
-        # Whoever stops lets its parts end, and is alive until they have.
-        return {"event loop": "", **({} if self._stop.is_set() else _look(self.live))}
+        # A stopping process ends its parts, and counts as live until it has ended.
+        return {"event loop": "", **({} if self._stop.is_set() else _check(self.live))}
 
     async def _servers(self) -> dict[str, str]:
-        async with self._glancing:  # those who ask meanwhile are told the same
+        async with self._glancing:  # concurrent requests share one check
             if time.monotonic() - self._glanced_at >= GLANCE_S:
                 try:
-                    await self._database.glance(GLANCE_S)
+                    await self._database.check(GLANCE_S)
                 except DatabaseUnavailable as error:
                     self._database_trouble = str(error)
                 else:
@@ -135,13 +135,13 @@ class Health:
                 self._glanced_at = time.monotonic()
         return {"postgresql": self._database_trouble, "rabbitmq": self._publisher.trouble}
 
-    def _told(self, word: str, parts: Mapping[str, str]) -> web.Response:
-        well = not any(parts.values())
-        told = {name: self._mask(trouble) or "ok" for name, trouble in parts.items()}
-        return web.json_response({word: well, "parts": told}, status=200 if well else 503)
+    def _response(self, word: str, parts: Mapping[str, str]) -> web.Response:
+        healthy = not any(parts.values())
+        shown = {name: self._mask(trouble) or "ok" for name, trouble in parts.items()}
+        return web.json_response({word: healthy, "parts": shown}, status=200 if healthy else 503)
 
 
-def _look(parts: Mapping[str, Trouble]) -> dict[str, str]:
+def _check(parts: Mapping[str, Trouble]) -> dict[str, str]:
     return {name: trouble() for name, trouble in parts.items()}
 
 
@@ -149,14 +149,14 @@ def _look(parts: Mapping[str, Trouble]) -> dict[str, str]:
 async def serve_health(
     settings: Settings, kind: str, database: Database, publisher: Publisher, stop: asyncio.Event
 ) -> AsyncIterator[Health]:
-    """Tell how this process is while the block runs, if ``METRICS_LISTEN`` says where.
+    """Serve a process's health while the block runs, if ``METRICS_LISTEN`` is set.
 
     Args:
-        settings: Where to listen, and the secrets that are not told.
-        kind: What the process is: bot, worker, scheduler or admin.
+        settings: The address, and the secrets to mask.
+        kind: bot, worker, scheduler or admin.
         database: Its PostgreSQL.
         publisher: Its RabbitMQ.
-        stop: Set when it is stopping.
+        stop: Set when the process is stopping.
 
     Raises:
         WrongSettings: ``METRICS_LISTEN`` cannot be listened on.
@@ -171,4 +171,4 @@ async def serve_health(
         async with serve_http(health.application(), "METRICS_LISTEN", listen, grace=_GRACE_S):
             yield health
     finally:
-        health.leave_untold()
+        health.remove_readers()

@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from actors import REPLAYABLE, TABLE
 from actors.app import WorkerApp, make_worker_app, open_author
-from actors.table import Actor, Attempt
+from actors.table import Actor
 from ops.cli.console import asking
 from schema.errors import ModelUnavailable, Refused
 from schema.messages import GenerateHoroscope, HoroscopeRequested, Message
@@ -41,6 +41,7 @@ from services.dead_letters.inspector import make_inspector
 from services.dead_letters.records import Letter
 from services.horoscopes.model import Author, Draft
 from services.horoscopes.prompt import Rejected
+from services.messaging.attempts import Attempt
 from services.messaging.bus import Bus
 from services.messaging.publisher import Publisher, Queue
 from services.process.logs import Mask
@@ -129,14 +130,7 @@ async def _handled(worker_app: WorkerApp, actor: Actor, letter: Letter, message:
     if actor.batch:
         await actor.handler(worker_app, [message])
         return
-    attempt = Attempt(
-        message_id=letter.message_id or str(letter.death),
-        number=1,
-        again=False,
-        redelivered=False,
-        published_at=system_clock(),
-        retry_in=None,
-    )
+    attempt = Attempt(letter.message_id or str(letter.death), published_at=system_clock())
     await actor.handler(worker_app, message, attempt)
 
 

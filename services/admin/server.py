@@ -81,7 +81,7 @@ async def run(
             settings.admin_proxies,
         ),
     ):
-        health.tell(ClusterMetrics(snapshots, clock))
+        health.add_reader(ClusterMetrics(snapshots, clock))
         health.ready = {}
         log.info("admin.ready", listen=settings.admin_listen)
         await stop.wait()

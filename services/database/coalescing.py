@@ -1,4 +1,4 @@
-"""One call for many callers."""
+"""Coalescing: one query answers several callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,41 +7,41 @@ from typing import Generic, TypeVar
 
 from schema.errors import PassingError
 
-_Asked = TypeVar("_Asked")
+_Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
 
-class Coalescer(Generic[_Asked, _Answer]):
-    """Answers all who ask at about the same time by one call.
+class Coalescer(Generic[_Request, _Answer]):
+    """Answers calls that arrive at about the same time with one query.
 
-    While a call is under way, those who come meanwhile gather for the next. So nobody waits for a timer, a
-    single caller goes ahead at once, and the busier it gets, the more go together.
+    While a query runs, new calls gather for the next one. So no call waits for a timer, a single call runs at once,
+    and under load more calls share a query.
 
     Args:
-        answer_all: Answers several, in their order.
+        answer_all: Answers several requests, in their order.
     """
 
-    def __init__(self, answer_all: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer]]]) -> None:
+    def __init__(self, answer_all: Callable[[Sequence[_Request]], Awaitable[Sequence[_Answer]]]) -> None:
         self._answer_all = answer_all
-        self._gathered: list[tuple[_Asked, asyncio.Future[_Answer]]] = []
+        self._gathered: list[tuple[_Request, asyncio.Future[_Answer]]] = []
         self._answering: asyncio.Task[None] | None = None
 
-    async def ask(self, asked: _Asked) -> _Answer:
-        """The answer to one.
+    async def ask(self, request: _Request) -> _Answer:
+        """Answer one request.
 
         Raises:
-            Exception: What ``answer_all`` raised: any passing error at once; any other one when it was asked for
-                this one alone.
+            Exception: The error of ``answer_all``. An error that is not passing is raised only if ``answer_all`` fails
+                for this request alone.
         """
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-        entry = (asked, answer)
+        entry = (request, answer)
         self._gathered.append(entry)
         if self._answering is None:
             self._answering = asyncio.create_task(self._answer_gathered(), name="gathering")
         try:
             return await answer
         except asyncio.CancelledError:
-            with suppress(ValueError):  # it is being asked for already
+            with suppress(ValueError):  # its query runs already
                 self._gathered.remove(entry)
             raise
 
@@ -53,15 +53,15 @@ class Coalescer(Generic[_Asked, _Answer]):
         finally:
             self._answering = None
 
-    async def _answer(self, gathered: list[tuple[_Asked, asyncio.Future[_Answer]]]) -> None:
-        waiting = [(asked, answer) for asked, answer in gathered if not answer.done()]
+    async def _answer(self, gathered: list[tuple[_Request, asyncio.Future[_Answer]]]) -> None:
+        waiting = [(request, answer) for request, answer in gathered if not answer.done()]
         if not waiting:
             return
         try:
-            answers = await self._answer_all([asked for asked, _ in waiting])
-        except Exception as error:  # noqa: BLE001  it is for those who asked
+            answers = await self._answer_all([request for request, _ in waiting])
+        except Exception as error:  # noqa: BLE001  passed on to the callers
             if len(waiting) > 1 and not isinstance(error, PassingError):
-                for each in waiting:  # one is to blame, and must not fail its neighbours
+                for each in waiting:  # one request is to blame and must not fail the others
                     await self._answer([each])
                 return
             for _, future in waiting:

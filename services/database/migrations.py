@@ -1,4 +1,4 @@
-"""Bringing the database to the newest schema."""
+"""Migrates the database."""
 
 from importlib.resources import files
 
@@ -20,7 +20,7 @@ def _config(connection: Connection | None = None) -> Config:
 async def migrate(database: Database, revision: str = "head") -> tuple[str | None, str | None]:
     """Bring the database to a revision, in one transaction.
 
-    Processes that migrate at once wait for each other.
+    Processes that migrate at the same time wait for each other.
 
     Returns:
         The revisions before and after.
@@ -35,7 +35,7 @@ async def migrate(database: Database, revision: str = "head") -> tuple[str | Non
 
 
 async def current(database: Database) -> str | None:
-    """The database's revision; None when it was never migrated.
+    """The database's revision; None: it was never migrated.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.

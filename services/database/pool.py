@@ -1,8 +1,8 @@
-"""PostgreSQL: transactions through SQLAlchemy, and fast lanes for what readers wait for or what comes in bursts.
+"""PostgreSQL: transactions through SQLAlchemy, and fast lanes through asyncpg.
 
-A statement through SQLAlchemy's asynchronous engine costs about six times the processor time of the same
-statement through asyncpg itself, and three round trips more, which is why the few statements behind every
-reply, and the one that counts views, take the latter.
+A statement through SQLAlchemy's asynchronous engine costs about six times the processor time of the same statement
+through asyncpg, and three more round trips. So the few statements behind every reply, and the one that counts views,
+use a lane.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
 import asyncpg
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -22,7 +21,7 @@ from schema.tables import REVISION
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 
-#: What asyncpg and the operating system raise when the server is away.
+#: Errors of asyncpg and the operating system when the server is away.
 UNREACHABLE = (
     OSError,  # includes TimeoutError
     asyncpg.PostgresConnectionError,
@@ -35,12 +34,12 @@ UNREACHABLE = (
 )
 
 
-#: SQLSTATE classes, and one state, that say that the server can carry out nothing of the kind now, whatever the
-#: statement: insufficient resources (a full disk), operator intervention, a system error, read-only.
+#: SQLSTATE classes, and one state, of a server that cannot work whatever the statement: insufficient resources (a full
+#: disk), operator intervention, a system error, read-only.
 _INCAPABLE = ("53", "57", "58", "25006")
 
 
-#: What asyncpg raises when the server, or asyncpg itself, refuses the address.
+#: Errors when the server, or asyncpg itself, refuses the address.
 REFUSED = (
     ValueError,
     asyncpg.ClientConfigurationError,
@@ -57,17 +56,17 @@ _NO_TABLES = "the database has no tables yet; run: horoscope migrate"
 
 
 class Database:
-    """The connections of one process.
+    """The database connections of one process.
 
     Args:
         url: ``postgresql://user:password@host:port/name``, as libpq reads it.
-        process: What PostgreSQL shows as the application's name.
-        pool_size: The most connections, the lanes' not counted.
+        process: The application name that PostgreSQL shows.
+        pool_size: The most connections, not counting the lanes.
 
     Attributes:
-        reads: The fast lane for queries.
-        writes: The fast lane for statements that are committed.
-        asides: The lane for what a process tells of itself: it keeps no reader waiting and waits for none.
+        reads: The lane for queries.
+        writes: The lane for statements that commit.
+        asides: The lane for heartbeats, health checks and pauses, so that no reply waits for them.
     """
 
     def __init__(self, url: str, *, process: str = "horoscope", pool_size: int = 8) -> None:
@@ -78,7 +77,7 @@ class Database:
             "server_settings": {"application_name": process},
         }
         self._lanes: list[Lane] = []
-        # Two, so that no reply waits for a disk.
+        # Two lanes, so that no reply waits for a commit.
         self.reads = self.lane()
         self.writes = self.lane()
         self.asides = self.lane()
@@ -91,17 +90,17 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        """Nothing is opened yet: the database is first reached by :meth:`check` or a query."""
+        """Open nothing: :meth:`check` or the first query connects."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
         for lane in self._lanes:
-            lane.leave()  # nothing on a lane outlives whoever waits for it
+            lane.leave()  # no caller waits for a lane any more
         await self._engine.dispose()
 
     def lane(self) -> "Lane":
-        """One more fast lane, for whoever has statements enough to keep a connection busy."""
+        """Make another lane, for a caller that keeps a connection busy."""
         lane = Lane(self._connect)
         self._lanes.append(lane)
         return lane
@@ -112,24 +111,11 @@ class Database:
         except REFUSED as error:
             raise _unavailable(error) from None
 
-    async def check(self) -> None:
-        """Reach the database and find our tables, at least as new as this release needs them.
+    async def check(self, timeout: float = STATEMENT_TIMEOUT_S) -> None:
+        """Reach the database within ``timeout`` seconds, and check that its schema is new enough for this release.
 
         Raises:
-            DatabaseUnavailable: It cannot be reached, or ``horoscope migrate`` has not been run.
-        """
-        async with self.transaction() as connection:
-            found = await connection.execute(text("SELECT to_regclass('alembic_version')"))
-            if found.scalar_one() is None:
-                raise DatabaseUnavailable(_NO_TABLES)
-            found = await connection.execute(text(_FOUND_REVISION))
-            _demand(found.scalar_one())
-
-    async def glance(self, timeout: float) -> None:
-        """The same as :meth:`check`, in one round trip and at most so many seconds.
-
-        Raises:
-            DatabaseUnavailable: As :meth:`check`; or there was no answer in time.
+            DatabaseUnavailable: It cannot be reached, or ``horoscope migrate`` must be run.
         """
         try:
             ((revision,),) = await self.asides.fetch(_FOUND_REVISION, timeout=timeout)
@@ -141,10 +127,10 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed when the block ends well.
+        """A transaction, committed when the block ends without an error.
 
         Raises:
-            DatabaseUnavailable: The database cannot be reached, or went away meanwhile.
+            DatabaseUnavailable: The database cannot be reached, or the connection broke.
         """
         try:
             async with self._begun() as connection:
@@ -161,15 +147,15 @@ class Database:
             raise
 
     def _begun(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection in a transaction, which ends with the block."""
+        """A connection in a transaction; a debugger replaces this."""
         return self._engine.begin()
 
 
 class Lane:
-    """One connection that is kept, and used by one statement at a time.
+    """One kept connection, used by one statement at a time.
 
     Args:
-        connect: Opens a connection.
+        connect: Opens the connection.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
@@ -178,16 +164,15 @@ class Lane:
         self._is_free = asyncio.Lock()
 
     async def fetch(self, query: str, *arguments: Any, timeout: float) -> list[asyncpg.Record]:
-        """The rows of a statement in one round trip, as a transaction of its own.
+        """The rows of a statement, in one round trip and a transaction of its own.
 
         Args:
             query: SQL with ``$1`` placeholders.
-            arguments: The values, in their order.
-            timeout: Seconds for all of it, waiting for the lane included.
+            arguments: The values, in order.
+            timeout: Seconds for everything, waiting for the lane included.
 
         Raises:
-            DatabaseUnavailable: The database cannot be reached, or took too long. Then nobody knows whether
-                the statement was carried out.
+            DatabaseUnavailable: The database cannot be reached or took too long; the statement may have run or not.
         """
         try:
             async with asyncio.timeout(timeout), self._is_free:
@@ -196,7 +181,7 @@ class Lane:
                         self._connection = await self._connect()
                     rows: list[asyncpg.Record] = await self._connection.fetch(query, *arguments)
                 except BaseException:
-                    self.leave()  # whatever is still under way on it
+                    self.leave()  # a statement may still be running on it
                     raise
                 return rows
         except UNREACHABLE as error:

@@ -1,7 +1,7 @@
 """The right to write one text: a row with a holder, an expiry and a fencing token.
 
-For one sign and day at most one lease lives in the whole cluster. All times are PostgreSQL's, so that the
-machines' clocks need not agree. The row outlives its lease and tells what became of it:
+For one sign and day at most one lease is live in the whole cluster. All times are PostgreSQL's, so the machines'
+clocks need not agree. The row outlives its lease and keeps the text's state:
 
     pending ──► writing ──► written
                  │  ▲
@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Literal
 
 import structlog
 from sqlalchemy import text
@@ -25,43 +24,32 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schema.errors import DatabaseUnavailable, LeaseLost, PassingError
 from schema.signs import Sign
 from services.database.pool import Database
+from services.messaging.attempts import Attempt, Ladder
 from services.process.heartbeats import HOST
 
 log = structlog.get_logger(__name__)
 
 LEASE_S = 30
 RENEW_EVERY_S = 5
-#: A reader is not left to wait for a try that is further away than this many seconds.
+#: Seconds: if the next attempt is further away than this, a waiting reader gets an error instead.
 PATIENCE_S = 60
 
-#: Who writes, as people find it in `generations`.
+#: This process, as `generations` names the writer of a text.
 WRITER = f"{HOST} {os.getpid()}"
-
-Ladder = Literal["night", "request"]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The message on whose behalf a text is written.
+    """An attempt of a message that asks for a text.
 
     Args:
-        holder: The message's id: its redelivery re-enters the lease that it holds.
-        ladder: The ladder that the message climbs when it fails.
-        published_at: When the message was first published.
-        attempt: 1 for the first try.
-        again: The message has been here before: what stands in the row may be its own doing.
-        redelivered: The worker that had the message was lost, and with it the lease that it held.
-        retry_in: Seconds until the ladder's next try; None on the last rung.
-        replaces: The text that was generated then is to be replaced; None: no text is.
+        attempt: The message's id is the lease's holder: a redelivery re-enters the lease.
+        ladder: ``NIGHT`` or ``REQUEST``.
+        replaces: Replace the text that was generated at this instant; None: write only a missing text.
     """
 
-    holder: str
+    attempt: Attempt
     ladder: Ladder
-    published_at: datetime
-    attempt: int = 1
-    again: bool = False
-    redelivered: bool = False
-    retry_in: int | None = None
     replaces: datetime | None = None
 
 
@@ -161,31 +149,32 @@ GRACE_S = 15
 
 
 class Leases:
-    """Gives leases out and takes them back."""
+    """Acquires, renews, finishes and gives up leases."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def acquire(self, sign: Sign, day: date, order: Order) -> Lease | Refusal:
-        """The lease on a text, or why there is none.
+        """Acquire the lease on a text.
 
-        The message that already holds the lease is given it anew with a higher token: it was redelivered,
-        so whoever held it is gone, or will be refused when it stores.
+        A redelivered message that already holds the lease gets it again with a higher token. Its former worker is
+        gone, or is refused when it stores.
         """
         key = {"sign": sign, "day": day}
-        asked = key | {
-            "holder": order.holder,
+        attempt = order.attempt
+        values = key | {
+            "holder": attempt.message_id,
             "ladder": order.ladder,
-            "again": order.again,
-            "redelivered": order.redelivered,
-            "published_at": order.published_at,
+            "again": attempt.again,
+            "redelivered": attempt.redelivered,
+            "published_at": attempt.published_at,
             "replaces": order.replaces,
             "writer": WRITER,
             "lease": LEASE_S,
             "grace": GRACE_S,
         }
         async with self._database.transaction() as connection:
-            token = (await connection.execute(_ACQUIRE, asked)).scalar()
+            token = (await connection.execute(_ACQUIRE, values)).scalar()
             if token is not None:
                 return Lease(sign, day, token)
             why = (await connection.execute(_WHY_NOT, key | {"patience": PATIENCE_S})).one()
@@ -197,11 +186,11 @@ class Leases:
 
     @asynccontextmanager
     async def kept(self, lease: Lease) -> AsyncIterator[None]:
-        """Renew the lease while the block runs; stop the block when it is no longer ours.
+        """Renew the lease while the block runs; cancel the block when the lease is lost.
 
         Raises:
-            LeaseLost: It was taken over.
-            DatabaseUnavailable: It ran out because PostgreSQL was away; anybody may have it when that is back.
+            LeaseLost: Another worker took it over.
+            DatabaseUnavailable: It ran out because PostgreSQL was away, and may be taken over.
         """
         writer = asyncio.current_task()
         assert writer is not None
@@ -239,10 +228,10 @@ class Leases:
             renewal.cancel()
 
     async def finish(self, connection: AsyncConnection, lease: Lease) -> None:
-        """Mark the text as written, in the transaction that stores it.
+        """Mark the text as written, in the caller's transaction that stores it.
 
         Raises:
-            LeaseLost: A later holder was given the lease; the caller's transaction must not commit.
+            LeaseLost: A later holder has the lease; the caller's transaction must not commit.
         """
         finished = await connection.execute(_FINISH, _key(lease))
         if not finished.rowcount:
@@ -255,12 +244,12 @@ class Leases:
 
         Args:
             lease: The lease.
-            error: Why.
-            retry_in: Seconds until the next try; None when there is none.
-            refused_by: The endpoint of the model that refuses us, whatever it is asked for.
+            error: Why the attempt failed.
+            retry_in: Seconds until the next attempt; None: the text is given up.
+            refused_by: The model's endpoint, if it refuses every request of ours.
 
         Returns:
-            When the text was given up or the wait began; None when the lease was no longer ours.
+            When the new state began; None: the lease was no longer ours.
         """
         async with self._database.transaction() as connection:
             failed = await connection.execute(
@@ -270,20 +259,14 @@ class Leases:
         return since
 
     async def give_up(self, sign: Sign, day: date, holder: str, error: str) -> datetime | None:
-        """Take the lease from a message that nobody will answer any more.
-
-        Args:
-            sign: Whose text.
-            day: Of which day.
-            holder: The message's id.
-            error: Why.
+        """Give up the text whose lease a message holds; the message will not be answered.
 
         Returns:
-            When the text was given up; None when the message held no lease.
+            When the text was given up; None: the message held no lease.
         """
-        given = {"sign": sign, "day": day, "holder": holder, "error": error[:2000]}
+        values = {"sign": sign, "day": day, "holder": holder, "error": error[:2000]}
         async with self._database.transaction() as connection:
-            return (await connection.execute(_GIVE_UP, given)).scalar()
+            return (await connection.execute(_GIVE_UP, values)).scalar()
 
 
 def _key(lease: Lease) -> dict[str, object]:

@@ -11,8 +11,7 @@ from email.utils import parsedate_to_datetime
 import openai
 from openai.types.chat import ChatCompletion
 
-from schema.answers import Answer
-from schema.errors import ModelRefused, ModelUnavailable, TextRejected
+from schema.errors import Answer, ModelRefused, ModelUnavailable, TextRejected
 from schema.signs import Language, Sign
 from services.horoscopes import prompt
 from services.horoscopes.prompt import Rejected

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
-from schema.answers import Answer
+from schema.errors import Answer
 from schema.signs import Sign
 from services.database.pool import Database
 from services.days import Clock, day_in

@@ -8,8 +8,8 @@ from datetime import date, datetime
 import structlog
 from sqlalchemy import text
 
-from schema.answers import Answer
 from schema.errors import (
+    Answer,
     DatabaseUnavailable,
     LeaseLost,
     ModelRefused,
@@ -28,6 +28,7 @@ from services.horoscopes.outages import Outage, Outages
 from services.horoscopes.prompt import Rejected
 from services.horoscopes.usage import Usage
 from services.horoscopes.waiters import Waiters
+from services.messaging.attempts import Ladder
 from services.messaging.bus import Bus
 from services.process.logs import Mask
 
@@ -112,7 +113,7 @@ class Writer:
             log.info("order.passed_over", sign=sign, day=day, reason=Refusal.OVER)
             await self._tell_all(sign, day)
             return Refusal.OVER
-        if order.ladder == "night" and not order.replaces and (reason := await self._usage.exhausted()):
+        if order.ladder is Ladder.NIGHT and not order.replaces and (reason := await self._usage.exhausted()):
             log.warning("order.passed_over", sign=sign, day=day, reason=reason)
             return Refusal.LIMITED
         lease = await self._leases.acquire(sign, day, order)
@@ -129,7 +130,9 @@ class Writer:
         except Exception as error:
             await self._failed(lease, order, error)
             raise
-        log.info("horoscope.written", sign=sign, day=day, attempt=order.attempt, latency_ms=draft.latency_ms)
+        log.info(
+            "horoscope.written", sign=sign, day=day, attempt=order.attempt.number, latency_ms=draft.latency_ms
+        )
         await self._bus.publish(DeliverHoroscope(sign, day))
         return None
 
@@ -181,9 +184,9 @@ class Writer:
         """There is no lease: what does that mean for those who wait?"""
         if refusal is Refusal.WRITTEN:
             await self._bus.publish(DeliverHoroscope(sign, day))
-        elif order.ladder == "request" and refusal is Refusal.FAR_OFF:
+        elif order.ladder is Ladder.REQUEST and refusal is Refusal.FAR_OFF:
             await self._tell_all(sign, day)
-        elif order.ladder == "request":
+        elif order.ladder is Ladder.REQUEST:
             await self._tell_newcomers(sign, day, await self._outages.current())
 
     @asynccontextmanager
@@ -194,7 +197,7 @@ class Writer:
             await asyncio.sleep(HOPE_S)
             await self._tell_newcomers(lease.sign, lease.day, await self._outages.current())
 
-        telling = asyncio.create_task(tell(), name="newcomers") if order.ladder == "request" else None
+        telling = asyncio.create_task(tell(), name="newcomers") if order.ladder is Ladder.REQUEST else None
         try:
             yield
         finally:
@@ -215,7 +218,7 @@ class Writer:
             )
 
     async def _failed(self, lease: Lease, order: Order, error: Exception) -> None:
-        retry_in = seconds_before_retry(error, order.retry_in)
+        retry_in = seconds_before_retry(error, order.attempt.retry_in)
         reason = self._mask(str(error) or type(error).__name__).replace("\0", "")
         outage = None
         if isinstance(error, ModelUnavailable | ModelRefused):
@@ -226,7 +229,7 @@ class Writer:
             refused_by = self._outages.endpoint if error.everything else None
         since = await self._leases.fail(lease, reason, retry_in, refused_by=refused_by)
         log.warning(
-            "horoscope.failed", sign=lease.sign, day=lease.day, attempt=order.attempt,
+            "horoscope.failed", sign=lease.sign, day=lease.day, attempt=order.attempt.number,
             retry_in=retry_in, reason=reason,
         )  # fmt: skip
         if since is not None:
@@ -236,7 +239,7 @@ class Writer:
         self, lease: Lease, order: Order, since: datetime, outage: Outage | None, retry_in: int | None
     ) -> None:
         """Tell those who wait what the failure means for them."""
-        if order.ladder == "request":
+        if order.ladder is Ladder.REQUEST:
             if retry_in is None or retry_in > PATIENCE_S:
                 await self._bus.publish(DeliverHoroscope(lease.sign, lease.day, given_up_at=since))
             else:

@@ -1,4 +1,4 @@
-"""Publishing messages, without importing whoever answers them."""
+"""Publishes messages; those that RabbitMQ does not confirm are parked in PostgreSQL and sent later."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ _PARK = text("""
     ORDER BY place
 """)
 
-# One process at a time sends what is parked: two would mix up the order.
+# One process at a time sends parked messages: two would mix up their order.
 _MY_TURN = text("SELECT pg_try_advisory_xact_lock(hashtext('parked_messages'))")
 _NEXT = text("SELECT id, queue, body FROM parked_messages WHERE id > :after ORDER BY id LIMIT :limit")
 _SENT = text("DELETE FROM parked_messages WHERE id = ANY(:ids)")
@@ -36,28 +36,27 @@ _SENT = text("DELETE FROM parked_messages WHERE id = ANY(:ids)")
 _UNPARK_AT_ONCE = 500
 _PARK_AT_ONCE = 1000
 
-#: Seconds to wait for a confirm before a message is parked, and for it to be parked before it is held in memory:
-#: replies wait as long, and must not take longer than half a second. If a message did arrive after all, its parked
-#: copy does no harm.
+#: Seconds to wait for a confirm before a message is parked, and then for PostgreSQL before it is held in memory. A
+#: reply waits for both and must take less than half a second. A message that arrived after all is only duplicated.
 PATIENCE_S = 0.2
 PARKING_PATIENCE_S = 0.08
-#: Seconds that PostgreSQL is given to take what is parked.
+#: Seconds that PostgreSQL has to insert messages.
 PARKING_S = 2.0
 
-#: Seconds between two tries to send what is parked.
+#: Seconds between two attempts to send parked messages.
 UNPARK_S = 5
 
-#: Messages held in memory while RabbitMQ and PostgreSQL are both away.
+#: The most messages held in memory while RabbitMQ and PostgreSQL are both away.
 HELD_AT_MOST = 10_000
 
-#: Seconds that a stopping process tries to park what it holds, behind what is being parked already.
+#: Seconds that a stopping process has to park the messages it holds.
 CLOSING_S = 5.0
 
 _Row = dict[str, Any]
 
 
 class Bus:
-    """Publishes messages, confirmed; what RabbitMQ does not take is parked in PostgreSQL.
+    """Publishes messages with confirms; parks those that RabbitMQ does not take.
 
     Args:
         publisher: The connection to RabbitMQ.
@@ -68,29 +67,29 @@ class Bus:
         self._publisher = publisher
         self._database = database
         self._parking = Coalescer(self._park)
-        #: What PostgreSQL is asked to take, and what it did not take, by the order of its coming.
+        #: Messages that are being parked, and messages held in memory, by their order of arrival.
         self._asked: dict[int, _Row] = {}
         self._held: dict[int, _Row] = {}
         self._places = itertools.count()
         self._emptying: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
-        #: While RabbitMQ is silent, one message at a time finds out whether it still is.
+        #: While RabbitMQ does not confirm, only one message at a time is sent to it, to find out if it works again.
         self._probing = False
         self._parked = _Tally(lambda **about: log.warning("message.parked", **about))
         self._kept = _Tally(lambda **about: log.warning("message.held", **about))
         self._lost = _Tally(lambda **about: log.error("message.lost", **about))
 
     async def publish(self, message: Message) -> bool:
-        """Publish a message; or park it; or, while both servers are away, hold it in memory.
+        """Publish a message. If that fails, park it; if PostgreSQL is away too, hold it in memory.
 
-        A message is held no longer than the process lives, and at most 10,000 are: past that the oldest is
-        lost, which is counted and logged. Whoever publishes need not know; :meth:`send_parked` sees to the rest.
+        Held messages are lost when the process is killed. At most 10,000 are held; beyond that the oldest is lost,
+        which is counted and logged. :meth:`send_parked` sends parked and held messages later.
 
         Returns:
-            Whether RabbitMQ has confirmed it; otherwise it is kept until RabbitMQ is back.
+            True: RabbitMQ has confirmed the message; False: it is kept until RabbitMQ is back.
         """
         body = encode(message)
-        # Nobody waits for the others, and a second copy of an order costs more than of a reader's request.
+        # No reader waits for other messages, and a duplicate of those costs more than a duplicate request.
         hurried = isinstance(message, HoroscopeRequested)
         try:
             await self._send(message.queue, body, PATIENCE_S if hurried else CONFIRM_TIMEOUT_S)
@@ -101,7 +100,7 @@ class Bus:
         return True
 
     async def _keep(self, row: _Row, patience: float | None) -> None:
-        """Park a message; or hold it, if that fails or takes longer than so many seconds."""
+        """Park a message; hold it if that fails or takes longer than ``patience`` seconds."""
         place = next(self._places)
         self._asked[place] = row
         try:
@@ -109,7 +108,7 @@ class Bus:
                 await self._parking.ask(place)
         except Exception as error:
             if isinstance(error, TimeoutError) and self._emptying is None:
-                # PostgreSQL may be slow and not away: that is soon over.
+                # PostgreSQL may be slow but not away: do not wait for the next round of send_parked.
                 self._emptying = asyncio.create_task(self._empty(), name="parking")
             if not isinstance(error, DatabaseUnavailable | TimeoutError):
                 log.exception("message.not_parked")
@@ -119,7 +118,7 @@ class Bus:
 
     async def _empty(self) -> None:
         try:
-            with suppress(Exception):  # the next round of the chores will say it
+            with suppress(Exception):  # the next round of send_parked reports it
                 await self._park_held()
         finally:
             self._emptying = None
@@ -137,10 +136,10 @@ class Bus:
             self._probing = False
 
     async def send_parked(self) -> int:
-        """Park what is held; then, if the broker is back, send what is parked, oldest first.
+        """Park held messages; then, if RabbitMQ is back, send parked messages, the oldest first.
 
-        A message leaves the table in the transaction that saw it confirmed: a crash in between sends it a
-        second time, which every handler stands.
+        A message is deleted in the transaction that saw it confirmed. A crash in between sends it twice, which
+        every handler tolerates.
 
         Returns:
             How many were sent.
@@ -162,12 +161,12 @@ class Bus:
         return total
 
     async def __aenter__(self) -> Self:
-        """Nothing is opened."""
+        """Open nothing."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Park what is held; say what cannot be kept."""
-        with suppress(Exception):  # whatever it is, what is lost for it is said
+        """Park held messages; log those that are lost."""
+        with suppress(Exception):  # whatever fails, the loss is logged below
             async with asyncio.timeout(CLOSING_S):
                 if self._emptying:
                     await asyncio.wait({self._emptying})
@@ -179,10 +178,10 @@ class Bus:
             tally.say()
 
     async def _send_next(self, after: int) -> tuple[int, int]:
-        """Send the oldest parked messages after one of them; of a silent broker one is enough to ask.
+        """Send the oldest parked messages with an id above ``after``; only one while RabbitMQ does not confirm.
 
         Returns:
-            How many were sent, and the last that was looked at; 0 when there are no more, or it is another's turn.
+            How many were sent, and the last id read; 0 when none are left or another process is sending.
         """
         limit = 1 if self._publisher.silent else _UNPARK_AT_ONCE
         async with self._database.transaction() as connection:
@@ -203,8 +202,8 @@ class Bus:
         return len(sent), 0 if self._publisher.silent or not parked else parked[-1].id
 
     async def _park(self, places: Sequence[int]) -> list[None]:
-        """Until they are parked they stay where they are: what is stopped half-way must find all of them."""
-        async with self._one_at_a_time:  # two would park some of them twice
+        """Insert messages. Each stays in memory until that is done, so that none is lost when it is cancelled."""
+        async with self._one_at_a_time:  # two calls would park some messages twice
             found = {place: self._asked.get(place) or self._held.get(place) for place in places}
             rows = {place: row for place, row in found.items() if row}
             if rows:
@@ -246,13 +245,13 @@ class Bus:
         self._lost.add(len(rows), reason=reason)
 
     async def _park_held(self) -> None:
-        held = sorted(self._held)  # what comes meanwhile has its turn next time
+        held = sorted(self._held)  # messages that arrive now are parked in the next round
         for first in range(0, len(held), _PARK_AT_ONCE):
             await self._park(held[first : first + _PARK_AT_ONCE])
 
 
 class _Tally:
-    """Says how often something happened: the first time at once, then no more than once a second."""
+    """Logs how often something happened: the first time at once, then at most once a second."""
 
     def __init__(self, say: Callable[..., object]) -> None:
         self._say = say
@@ -261,14 +260,14 @@ class _Tally:
         self._said_at = -1.0
 
     def add(self, count: int, **about: Any) -> None:
-        """It happened so many times more."""
+        """Count ``count`` more, and log them if the last log is a second old."""
         self._count += count
         self._about = about
         if time.monotonic() - self._said_at >= 1:
             self.say()
 
     def say(self) -> None:
-        """Say what was not said yet."""
+        """Log the events that were not logged yet."""
         if self._count:
             self._say(count=self._count, **self._about)
             self._count = 0

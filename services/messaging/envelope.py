@@ -1,4 +1,4 @@
-"""A message as it goes over the wire: Dramatiq's own form, as JSON."""
+"""Messages on the wire: Dramatiq's own format, as JSON."""
 
 import time
 from collections.abc import Callable
@@ -10,19 +10,19 @@ import orjson
 from schema.errors import InvalidEnvelope
 from schema.messages import Message
 
-#: Bytes of a message at the most. Ours have some hundreds, a dead letter some ten thousand; JSON takes thirty times the
+#: The most bytes of a message. Ours have hundreds, a dead letter tens of thousands; parsed JSON takes thirty times the
 #: memory of its text.
 _LARGEST = 1 << 20
-#: What is nested deeper is nobody's message, and would stop whoever walks through it.
+#: The most levels of nesting; deeper JSON would exhaust the stack of a recursive function.
 _DEEPEST = 100
-#: Ids are put on record, and PostgreSQL refuses a row whose key is long.
+#: Message ids are stored in PostgreSQL, which refuses rows with long keys.
 _LONGEST_ID = 200
 
 
 def encode(message: Message) -> bytes:
     """The Dramatiq message that carries ``message`` to its actor.
 
-    Written out here because this stands on the serving path; a test decodes it with Dramatiq's own class.
+    Encoded here without Dramatiq, because this is on the serving path; a test decodes it with Dramatiq's own class.
     """
     return orjson.dumps(
         {
@@ -38,36 +38,36 @@ def encode(message: Message) -> bytes:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """The parts of the Dramatiq message in a body, each of the form that it must have.
+    """Decode a Dramatiq message and check the type of each part.
 
     Raises:
-        InvalidEnvelope: There is none, or a part of it is missing, unknown or of a wrong form.
+        InvalidEnvelope: It is not a Dramatiq message, or a part is missing, unknown or of a wrong type.
     """
     if len(body) > _LARGEST:
         raise InvalidEnvelope(f"it has {len(body)} bytes; expected {_LARGEST} at the most")
     try:
         parts: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidEnvelope(f"that is no JSON: {error}") from None
+        raise InvalidEnvelope(f"it is not JSON: {error}") from None
     if not isinstance(parts, dict):
         raise InvalidEnvelope(f"expected a JSON object, not {type(parts).__name__}")
     if parts.keys() != _SOUND.keys():
         parts = {"message_id": str(uuid4()), "message_timestamp": now()} | parts
         if odd := parts.keys() ^ _SOUND.keys():
-            raise InvalidEnvelope(f"parts that are missing or unknown: {', '.join(sorted(odd))}")
+            raise InvalidEnvelope(f"missing or unknown parts: {', '.join(sorted(odd))}")
     if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_too_deep(parts):
         raise InvalidEnvelope(f"it is nested more than {_DEEPEST} levels deep")
     for name, is_sound in _SOUND.items():
         if not is_sound(parts[name]):
-            raise InvalidEnvelope(f"a part of a wrong form: {name}")
+            raise InvalidEnvelope(f"this part has a wrong form: {name}")
     message: dict[str, Any] = parts
     return message
 
 
 def as_a_copy(body: bytes) -> bytes:
-    """The same message under an id of its own.
+    """The same message under a new id.
 
-    The first one may have arrived after all, and whoever has both must not take one for the other.
+    The first copy may have arrived after all, and a worker must not take one for a redelivery of the other.
     """
     try:
         message = orjson.loads(body)
@@ -77,7 +77,7 @@ def as_a_copy(body: bytes) -> bytes:
 
 
 def now() -> int:
-    """The time as messages tell it: milliseconds since the epoch."""
+    """The time as a message carries it: milliseconds since the epoch."""
     return int(time.time() * 1000)
 
 
@@ -98,7 +98,7 @@ def _are_options(options: Any) -> bool:
     return isinstance(attempts, list) and all(isinstance(each, dict) for each in attempts)
 
 
-#: Each part of a message, and whether it has its form.
+#: The parts of a message, each with a check of its form.
 _SOUND: dict[str, Callable[[Any], bool]] = {
     "queue_name": lambda name: isinstance(name, str),
     "actor_name": lambda name: isinstance(name, str),

@@ -1,4 +1,4 @@
-"""RabbitMQ's management API: what the broker tells of its queues beyond their depth."""
+"""RabbitMQ's management API: rates, consumers and ages of queues."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class QueueFlow:
-    """How a queue moves, as the broker last measured it, some seconds ago.
+    """A queue's rates and counts, as RabbitMQ measured them some seconds ago.
 
     Args:
         name: The queue.
-        messages: How many wait.
-        unacknowledged: How many were handed to a consumer that is not done with them.
-        consumers: How many there are.
-        rate_in: Messages a second that came.
-        rate_out: Messages a second that were handed out.
-        oldest_at: When the first of those that wait was published; None: nobody knows.
-        type: classic, quorum or stream; None: it does not say.
+        messages: Messages that wait.
+        unacknowledged: Messages delivered to a consumer and not acknowledged yet.
+        consumers: The number of consumers.
+        rate_in: Messages published per second.
+        rate_out: Messages delivered per second.
+        oldest_at: When the oldest waiting message was published; None: unknown.
+        type: classic, quorum or stream; None: unknown.
     """
 
     name: str
@@ -49,19 +49,19 @@ class QueueFlow:
 
 
 class ManagementApi:
-    """The API of one virtual host.
+    """The management API of one virtual host.
 
     Args:
-        urls: ``RABBITMQ_URL``, whose user, password and virtual host are taken.
-        management_url: Where the API is; it may name another user. Empty: on the host of ``urls``, at port 15672,
-            or, by TLS, at 15671 where ``urls`` says amqps.
+        urls: ``RABBITMQ_URL``; gives the user, password and virtual host.
+        management_url: The API's address; it may name another user. Empty: port 15672 on the hosts of ``urls``,
+            or 15671 with TLS for amqps addresses.
     """
 
     def __init__(self, urls: str, management_url: str) -> None:
         self._places = [_place(each, management_url) for each in connection_parameters(urls)]
 
     async def __aenter__(self) -> Self:
-        """Nothing is asked yet."""
+        """Open the HTTP client; no request is made yet."""
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
         return self
 
@@ -71,14 +71,14 @@ class ManagementApi:
 
     @property
     def addresses(self) -> list[str]:
-        """Where the API is looked for, without users and passwords."""
+        """The API's addresses, without users and passwords."""
         return list(dict.fromkeys(str(place.url.origin()) for place in self._places))
 
     async def queues(self) -> list[QueueFlow]:
         """Every queue of the virtual host, by name.
 
         Raises:
-            ManagementUnavailable: Nobody answers there, or not so.
+            ManagementUnavailable: The API does not answer, or not as the management API does.
         """
         trouble = ""
         for place in self._places:
@@ -117,7 +117,7 @@ def _place(parameters: pika.URLParameters, management_url: str) -> _Place:
 def _rows(body: bytes) -> Sequence[Any]:
     rows = orjson.loads(body)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
-        raise ValueError("that is no management API")
+        raise ValueError("this is not RabbitMQ's management API")
     return rows
 
 
@@ -136,7 +136,7 @@ def _flow(row: dict[str, Any]) -> QueueFlow:
 
 
 def _instant(seconds: Any) -> datetime | None:
-    """Whoever else publishes may have put anything there."""
+    """The time, if it is one: a foreign publisher may have sent any timestamp."""
     if isinstance(seconds, int) and 0 < seconds < _FAR_FUTURE:
         return datetime.fromtimestamp(seconds, UTC)
     return None

@@ -1,4 +1,4 @@
-"""Queues that are paused: no worker consumes them until a person says so."""
+"""Paused queues: no worker consumes them until a person resumes them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,17 +15,17 @@ from services.process.periodic import periodic
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks of a worker.
+#: Seconds between two reads of the pauses.
 LOOK_S = 1.0
-#: Seconds that the first look takes at the most, and each of the others, which must not run into the next.
+#: Seconds that a worker waits for the first read, and for each later one; that must end before the next begins.
 _FIRST_LOOK_S = 10.0
 _PATIENCE_S = 0.8
-#: Seconds after which a pause may have been forgotten, and needs a person.
+#: Seconds after which a pause raises an alarm: somebody may have forgotten it.
 FORGOTTEN_S = 3600
-#: Characters of a reason or a name that are kept.
+#: The most characters kept of a reason or a name.
 _LONGEST = 300
 
-# The first pause stays: whoever paused the queue, and why, is what the next person needs to know.
+# The first pause stays: the next person needs to know who paused the queue, and why.
 _PAUSE = text("""
     INSERT INTO paused_queues (queue, paused_by, why) VALUES (:queue, :by, :why)
     ON CONFLICT (queue) DO NOTHING RETURNING queue
@@ -40,13 +40,13 @@ _NAMES = "SELECT queue FROM paused_queues"
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A queue that is paused.
+    """A pause of a queue.
 
     Args:
-        queue: Its name.
-        by: Who paused it.
-        why: In that person's words; may be empty.
-        since: When.
+        queue: The queue's name.
+        by: The person who paused it.
+        why: That person's reason; may be empty.
+        since: When it was paused.
         age_s: Seconds since then, by PostgreSQL's clock.
     """
 
@@ -57,15 +57,15 @@ class Pause:
     age_s: float
 
     def __str__(self) -> str:
-        said = f"paused since {self.since:%Y-%m-%d %H:%M} UTC by {self.by}"
-        return f"{said}: {self.why}" if self.why else said
+        line = f"paused since {self.since:%Y-%m-%d %H:%M} UTC by {self.by}"
+        return f"{line}: {self.why}" if self.why else line
 
 
 class Pauses:
-    """Which queues are paused, as a worker last heard: ``queue in pauses``.
+    """The paused queues, as a worker last read them: ``queue in pauses``.
 
     Args:
-        database: Where it is put down.
+        database: Where pauses are stored.
     """
 
     def __init__(self, database: Database) -> None:
@@ -76,23 +76,23 @@ class Pauses:
         return queue in self._queues
 
     async def look(self, timeout: float) -> None:
-        """Hear what is paused now.
+        """Read the pauses.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL cannot be reached, or not within so many seconds.
+            DatabaseUnavailable: PostgreSQL did not answer within ``timeout`` seconds.
         """
         rows = await self._database.asides.fetch(_NAMES, timeout=timeout)
         self._queues = frozenset(row["queue"] for row in rows)
 
     async def follow(self) -> None:
-        """The same; while PostgreSQL is away, which others tell, what was known stays."""
+        """Read the pauses; keep the last known ones while PostgreSQL is away."""
         with suppress(DatabaseUnavailable):
             await self.look(_PATIENCE_S)
 
 
 @asynccontextmanager
 async def followed(database: Database) -> AsyncIterator[Pauses]:
-    """Know which queues are paused: from the block's beginning, and as long as it runs.
+    """Keep the pauses up to date while the block runs; they are read once before it begins.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached at the beginning.
@@ -109,10 +109,10 @@ async def read_pauses(connection: AsyncConnection) -> dict[str, Pause]:
 
 
 async def pause(database: Database, queue: str, *, by: str, why: str = "") -> bool:
-    """Have all workers stop consuming a queue; what they are at they finish.
+    """Make all workers stop consuming a queue; they finish the messages that they have started.
 
     Returns:
-        False: somebody has paused it already, and that stays.
+        False: the queue was paused already, and that pause stays as it is.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -127,7 +127,7 @@ async def pause(database: Database, queue: str, *, by: str, why: str = "") -> bo
 
 
 async def resume(database: Database, queue: str, *, by: str) -> bool:
-    """Have all workers consume a queue again.
+    """Make all workers consume a queue again.
 
     Returns:
         False: it was not paused.
@@ -143,5 +143,5 @@ async def resume(database: Database, queue: str, *, by: str) -> bool:
 
 
 def _line(text: str) -> str:
-    """What somebody typed, as one line that any terminal and PostgreSQL can stand."""
+    """A person's text as one printable line."""
     return "".join(each for each in " ".join(text.split()) if each.isprintable())[:_LONGEST]

@@ -1,4 +1,4 @@
-"""Messages that may have killed their workers: which tries of theirs began and never ended."""
+"""Messages that may have killed their workers: attempts that began and never ended."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from sqlalchemy import text
 from services.database.pool import Database
 from services.process.heartbeats import HOST, PID, RELEASE
 
-#: A try of a message: ``at``, ``host``, ``pid`` and ``release`` of the worker that began it, and whether it was answered
-#: ``alone``: among a thousand of a batch nobody knows which one killed the worker.
+#: An attempt: the worker's ``at``, ``host``, ``pid`` and ``release``, and whether the message was answered ``alone``. In a
+#: batch of a thousand, the message that killed the worker is unknown.
 Try = dict[str, Any]
 
 _LOST = text("SELECT message_id, begun FROM suspects WHERE queue = :queue AND message_id = ANY(:ids)")
@@ -31,25 +31,25 @@ _PRUNE = text("DELETE FROM suspects WHERE seen_at < now() - interval '1 day'")
 
 
 class PoisonMessages:
-    """Tries that are on record from their beginning to their end; those of a worker that is killed stay.
-
-    Args:
-        database: Where they are.
+    """Records attempts while they run. A killed worker leaves its records behind.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
+
+    Args:
+        database: Where attempts are recorded.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def lost(self, queue: str, ids: Sequence[str]) -> dict[str, list[Try]]:
-        """The tries of some messages that never ended, by the messages' ids; none for most."""
+        """The unfinished attempts of these messages, by message id; most have none."""
         async with self._database.transaction() as connection:
             rows = await connection.execute(_LOST, {"queue": queue, "ids": list(ids)})
             return {row.message_id: row.begun for row in rows}
 
     async def begin(self, queue: str, ids: Sequence[str], *, alone: bool) -> Try:
-        """This process begins to answer these messages; alone: there are no others among them."""
+        """Record that this process starts these messages; ``alone``: in a call of one."""
         begun: Try = {
             "at": datetime.now(UTC).isoformat(), "host": HOST, "pid": PID, "release": RELEASE, "alone": alone
         }  # fmt: skip
@@ -60,18 +60,18 @@ class PoisonMessages:
         return begun
 
     async def withdraw(self, queue: str, ids: Sequence[str], begun: Try) -> None:
-        """This process was stopped in a try, and lives; what others began stays."""
+        """Remove this process's attempt: it was cancelled, and the process lives. Other attempts stay."""
         async with self._database.transaction() as connection:
-            given = {"queue": queue, "ids": sorted(set(ids)), "begun": orjson.dumps(begun).decode()}
-            await connection.execute(_WITHDRAW, given)
-            await connection.execute(_FORGET, {"queue": queue, "ids": given["ids"]})
+            values = {"queue": queue, "ids": sorted(set(ids)), "begun": orjson.dumps(begun).decode()}
+            await connection.execute(_WITHDRAW, values)
+            await connection.execute(_FORGET, {"queue": queue, "ids": values["ids"]})
 
     async def end(self, queue: str, ids: Sequence[str]) -> None:
-        """It has finished with them, however it went."""
+        """Delete the records of messages that were finished, whether they succeeded or failed."""
         async with self._database.transaction() as connection:
             await connection.execute(_END, {"queue": queue, "ids": sorted(set(ids))})
 
     async def prune(self) -> None:
-        """Forget messages that nobody has seen for a day."""
+        """Delete records that are a day old."""
         async with self._database.transaction() as connection:
             await connection.execute(_PRUNE)

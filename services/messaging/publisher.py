@@ -1,8 +1,7 @@
-"""One connection to RabbitMQ that publishes, confirmed, without ever blocking the event loop.
+"""A connection to RabbitMQ that publishes with confirms and never blocks the event loop.
 
-pika's asynchronous connection speaks in callbacks; here each becomes the end of a future. Every message is
-published persistent and mandatory: it counts as published when the broker has confirmed that a queue holds
-it, and not before.
+pika's asynchronous connection works with callbacks; here each callback resolves a future. Every message is
+published persistent and mandatory. It counts as published once RabbitMQ has confirmed that a queue holds it.
 """
 
 import asyncio
@@ -25,22 +24,26 @@ from services.process import metrics
 log = structlog.get_logger(__name__)
 
 CONFIRM_TIMEOUT_S = 5.0
-#: What pika raises when a server is away, or does not answer; the last is no AMQPError.
+#: What pika raises when a server is away or does not answer. AMQPConnectorException is not an AMQPError.
 UNREACHABLE = (AMQPError, OSError, AMQPConnectorException)
 #: Seconds that a process waits for RabbitMQ as it starts.
 START_PATIENCE_S = 30.0
 RECONNECT_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
 _EXPIRED = "the broker did not confirm in time"
-#: What queues are counted as that are made for a single pause.
+#: The label under which on-demand pause queues are counted.
 _OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue as it is declared; every process declares the same, or the broker refuses."""
+    """A durable queue. Every process must declare it with the same arguments, or RabbitMQ refuses."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
+
+
+#: Publishes a body with headers to a queue, and returns when RabbitMQ has confirmed. A :class:`Queue` is declared first.
+Publish = Callable[[str | Queue, bytes, dict[str, Any] | None], None]
 
 
 def connection_parameters(urls: str) -> list[pika.URLParameters]:
@@ -48,16 +51,16 @@ def connection_parameters(urls: str) -> list[pika.URLParameters]:
     parameters = [pika.URLParameters(url) for url in urls.split(";")]
     for each in parameters:
         each.heartbeat = 30
-        # Without it a broker that is out of memory or disk blocks its publishers for ever.
+        # Without a timeout, a broker that is out of memory or disk blocks its publishers for ever.
         each.blocked_connection_timeout = CONFIRM_TIMEOUT_S
         each.socket_timeout = each.stack_timeout = CONFIRM_TIMEOUT_S
     return parameters
 
 
 class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
-    """A connection that sends all that one turn of the loop has to say by one write.
+    """A connection that sends everything of one turn of the event loop in one write.
 
-    pika makes three writes of every message; each wakes the broker.
+    pika makes three writes for each message, and each write wakes the broker.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -65,13 +68,13 @@ class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
         super().__init__(*arguments, **options)
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """[override] Every frame of pika's goes out through here."""
+        """[override] All of pika's outgoing frames pass here."""
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._send_unsent)
         self._unsent += marshaled_frames
 
     def _on_connection_workflow_done(self, result: Any) -> None:
-        """[override] Where a handshake is aborted, pika 1.4 hands over the error's class and stumbles over it."""
+        """[override] After an aborted handshake, pika 1.4 passes the error's class and then fails on it."""
         super()._on_connection_workflow_done(result() if isinstance(result, type) else result)
 
     def _send_unsent(self) -> None:
@@ -82,11 +85,11 @@ class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 
 
 class Publisher:
-    """A connection that is kept open, opened anew when it breaks, and waited for at the start.
+    """Keeps one connection open, and reconnects when it breaks.
 
     Args:
         urls: One or several AMQP addresses with ``;`` between; tried in turn.
-        queues: What to declare on every new connection, so that a message always finds its queue.
+        queues: The queues to declare on every new connection, so that a message always finds its queue.
     """
 
     def __init__(self, urls: str, queues: Sequence[Queue]) -> None:
@@ -99,17 +102,17 @@ class Publisher:
         self._ready = asyncio.Event()
         self._why_not = "not connected yet"
         self._silent_since: float | None = None
-        # Found beforehand, since this stands on the serving path.
+        # Made beforehand: this is on the serving path.
         names = [queue.name for queue in queues]
         self._counted = {name: _counters(name) for name in (*names, _OTHER)}
 
     async def __aenter__(self) -> Self:
-        """Begin to connect; :meth:`wait_ready` waits for it."""
+        """Start connecting; :meth:`wait_ready` waits for the connection."""
         self._keeper = asyncio.create_task(self._keep_connected(), name="publisher")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Wait for the confirms still under way, then close."""
+        """Wait for pending confirms, then close."""
         if self._unconfirmed:
             await asyncio.wait(self._unconfirmed.values(), timeout=CONFIRM_TIMEOUT_S)
         self._keeper.cancel()
@@ -122,7 +125,7 @@ class Publisher:
 
     @property
     def silent(self) -> bool:
-        """It did not confirm some message in time, and has confirmed none since."""
+        """The broker failed to confirm a message in time and has confirmed none since."""
         return self._silent_since is not None
 
     @property
@@ -137,7 +140,7 @@ class Publisher:
         """Wait for a connection.
 
         Raises:
-            NotPublished: There was none within ``timeout`` seconds.
+            NotPublished: There was no connection within ``timeout`` seconds.
         """
         try:
             await asyncio.wait_for(self._ready.wait(), timeout)
@@ -152,20 +155,20 @@ class Publisher:
         *,
         patience: float = CONFIRM_TIMEOUT_S,
     ) -> None:
-        """Publish one message and wait until the broker has confirmed it.
+        """Publish one message and wait until RabbitMQ has confirmed it.
 
         Args:
-            queue: Where to; a queue that is given whole is declared before.
+            queue: The queue; a :class:`Queue` is declared first.
             body: The message.
-            headers: What an operator sees beside it.
+            headers: Its AMQP headers.
             patience: Seconds to wait for the confirm.
 
         Raises:
-            NotPublished: There is no connection, no such queue, or no confirm within so many seconds. The message
-                may still have arrived; whoever handles it must stand a second copy.
+            NotPublished: No connection, no such queue, or no confirm in time. The message may still have arrived,
+                so its handler must tolerate a second copy.
         """
         name = queue.name if isinstance(queue, Queue) else queue
-        well, failed = self._counted.get(name) or self._counted[_OTHER]
+        confirmed_count, failed = self._counted.get(name) or self._counted[_OTHER]
         if not self.connected:
             failed.inc()
             raise NotPublished(self.trouble)
@@ -180,12 +183,12 @@ class Publisher:
         except NotPublished:
             failed.inc()
             raise
-        well.inc()
+        confirmed_count.inc()
 
     def _publish(
         self, queue: str, body: bytes, headers: dict[str, Any] | None, patience: float
     ) -> tuple[asyncio.Future[None], asyncio.TimerHandle]:
-        """Hand a message to the connection; what to wait for, and what ends the patience."""
+        """Pass a message to the connection; returns its confirm, and the timer that ends the wait for it."""
         if not self._ready.is_set():
             raise NotPublished(self.trouble)
         tag = next(self._tags)
@@ -194,8 +197,8 @@ class Publisher:
         try:
             self._channel.basic_publish(
                 "", queue, body,
-                # A returned message names itself by this id; it carries no delivery tag. By its time the
-                # broker tells how old the oldest message of a queue is.
+                # A returned message has no delivery tag, only this id. RabbitMQ reports the age of a queue's
+                # oldest message by the timestamp.
                 pika.BasicProperties(
                     delivery_mode=2, message_id=str(tag), headers=headers, timestamp=int(time.time())
                 ),
@@ -238,7 +241,7 @@ class Publisher:
         for parameters in itertools.cycle(self._parameters):
             try:
                 connection = await self._connect(parameters)
-            except Exception as error:  # noqa: BLE001  a DNS failure is no AMQPError, and both pass
+            except Exception as error:  # noqa: BLE001  a DNS failure is not an AMQPError
                 self._why_not = _reason(error)
                 log.warning("rabbitmq.unreachable", reason=self._why_not)
                 await asyncio.sleep(next(delays, RECONNECT_DELAYS_S[-1]))
@@ -292,7 +295,7 @@ class Publisher:
 
     async def _open_channel(self, connection: AsyncioConnection, on_close: Callable[..., None]) -> Any:
         async def answered(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-            """Wait for the callback of ``call``, or for the end of the channel."""
+            """Wait for the callback of ``call``, or for the channel to close."""
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             call(*arguments, **options, callback=answer.set_result)
             await asyncio.wait({answer, broken}, return_when=asyncio.FIRST_COMPLETED)
@@ -303,7 +306,7 @@ class Publisher:
         def on_channel_close(closed_channel: Any, error: BaseException) -> None:
             if not broken.done():
                 broken.set_exception(error)
-                broken.exception()  # looked at here: nobody else may be waiting for it
+                broken.exception()  # mark it as retrieved: nothing else may be waiting for it
             on_close(closed_channel, error)
 
         opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -317,9 +320,9 @@ class Publisher:
         return channel
 
     def _on_return(self, _: Any, method: Any, properties: Any, __: bytes) -> None:
-        """A mandatory message that no queue took; its confirm follows and finds nobody.
+        """Fail a mandatory message that no queue took; its confirm follows and is ignored.
 
-        If it is one of our queues, somebody has deleted it: the next message finds it again.
+        If it was for one of our queues, the queue was deleted: declare it for the next message.
         """
         self._fail(int(properties.message_id), f"no queue {method.routing_key!r} ({method.reply_text})")
         for queue in self._queues:
@@ -346,7 +349,7 @@ def _counters(queue: str) -> tuple[Counter, Counter]:
 
 
 def _reason(error: BaseException) -> str:
-    """The plainest words for what pika wraps several times over."""
+    """The plainest reason inside the exceptions that pika has wrapped around each other."""
     for attribute in ("exception", "error", "exceptions", "args"):
         inner = getattr(error, attribute, None)
         if isinstance(inner, list | tuple) and inner and isinstance(inner[0], BaseException):

@@ -1,4 +1,4 @@
-"""RabbitMQ's queues as operators see them, and what they may do with one."""
+"""RabbitMQ's queues for operators: status, peek, purge."""
 
 import asyncio
 import json
@@ -23,19 +23,19 @@ from services.process.logs import Mask
 
 log = structlog.get_logger(__name__)
 
-#: A queue holds ``work``; messages that are ``waiting`` for their time, on a rung or in a pause; or what is ``dead``.
+#: ``work`` queues; rungs and pauses, where messages are ``waiting`` for their time; and the queue of the ``dead``.
 QueueKind = Literal["work", "waiting", "dead"]
 
 _WAITING = re.compile(r"\.(retry|pause)\.\d+s$")
 
-#: Messages that are shown at once, at the most.
+#: The most messages that a peek returns.
 MOST_SHOWN = 100
-#: Bytes of what is no message that are shown.
+#: The most bytes shown of a body that is not a message.
 _GARBAGE_SHOWN = 200
 
 
 def queue_kind(name: str) -> QueueKind:
-    """What a queue is for, as ``actors.topology`` names it."""
+    """The kind of a queue, by its name in ``actors.topology``."""
     if name == DEAD_LETTERS:
         return "dead"
     return "waiting" if _WAITING.search(name) else "work"
@@ -43,7 +43,7 @@ def queue_kind(name: str) -> QueueKind:
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """A queue's messages that wait, and who consumes it."""
+    """A queue's waiting messages and consumers."""
 
     name: str
     messages: int
@@ -51,20 +51,20 @@ class QueueStatus:
 
     @property
     def kind(self) -> QueueKind:
-        """What it is for."""
+        """The queue's kind."""
         return queue_kind(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """A queue.
+    """A queue with its rates.
 
     Args:
-        name: As RabbitMQ has it.
-        kind: What it is for.
-        messages: How many wait.
-        consumers: How many there are.
-        flow: How it moves; None where the management API does not tell.
+        name: The queue's name in RabbitMQ.
+        kind: Its kind.
+        messages: Messages that wait.
+        consumers: The number of consumers.
+        flow: From the management API; None: that API is unavailable.
     """
 
     name: str
@@ -74,10 +74,10 @@ class QueueFigures:
     flow: QueueFlow | None
 
     def to_json(self, pauses: Mapping[str, Pause] | None) -> dict[str, Any]:
-        """The same as scripts are told it; what is not known is None.
+        """The same for scripts; unknown values are None.
 
         Args:
-            pauses: The queues that are paused; None: nobody knows.
+            pauses: The paused queues; None: unknown.
         """
         flow = self.flow
         pause = pauses.get(self.name) if pauses else None
@@ -102,13 +102,13 @@ class Seen:
     """A message as it lies in a queue.
 
     Args:
-        message_id: Its own; None: the bytes are no message of ours.
-        actor: Who is to answer it.
+        message_id: The message's id; None: the body is not one of our messages.
+        actor: The actor that it is for.
         published_at: When it was first published.
-        arguments: What it says, without secrets.
+        arguments: Its arguments, without secrets.
         attempts: How often it has failed.
-        redelivered: It was handed to somebody before and came back, also by being looked at.
-        garbage: The beginning of what is no message, as ``repr`` shows bytes.
+        redelivered: It was delivered before and put back; a peek counts too.
+        garbage: The beginning of a body that is not a message, as ``repr`` of the bytes.
     """
 
     message_id: str | None
@@ -120,9 +120,9 @@ class Seen:
     garbage: str | None = None
 
     def shown(self, most: int) -> str:
-        """The arguments as a person is shown them, cut where they are longer."""
-        said = json.dumps(self.arguments, ensure_ascii=False)
-        return said if len(said) <= most else f"{said[:most]}…"
+        """The arguments as JSON, cut after ``most`` characters."""
+        arguments = json.dumps(self.arguments, ensure_ascii=False)
+        return arguments if len(arguments) <= most else f"{arguments[:most]}…"
 
 
 class Queues:
@@ -142,7 +142,7 @@ class Queues:
         self._mask = mask
 
     async def figures(self) -> tuple[list[QueueFigures], str | None]:
-        """Every queue, and why the management API tells nothing of them; None: it does.
+        """Every queue, and why the management API is unavailable; None: it answered.
 
         Raises:
             NotPublished: RabbitMQ cannot be reached.
@@ -154,64 +154,64 @@ class Queues:
             return joined(depths, []), self._mask(f"{error}, at {', '.join(self._api.addresses)}")
 
     async def find(self, name: str) -> QueueStatus:
-        """One of our queues as it is now.
+        """One of our queues.
 
         Raises:
-            UnknownQueue: There is none of this name.
+            UnknownQueue: We have no queue of this name.
             NotPublished: RabbitMQ cannot be reached.
         """
         return await asyncio.to_thread(self._find, name)
 
     def is_ours(self, name: str) -> bool:
-        """Every process declares it, or it was made for one pause, or is a rung of an older ladder."""
+        """Every process declares it, or it is a pause's queue or a rung of an older ladder."""
         names = {queue.name for queue in self._declared}
         return name in names or _WAITING.sub("", name) in names
 
     def check_pausable(self, name: str) -> None:
-        """See that somebody could consume a queue of this name.
+        """Check that a queue can be paused.
 
         Raises:
-            UnknownQueue: Nobody could.
+            UnknownQueue: No worker consumes a queue of this name.
         """
         names = [queue.name for queue in self._declared if queue_kind(queue.name) != "waiting"]
         if name not in names:
             why = (
-                "has no consumers, its messages go back by themselves"
+                "has no consumers: its messages go back by themselves"
                 if self.is_ours(name)
-                else "is none of ours"
+                else "is not one of our queues"
             )
             raise UnknownQueue(f"{name!r} {why}; there are {', '.join(names)}")
 
     async def purge(self, name: str, *, at_most: int | None, by: str) -> int:
-        """Delete all messages that wait in a queue; those at work are not touched.
+        """Delete all messages that wait in a queue; delivered messages are not touched.
 
         Args:
             name: The queue.
-            at_most: As many as whoever decided this was told of; None: any number.
-            by: Who.
+            at_most: The number of messages that the person agreed to delete; None: any number.
+            by: The person.
 
         Returns:
             How many were deleted.
 
         Raises:
-            UnknownQueue: There is none of this name.
-            Refused: There are more by now.
+            UnknownQueue: We have no queue of this name.
+            Refused: The queue holds more than ``at_most`` messages now.
             NotPublished: RabbitMQ cannot be reached.
         """
         return await asyncio.to_thread(self._purge, name, at_most, by)
 
     async def peek(self, name: str, limit: int) -> list[Seen]:
-        """The oldest messages of a queue, which all stay where they are.
+        """Read the oldest messages of a queue without removing them.
 
-        They are taken and put back. A classic queue puts each back into its place; a consumer meanwhile would be
-        given those behind them first. They count as redelivered afterwards, but not as tried.
+        They are taken and put back. A classic queue restores their places, but a consumer would meanwhile get
+        the messages behind them. They count as redelivered afterwards, but not as attempted.
 
         Args:
             name: The queue.
-            limit: How many, at most :data:`MOST_SHOWN`.
+            limit: How many; at most :data:`MOST_SHOWN`.
 
         Raises:
-            UnknownQueue: There is none of this name.
+            UnknownQueue: We have no queue of this name.
             Refused: It has consumers, or is a quorum queue.
             NotPublished: RabbitMQ cannot be reached.
         """
@@ -246,8 +246,8 @@ class Queues:
     def _peek(self, name: str, limit: int) -> list[Seen]:
         if consumers := self._find(name).consumers:
             raise Refused(
-                f"{name} is consumed by {consumers}, who would get its messages out of order meanwhile; first: "
-                f"horoscope queues pause {name}, and wait until they have let go of it"
+                f"{name} has {consumers} consumers, which would get its messages out of order during the peek; first: "
+                f"horoscope queues pause {name}, and wait until it has no consumers"
             )
         seen: list[Seen] = []
         with _connected(self._urls) as connection:
@@ -257,15 +257,15 @@ class Queues:
                 if method is None:
                     break
                 seen.append(self._seen(body, redelivered=method.redelivered))
-            channel.close()  # which puts all of them back
+            channel.close()  # puts all of them back
         return seen
 
     def _seen(self, body: bytes, *, redelivered: bool) -> Seen:
         try:
             message = decode(body)
         except InvalidEnvelope:
-            said = self._mask.in_bytes(body)  # before it is cut: half a secret is one, too
-            beginning = repr(said[:_GARBAGE_SHOWN]) + ("…" if len(said) > _GARBAGE_SHOWN else "")
+            masked = self._mask.in_bytes(body)  # before it is cut: half a secret is still a secret
+            beginning = repr(masked[:_GARBAGE_SHOWN]) + ("…" if len(masked) > _GARBAGE_SHOWN else "")
             return Seen(None, None, None, None, 0, redelivered, beginning)
         return Seen(
             message_id=self._mask(message["message_id"]),
@@ -278,7 +278,7 @@ class Queues:
 
 
 def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
-    """What waits in each queue; a queue that was never declared is left out. Blocks.
+    """The depth and consumers of each queue; queues that were never declared are left out. Blocks.
 
     Raises:
         NotPublished: RabbitMQ cannot be reached.
@@ -310,7 +310,7 @@ def _connected(urls: str) -> Iterator[Any]:
 
 
 def joined(queues: Sequence[QueueStatus], flows: Sequence[QueueFlow]) -> list[QueueFigures]:
-    """Our own queues first, as they are declared; then those that only RabbitMQ knows of, by name."""
+    """Our own queues in the order of their declaration, then other queues by name."""
     by_name = {flow.name: flow for flow in flows}
     own = {queue.name for queue in queues}
     found = [

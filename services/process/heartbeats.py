@@ -1,4 +1,4 @@
-"""Which processes run: each says so itself, in PostgreSQL, every few seconds."""
+"""Heartbeats: each process records in PostgreSQL, every few seconds, that it runs."""
 
 import os
 import socket
@@ -23,14 +23,14 @@ RELEASE = version("horoscope")
 HOST = socket.gethostname()
 PID = os.getpid()
 
-#: Seconds between two signs of life.
+#: Seconds between two heartbeats.
 BEAT_S = 10
-#: Seconds that a process takes at the most to say that it ends.
+#: Seconds that a stopping process has to delete its row.
 LEAVE_S = 2
-#: Seconds without a sign after which a process counts as lost.
+#: Seconds without a heartbeat after which a process counts as lost.
 LOST_S = 35
 
-# Whoever says that it lives also forgets those who have been lost for a day.
+# Each heartbeat also deletes processes that have been lost for a day.
 _BEAT = """
     WITH forgotten AS (
         DELETE FROM processes WHERE seen_at < now() - interval '1 day' AND id <> $1
@@ -52,12 +52,12 @@ class ProcessStatus:
 
     Args:
         kind: bot, worker, scheduler or admin.
-        host: Where it runs.
-        pid: Its number there.
-        release: Of its code.
+        host: Its machine.
+        pid: Its process id there.
+        release: The release of its code.
         started_at: When it started.
-        seen_at: When it last said that it lives.
-        lost: That was too long ago; it did not stop as it should.
+        seen_at: Its last heartbeat.
+        lost: Its last heartbeat is too old; it did not stop cleanly.
     """
 
     kind: str
@@ -69,12 +69,12 @@ class ProcessStatus:
     lost: bool
 
 
-class Presence:
-    """One process's sign of life.
+class Heartbeat:
+    """The heartbeat of one process.
 
     Args:
-        database: Where it is put down.
-        kind: What the process is.
+        database: Where it is recorded.
+        kind: The process's kind.
     """
 
     def __init__(self, database: Database, kind: str) -> None:
@@ -82,41 +82,41 @@ class Presence:
         self._row = (uuid4(), kind, HOST, PID, RELEASE, datetime.now(UTC))
 
     async def beat(self) -> None:
-        """Say that this process lives.
+        """Record that this process runs.
 
         Raises:
-            DatabaseUnavailable: Nobody heard.
+            DatabaseUnavailable: It was not recorded.
         """
         await self._database.asides.fetch(_BEAT, *self._row, timeout=BEAT_S / 2)
 
     async def leave(self) -> None:
-        """Say that this process ends.
+        """Record that this process stops.
 
         Raises:
-            DatabaseUnavailable: Nobody heard; it will count as lost.
+            DatabaseUnavailable: It was not recorded; the process will count as lost.
         """
         await self._database.asides.fetch(_LEAVE, self._row[0], timeout=LEAVE_S)
 
 
 @asynccontextmanager
 async def present(database: Database, kind: str) -> AsyncIterator[None]:
-    """Say again and again that this process lives while the block runs, and that it ends when the block does.
+    """Send heartbeats while the block runs, and sign off when it ends.
 
-    PostgreSQL may be away all the while.
+    PostgreSQL may be away.
     """
-    presence = Presence(database, kind)
+    heartbeat = Heartbeat(database, kind)
     try:
-        async with periodic({presence.beat: BEAT_S}, at_once=True):
+        async with periodic({heartbeat.beat: BEAT_S}, at_once=True):
             yield
     finally:
         try:
-            await presence.leave()
+            await heartbeat.leave()
         except DatabaseUnavailable as error:
             log.warning("process.not_signed_off", reason=str(error))
 
 
 async def read_processes(database: Database) -> list[ProcessStatus]:
-    """The processes that run, and those that were lost within the last day, by kind and age.
+    """The processes that run and those lost within the last day, by kind and age.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.

@@ -1,4 +1,4 @@
-"""Serving HTTP on one of the addresses that the settings name."""
+"""Serves HTTP on an address from the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,13 +10,13 @@ from services.process.settings import WrongSettings, split_listen
 
 @asynccontextmanager
 async def serve_http(app: web.Application, setting: str, listen: str, *, grace: float) -> AsyncIterator[None]:
-    """Serve while the block runs, then finish the requests under way.
+    """Serve while the block runs, then finish the running requests.
 
     Args:
-        app: What is served.
-        setting: The name of the setting that the address comes from.
+        app: The web application.
+        setting: The setting that holds the address, for the error message.
         listen: ``host:port``.
-        grace: Seconds that requests are given to finish at the end.
+        grace: Seconds that running requests have to finish at the end.
 
     Raises:
         WrongSettings: The address cannot be listened on.

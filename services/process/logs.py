@@ -1,4 +1,4 @@
-"""Logs: structured, for eyes or for machines, and without secrets."""
+"""Structured logs, for the terminal or as JSON, without secrets."""
 
 import json
 import logging
@@ -11,10 +11,10 @@ import structlog
 
 
 class Mask:
-    """Replaces secrets in text; holds them so that nothing else has to.
+    """Replaces secrets in text.
 
     Args:
-        secrets: Strings that must not be shown. Those under 4 characters are left: they would mask words.
+        secrets: The secrets. Those shorter than 4 characters are ignored, since they would mask ordinary words.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -28,7 +28,7 @@ class Mask:
         return text
 
     def in_bytes(self, body: bytes) -> bytes:
-        """The bytes with every secret as ``***``, also where it stands as in JSON."""
+        """The bytes with every secret as ``***``, also where JSON has escaped it."""
         for secret in self._secrets:
             for form in {
                 secret,
@@ -38,7 +38,7 @@ class Mask:
         return body
 
     def in_json(self, value: Any) -> Any:
-        """A value as JSON has them, with every secret in its strings as ``***``."""
+        """A JSON value with every secret in its strings as ``***``."""
         if isinstance(value, str):
             return self(value)
         if isinstance(value, dict):
@@ -49,12 +49,12 @@ class Mask:
 
 
 def configure(log_format: str, mask: Mask, *, process: str) -> None:
-    """Send every log of this process, our own and the libraries', to the standard output.
+    """Send all logs of this process, ours and the libraries', to the standard output.
 
     Args:
         log_format: ``console`` or ``json``.
         mask: Applied to every line.
-        process: Named in each line of the JSON form.
+        process: The process's name in each JSON line.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -84,7 +84,7 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # What these say at INFO is said better by our own lines, or is a line a request.
+    # Our own lines say this better, or the library logs a line for each request.
     for name in (
         "aiogram.event",
         "aiohttp.access",
@@ -97,7 +97,7 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
         "uvicorn",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # pika describes each failed step of a reconnection; the publisher and the consumers tell the whole.
+    # pika logs each failed step of a reconnection; the publisher and the consumers log the reconnection itself.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -108,7 +108,7 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
 
 
 class _Masking(structlog.stdlib.ProcessorFormatter):
-    """Masks the finished line, whatever part of it a secret came in with."""
+    """Masks the finished line, so that a secret in any part of it is found."""
 
     def __init__(self, mask: Mask, **options: Any) -> None:
         super().__init__(**options)
@@ -120,7 +120,7 @@ class _Masking(structlog.stdlib.ProcessorFormatter):
 
 def _plain_dates(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in event.items():
-        if isinstance(value, date):  # datetime is one, too
+        if isinstance(value, date):  # a datetime is a date too
             event[name] = value.isoformat()
     return event
 

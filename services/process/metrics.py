@@ -1,19 +1,18 @@
-"""Every metric that a process counts, defined once; ``/metrics`` tells them, see :mod:`services.health`.
+"""The metrics that a process counts, all defined here; :mod:`services.health` serves them at ``/metrics``.
 
-What concerns the whole service rather than one process is read when it is asked for: see
-:mod:`services.admin.metrics`. A label holds one of a few known words, never a reader, a text or a name that
-came from outside. Where those words are known their series begin with 0: otherwise the first time that
-something happens would not look like an increase.
+Metrics of the whole service are read from PostgreSQL and RabbitMQ at each scrape: see
+:mod:`services.admin.metrics`. Label values come from small fixed sets, never from readers, texts or other input.
+Series with known labels are created at 0; otherwise their first event would not show as an increase.
 """
 
 from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from schema.messages import DELIVERY, GENERATION, REQUESTS, TICKS, VIEWS
 
-# When each series began, told once more for every series: nobody asks for it.
+# Unused: one more series for every series, with the time when it was created.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-#: Those that workers consume.
+#: The queues that workers consume.
 QUEUES = (VIEWS, REQUESTS, GENERATION, DELIVERY, TICKS)
 
 PROCESS = Info("horoscope_process", "Which process this is: its kind and the release of its code.")
@@ -34,28 +33,27 @@ ANSWER_SECONDS = Histogram(
 MISSING = Counter("horoscope_missing_total", "Readers who found their text missing and have to wait for it.")
 TELEGRAM_CALLS = Counter(
     "horoscope_telegram_calls_total",
-    "Calls to Telegram, fetching updates not among them: done; pause, when Telegram asks to wait; gone, when the "
-    "reader has blocked the bot; refused, also an edit that changes nothing; unavailable.",
+    "Calls to Telegram except getUpdates: done; pause, Telegram asked to wait; gone, the reader has blocked the bot; "
+    "refused, also an edit that changes nothing; unavailable.",
     ["outcome"],
 )
 
-# Messages on their way.
+# Publishing.
 
 PUBLISHED = Counter(
     "horoscope_published_total",
-    "Messages that RabbitMQ confirmed, or failed to confirm. The queue is `other` for one made for a single pause.",
+    "Messages that RabbitMQ confirmed, or failed to confirm. The queue `other` stands for all pause queues.",
     ["queue", "outcome"],
 )
-PARKED = Counter(
-    "horoscope_parked_total", "Messages that RabbitMQ did not take and PostgreSQL keeps.", ["queue"]
-)
-UNPARKED = Counter("horoscope_unparked_total", "Parked messages that were sent after all.", ["queue"])
+PARKED = Counter("horoscope_parked_total", "Messages parked in PostgreSQL for want of a confirm.", ["queue"])
+UNPARKED = Counter("horoscope_unparked_total", "Parked messages that were sent later.", ["queue"])
 HELD = Gauge(
-    "horoscope_held_messages", "Messages held in this process's memory: RabbitMQ and PostgreSQL are away."
+    "horoscope_held_messages",
+    "Messages held in this process's memory while RabbitMQ and PostgreSQL are both away.",
 )
 LOST = Counter(
     "horoscope_lost_messages_total",
-    "Messages given up because both servers were away until the memory for them was full.",
+    "Messages lost because both servers were away, and the process stopped or its memory for them was full.",
     ["queue"],
 )
 
@@ -63,13 +61,13 @@ LOST = Counter(
 
 MESSAGES = Counter(
     "horoscope_messages_total",
-    "Messages handled, a batch's one by one: done; retried, on a rung of the ladder; put_back, which counts as no "
-    "try; dead, as a dead letter; dropped, since what is left undone is on record.",
+    "Messages handled, each message of a batch on its own: done; retried, on a rung of the ladder; put_back, which "
+    "does not count as an attempt; dead, as a dead letter; dropped, because the failure is on record elsewhere.",
     ["queue", "message", "outcome"],
 )
 MESSAGE_SECONDS = Histogram(
     "horoscope_message_seconds",
-    "Seconds of one call of a handler, whatever came of it; a batch is one call.",
+    "Seconds of one call of a handler, successful or not; a batch is one call.",
     ["queue", "message"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
@@ -93,13 +91,12 @@ BATCH_SECONDS = Histogram(
 )
 MODEL_CALLS = Counter(
     "horoscope_model_calls_total",
-    "Calls to the model: answered; rejected, an answer that holds no whole text; unavailable; refused, for us or "
-    "our request.",
+    "Calls to the model: answered; rejected, the answer holds no complete text; unavailable; refused.",
     ["outcome"],
 )
 MODEL_SECONDS = Histogram(
     "horoscope_model_seconds",
-    "Seconds of one call to the model, whatever came of it.",
+    "Seconds of one call to the model, successful or not.",
     buckets=(0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 60),
 )
 MODEL_TOKENS = Counter(

@@ -1,4 +1,4 @@
-"""What each process does for itself, again and again: APScheduler's part."""
+"""Periodic jobs of one process, run by APScheduler."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,15 +17,15 @@ log = structlog.get_logger(__name__)
 async def periodic(
     jobs: dict[Callable[[], Awaitable[object]], float], *, at_once: bool = False
 ) -> AsyncIterator[None]:
-    """Run each job every so many seconds while the block runs; what passes is logged and tried again.
+    """Run each job at its interval while the block runs. A passing error is logged, and the job runs again next time.
 
     Args:
-        jobs: Seconds between two runs, by job.
-        at_once: The first run is now, beside the block's beginning, instead of after so many seconds.
+        jobs: The interval in seconds, by job.
+        at_once: Also run each job at the beginning, not only after the first interval.
     """
     scheduler = AsyncIOScheduler()
     for job, seconds in jobs.items():
-        # Late is better than never: by default a run that is a second late is left out.
+        # By default APScheduler skips a run that is a second late.
         scheduler.add_job(
             _run,
             "interval",
@@ -49,4 +49,4 @@ async def _run(job: Callable[[], Awaitable[object]]) -> None:
     except asyncio.CancelledError:
         pass  # the process stops; APScheduler would log it as a failure
     except PassingError as error:
-        log.warning("chore.put_off", chore=getattr(job, "__qualname__", str(job)), reason=str(error))
+        log.warning("job.failed", job=getattr(job, "__qualname__", str(job)), reason=str(error))

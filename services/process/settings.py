@@ -6,14 +6,21 @@ from ipaddress import ip_network
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schema.signs import Language
 
 
 class WrongSettings(Exception):
-    """One or more settings are missing or wrong; the message names each, with what is expected."""
+    """One or more settings are missing or wrong; the message names each, with the expected form."""
 
 
 def _seconds(value: Any) -> Any:
@@ -55,7 +62,7 @@ def _prices(value: Any) -> Any:
 
 
 def _proxies(value: Any) -> Any:
-    """``"127.0.0.1,172.29.81.0/24"`` as its addresses and networks."""
+    """``"127.0.0.1,172.29.81.0/24"`` as a tuple of addresses and networks."""
     if not isinstance(value, str):
         return value
     parts = tuple(part.strip() for part in value.split(","))
@@ -75,7 +82,7 @@ Tokens = Annotated[int, BeforeValidator(_tokens)]
 Proxies = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_proxies)]
 Prices = Annotated[tuple[Decimal, ...], NoDecode, BeforeValidator(_prices)]
 
-#: Characters that the password of the admin page has at the least.
+#: The fewest characters of the admin page's password.
 SHORTEST_PASSWORD = 8
 
 _LISTEN = re.compile(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
@@ -136,32 +143,12 @@ class Settings(BaseSettings):
             )
         return settings
 
-    @field_validator("database_url")
+    @field_validator("database_url", "rabbitmq_url", "bot_token", "webhook_secret")
     @classmethod
-    def _database_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not re.match(r"postgres(ql)?://[^/]*(/|$)", value.get_secret_value()):
-            raise ValueError(f"expected {_EXPECTED['database_url']}")
-        return value
-
-    @field_validator("rabbitmq_url")
-    @classmethod
-    def _rabbitmq_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not all(re.match(r"amqps?://\S+$", url) for url in value.get_secret_value().split(";")):
-            raise ValueError(f"expected {_EXPECTED['rabbitmq_url']}")
-        return value
-
-    @field_validator("bot_token")
-    @classmethod
-    def _bot_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not re.fullmatch(r"\d+:[\w-]{3,}", value.get_secret_value()):
-            raise ValueError(f"expected {_EXPECTED['bot_token']}")
-        return value
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not re.fullmatch(r"[A-Za-z0-9_-]{1,256}", value.get_secret_value()):
-            raise ValueError(f"expected {_EXPECTED['webhook_secret']}")
+    def _form(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        assert info.field_name
+        if value and not re.fullmatch(_FORMS[info.field_name], value.get_secret_value()):
+            raise ValueError(f"expected {_EXPECTED[info.field_name]}")
         return value
 
     @field_validator("admin_password")
@@ -169,7 +156,7 @@ class Settings(BaseSettings):
     def _admin_password(cls, value: SecretStr | None) -> SecretStr | None:
         if value and len(value.get_secret_value()) < SHORTEST_PASSWORD:
             raise ValueError(f"expected {_EXPECTED['admin_password']}")
-        if value and not _is_text(value.get_secret_value()):
+        if value and re.search(r"[\ud800-\udfff]", value.get_secret_value()):  # bytes that are not UTF-8
             raise ValueError(f"expected {_EXPECTED['admin_password']}, in UTF-8")
         return value
 
@@ -183,7 +170,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_listen", "admin_listen", "metrics_listen")
     @classmethod
     def _listen(cls, value: str) -> str:
-        if not value:  # only that of METRICS_LISTEN, whose default is empty, gets this far
+        if not value:  # allowed for METRICS_LISTEN, whose default is empty
             return value
         match = _LISTEN.fullmatch(value)
         if not match or int(match["port"]) > 65_535:
@@ -206,7 +193,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every string that must not be shown anywhere."""
+        """Every secret string; none may be shown anywhere."""
         values = (self.bot_token, self.webhook_secret, self.openai_api_key, self.admin_password)
         plain = [value.get_secret_value() for value in values if value]
         urls = [url.get_secret_value() for url in (self.database_url, self.rabbitmq_url) if url]
@@ -215,6 +202,12 @@ class Settings(BaseSettings):
         return tuple(plain)
 
 
+_FORMS = {
+    "database_url": r"postgres(ql)?://[^/]*(/(?s:.*))?",
+    "rabbitmq_url": r"amqps?://[^\s;]+(;amqps?://[^\s;]+)*",
+    "bot_token": r"\d+:[\w-]{3,}",
+    "webhook_secret": r"[A-Za-z0-9_-]{1,256}",
+}
 _EXPECTED = {
     "database_url": "an address such as postgresql://user:password@host:5432/horoscope",
     "rabbitmq_url": "an address such as amqp://user:password@host:5672/vhost, or several with ; between",
@@ -223,11 +216,6 @@ _EXPECTED = {
     "openai_api_key": "the key of the model's server",
     "admin_password": f"at least {SHORTEST_PASSWORD} characters that nobody guesses",
 }
-
-
-def _is_text(value: str) -> bool:
-    """Whether every byte that a value came from meant something in UTF-8."""
-    return not re.search(r"[\ud800-\udfff]", value)
 
 
 def split_listen(listen: str) -> tuple[str, int]:

@@ -179,7 +179,7 @@ async def test_whoever_still_consumes_a_paused_queue_is_told_of_and_keeps_others
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        (("pause", "nonsense"), 2, "'nonsense' is none of ours; there are dead_letters, views"),
+        (("pause", "nonsense"), 2, "'nonsense' is not one of our queues; there are dead_letters, views"),
         (("pause", "generation.retry.1s"), 2, "its messages go back by themselves"),
         (("resume", "nonsense"), 2, "there are dead_letters, views"),
         (("purge", "nonsense", "--yes"), 2, "no queue 'nonsense'; there are dead_letters, views"),

@@ -21,6 +21,7 @@ from services.horoscopes import model as author
 from services.horoscopes.leases import Order
 from services.horoscopes.model import Author
 from services.horoscopes.waiters import Waiters
+from services.messaging.attempts import Attempt, Ladder
 from tests.acceptance.conftest import GENERATING, heading, reader_of, until_written
 from tests.dead import Dead
 from tests.processes import Processes
@@ -178,7 +179,7 @@ async def test_trouble_that_nobody_foresaw_is_told_to_the_reader(
     await app.waiters.add(request, chat_id=reader.id, sign=Sign.LEO, day=today(), language=Language.RU)
     async with open_worker_app(app) as worker_app:
         monkeypatch.setattr(worker_app.writer._author, "write", _stumble)
-        order = Order("id", "request", datetime.now(UTC), retry_in=None)
+        order = Order(Attempt("id", datetime.now(UTC)), Ladder.REQUEST)
         with pytest.raises(ZeroDivisionError):
             await worker_app.writer.write(Sign.LEO, today(), order)
     assert await sql.fetchval("SELECT state || ': ' || error FROM generations") == "given_up: nobody foresaw"

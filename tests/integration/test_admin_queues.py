@@ -99,7 +99,7 @@ async def test_a_look_shows_messages_escaped_and_leaves_them_where_they_are(
     queues._channel.basic_consume(VIEWS, lambda *_: None)
     refused = await operator.send(f"/queues/{VIEWS}/peek", of=f"/queues/{VIEWS}")
     assert refused.status_code == 409
-    assert "views is consumed by 1" in refused.text
+    assert "views has 1 consumers" in refused.text
     assert "/queues/views/peek" not in refused.text
 
 

@@ -38,16 +38,16 @@ class Bench:
 
     def __init__(self, url: str, publisher: Publisher, database: Database) -> None:
         self.publisher = publisher
+        publish = blocking_publish(publisher, asyncio.get_running_loop())
         self.broker = Broker(
             url,
             [Queue(WORK), RUNG, Queue(DEAD_LETTERS)],
-            blocking_publish(publisher, asyncio.get_running_loop()),
+            publish,
+            dead_letters=DeadLetters(publish, Mask([])),
             consumers={WORK: BatchConsumer},
         )
-        self.broker.dead_letter_sink = DeadLetters(self.broker, Mask([]))
-        self.retries = Retries(self.broker.dead_letter_sink)
         self.poison = PoisonGuard(poison.PoisonMessages(database), asyncio.get_running_loop())
-        for middleware in (self.retries, Batches()):
+        for middleware in (Retries(), Batches()):
             self.broker.add_middleware(middleware)
         self.calls: list[tuple[str, list[int]]] = []
         #: Called by each batch with its numbers before it is noted.
@@ -65,7 +65,7 @@ class Bench:
             self._note(name, numbers)
 
         def answer(messages: Sequence[Delivered]) -> None:
-            batches.handle(self.broker, self.retries, self.poison, messages, _number, called)
+            batches.handle(self.poison, messages, _number, called)
 
         options: dict[str, Any] = {"batch": batch, "ladder": (1,), "throws": HoroscopeError}
         dramatiq.actor(broker=self.broker, actor_name=name, queue_name=WORK, **options)(answer)
@@ -301,7 +301,7 @@ def _watch(watching: PoisonGuard, message: Delivered) -> None:
 async def test_nobody_is_to_blame_when_a_server_is_away(
     bench: Bench, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.batches.PAUSE_S", 0.1)
+    monkeypatch.setattr("actors.retries.PAUSE_S", 0.1)
     tried = 0
 
     def away(_: Sequence[int]) -> None:
@@ -325,7 +325,7 @@ async def test_nobody_is_to_blame_when_a_server_is_away(
 async def test_what_is_done_of_a_batch_stays_done_when_a_server_goes_away_in_the_middle(
     bench: Bench, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.batches.PAUSE_S", 0.1)
+    monkeypatch.setattr("actors.retries.PAUSE_S", 0.1)
     away = iter([True])
 
     def work(numbers: Sequence[int]) -> None:
@@ -402,7 +402,7 @@ async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(
                 messages[0].consumer.run(work(), loop)
                 bench._note("gather", [number for _, number in parsed])
 
-            batches.handle(bench.broker, bench.retries, bench.poison, messages, _number, call)
+            batches.handle(bench.poison, messages, _number, call)
 
         options: dict[str, Any] = {"batch": Batch(size=3), "ladder": (1,), "throws": HoroscopeError}
         dramatiq.actor(broker=bench.broker, actor_name="gather", queue_name=WORK, **options)(answer)

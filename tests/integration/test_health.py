@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 
 from actors import TABLE, topology
 from actors.broker import Broker, blocking_publish, declare
-from actors.meter import Meter
-from actors.threads import Threads
+from actors.dead_letters import DeadLetters
+from actors.meter import Meter, Threads
 from ops.stack.ports import free_port as find_free_port
 from schema.messages import TICKS
 from schema.tables import REVISION
@@ -114,21 +114,24 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
     app: App, settings: Settings, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settings.rabbitmq_url
-    monkeypatch.setattr("actors.threads.CONSUMER_TURN_S", 1.0)
+    monkeypatch.setattr("actors.meter.CONSUMER_TURN_S", 1.0)
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
-    burying, go_on = threading.Event(), threading.Event()
+    publishing, go_on = threading.Event(), threading.Event()
 
-    class SlowCemetery:
-        def publish(self, *_: object) -> None: ...
-
+    class SlowDeadLetters(DeadLetters):
         def publish_bytes(self, *_: object) -> None:
-            burying.set()
+            publishing.set()
             go_on.wait()
 
     async with Cable(settings.rabbitmq_url.get_secret_value()) as cable:
         loop = asyncio.get_running_loop()
-        broker = Broker(cable.url, topology.queues(settings), blocking_publish(app.publisher, loop))
-        broker.dead_letter_sink = SlowCemetery()
+        publish = blocking_publish(app.publisher, loop)
+        broker = Broker(
+            cable.url,
+            topology.queues(settings),
+            publish,
+            dead_letters=SlowDeadLetters(publish, app.mask),
+        )
         (tick, *_) = [actor for actor in TABLE if actor.queue == TICKS]
         declare(broker, tick, lambda: None)
         worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
@@ -138,9 +141,9 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
         try:
             await until(lambda: threads.consumers_trouble() == "")
             assert threads.trouble() == ""
-            queues.put(TICKS, b"what takes long to bury")
+            queues.put(TICKS, b"undecodable")
             await until(lambda: "the consumer of ticks has stood still" in threads.trouble())
-            assert burying.is_set()
+            assert publishing.is_set()
             go_on.set()
             await until(lambda: threads.trouble() == "")
             cable.unplug()
@@ -149,9 +152,9 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
             await until(lambda: threads.consumers_trouble() == "")
             meter.before_process_message(broker, SimpleNamespace(actor_name=tick.name))
             assert threads.trouble() == ""
-            monkeypatch.setattr("actors.threads.HANDLER_S", 0.0)
-            assert f"{tick.name} has been at one message for" in threads.trouble()
-            monkeypatch.setattr("actors.threads.HANDLER_S", 1800.0)
+            monkeypatch.setattr("actors.meter.HANDLER_S", 0.0)
+            assert f"{tick.name} has been handling one message for" in threads.trouble()
+            monkeypatch.setattr("actors.meter.HANDLER_S", 1800.0)
         finally:
             go_on.set()
             await asyncio.to_thread(worker.stop)

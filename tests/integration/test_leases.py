@@ -12,12 +12,14 @@ from schema.signs import Sign
 from services.database.pool import Database
 from services.horoscopes import leases as module
 from services.horoscopes.leases import Lease, Leases, Order, Refusal
+from services.messaging.attempts import Attempt, Ladder
 
 DAY = date(2026, 11, 22)
-ORDER = Order("first", "request", datetime.now(UTC), retry_in=5)
-REDELIVERED = replace(ORDER, again=True, redelivered=True)
-OTHER = replace(ORDER, holder="second")
-NIGHT = replace(ORDER, holder="night", ladder="night")
+FIRST = Attempt("first", datetime.now(UTC), retry_in=5)
+ORDER = Order(FIRST, Ladder.REQUEST)
+REDELIVERED = Order(replace(FIRST, again=True, redelivered=True), Ladder.REQUEST)
+OTHER = Order(replace(FIRST, message_id="second"), Ladder.REQUEST)
+NIGHT = Order(replace(FIRST, message_id="night"), Ladder.NIGHT)
 
 
 @pytest.fixture
@@ -37,7 +39,10 @@ async def expire(sql: asyncpg.Connection) -> None:
 
 async def test_of_many_who_ask_at_once_one_is_given_the_lease(leases: Leases) -> None:
     asked = await asyncio.gather(
-        *(leases.acquire(Sign.LEO, DAY, replace(ORDER, holder=f"{number}")) for number in range(50))
+        *(
+            leases.acquire(Sign.LEO, DAY, Order(replace(FIRST, message_id=f"{number}"), Ladder.REQUEST))
+            for number in range(50)
+        )
     )
     assert sum(isinstance(lease, Lease) for lease in asked) == 1
     assert asked.count(Refusal.HELD) == 49
@@ -88,7 +93,7 @@ async def test_a_text_that_was_deleted_may_be_written_anew(leases: Leases, datab
 async def test_a_request_joins_the_ladder_of_another_request_but_not_the_nights(leases: Leases) -> None:
     await leases.fail(await taken(leases), "trouble", 5)
     assert await leases.acquire(Sign.LEO, DAY, OTHER) is Refusal.ON_A_LADDER
-    second_try = await taken(leases, replace(ORDER, attempt=2, again=True))
+    second_try = await taken(leases, Order(replace(FIRST, number=2, again=True), Ladder.REQUEST))
     await leases.fail(second_try, "trouble", None)
     assert isinstance(await leases.acquire(Sign.LEO, DAY, OTHER), Lease), "given up: a new request tries anew"
 
@@ -107,11 +112,12 @@ async def test_a_request_does_not_wait_for_a_ladder_whose_message_was_lost(
 
 
 async def test_copies_of_a_nights_order_do_not_become_ladders_of_their_own(leases: Leases) -> None:
-    earlier = replace(NIGHT, published_at=datetime.now(UTC) - timedelta(minutes=1))
-    await leases.fail(await taken(leases, earlier), "trouble", 300)
-    assert await leases.acquire(Sign.LEO, DAY, replace(earlier, holder="copy")) is Refusal.ON_A_LADDER
-    later = replace(NIGHT, holder="by hand", published_at=datetime.now(UTC) + timedelta(seconds=1))
-    assert isinstance(await leases.acquire(Sign.LEO, DAY, later), Lease)
+    earlier = replace(NIGHT.attempt, published_at=datetime.now(UTC) - timedelta(minutes=1))
+    await leases.fail(await taken(leases, Order(earlier, Ladder.NIGHT)), "trouble", 300)
+    copy = Order(replace(earlier, message_id="copy"), Ladder.NIGHT)
+    assert await leases.acquire(Sign.LEO, DAY, copy) is Refusal.ON_A_LADDER
+    later = Attempt("by hand", published_at=datetime.now(UTC) + timedelta(seconds=1))
+    assert isinstance(await leases.acquire(Sign.LEO, DAY, Order(later, Ladder.NIGHT)), Lease)
 
 
 async def test_a_kept_lease_outlives_its_term(
@@ -172,7 +178,7 @@ async def test_a_text_is_replaced_if_it_is_the_one_that_was_seen(
         " RETURNING generated_at",
         DAY,
     )
-    again = replace(NIGHT, holder="again", replaces=seen)
+    again = Order(replace(NIGHT.attempt, message_id="again"), Ladder.NIGHT, replaces=seen)
     assert await leases.acquire(Sign.LEO, DAY, NIGHT) is Refusal.WRITTEN
     lease = await leases.acquire(Sign.LEO, DAY, again)
     assert isinstance(lease, Lease)

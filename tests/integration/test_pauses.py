@@ -8,9 +8,8 @@ from typing import Any
 import dramatiq
 import pytest
 
-from actors.meter import Meter
+from actors.meter import Meter, Threads
 from actors.table import Batch
-from actors.threads import Threads
 from schema.errors import DatabaseUnavailable
 from schema.messages import DEAD_LETTERS
 from services.database.pool import Database

@@ -102,7 +102,7 @@ async def test_peeking_is_refused_where_it_would_disturb(service: QueueService, 
     method, properties, _ = queues._channel.basic_get(QUORUM)
     assert (method.redelivered, properties.headers["x-delivery-count"]) == (False, 0)
     tag = queues._channel.basic_consume(WORK, lambda *_: None)
-    with pytest.raises(Refused, match="work is consumed by 1"):
+    with pytest.raises(Refused, match="work has 1 consumers"):
         await service.peek(WORK, 1)
     queues._channel.basic_cancel(tag)
     assert await service.peek(WORK, 1) == []

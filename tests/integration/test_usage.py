@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from schema.answers import Answer
+from schema.errors import Answer
 from schema.signs import Sign
 from services.database.pool import Database
 from services.horoscopes.usage import Usage

@@ -14,6 +14,7 @@ from services.app import App
 from services.days import day_in
 from services.horoscopes.leases import Lease, Leases, Order
 from services.horoscopes.model import Draft
+from services.messaging.attempts import Attempt, Ladder
 
 
 async def test_of_signs_that_are_stored_at_once_with_one_text_one_gets_it(
@@ -24,7 +25,9 @@ async def test_of_signs_that_are_stored_at_once_with_one_text_one_gets_it(
     draft = Draft("m", None, None, 1, text, "v2")
     leases = []
     for sign in Sign:
-        lease = await Leases(app.database).acquire(sign, day, Order(sign, "request", datetime.now(UTC)))
+        lease = await Leases(app.database).acquire(
+            sign, day, Order(Attempt(sign, datetime.now(UTC)), Ladder.REQUEST)
+        )
         assert isinstance(lease, Lease)
         leases.append(lease)
     # Open connections enough that nobody is ahead because others have to connect.
