@@ -81,7 +81,7 @@ async def run(
         serve_health(settings, "worker", app.database, app.publisher, stop) as health,
         present(app.database, "worker"),
         followed(app.database) as pauses,
-        periodic({app.bus.send_parked: UNPARK_S, app.night.see_to_waiters: WAITERS_S}),
+        periodic({app.bus.send_parked: UNPARK_S, app.night.nudge_waiters: WAITERS_S}),
         periodic(
             {app.views.prune: PRUNE_S, worker_app.archive.prune: PRUNE_S, worker_app.poison.prune: PRUNE_S},
             at_once=True,

@@ -188,7 +188,6 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
         ticked = {row.name: row for row in await connection.execute(_TICKS)}
         outage = (await connection.execute(_OUTAGE, {"believed": BELIEVED_S})).one_or_none()
         counts = (await connection.execute(_COUNTS, {"today": day_in(home, now)})).one()
-        pauses = await read_pauses(connection)
     due = {
         MIDNIGHT: next_night(now, home),
         RECONCILE: datetime.fromtimestamp(
@@ -203,6 +202,7 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
     ]
     age = float(ticked[RECONCILE].age_s) if RECONCILE in ticked else None
     processes = await read_processes(database)
+    pauses = await read_pauses(database)
     return Records(days, ticks, age, outage, await usage.exhausted(), counts, processes, pauses)
 
 

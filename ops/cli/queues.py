@@ -71,8 +71,7 @@ def pause(name: str, why: str, by: str) -> None:
         async with _opened(settings) as queues:
             queues.check_pausable(name)
             new = await pauses.pause(database, name, by=by, why=why)
-            async with database.transaction() as connection:
-                paused = (await pauses.read_pauses(connection))[name]
+            paused = (await pauses.read_pauses(database))[name]
             return new, paused, await _let_go(queues, name)
 
     with _told_and_named():
@@ -184,8 +183,7 @@ def _list(*, as_json: bool) -> None:
 
     async def work(database: Database) -> tuple[list[QueueFigures], str | None, dict[str, Pause]]:
         await database.check()
-        async with database.transaction() as connection:
-            paused = await pauses.read_pauses(connection)
+        paused = await pauses.read_pauses(database)
         async with _opened(settings) as queues:
             return *(await queues.figures()), paused
 

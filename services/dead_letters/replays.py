@@ -221,8 +221,7 @@ class Replays:
 
     async def pauses(self, run: Run) -> list[Pause]:
         """Which of a run's queues somebody has paused, so that its messages wait there."""
-        async with self._database.transaction() as connection:
-            paused = await read_pauses(connection)
+        paused = await read_pauses(self._database)
         return [paused[queue] for queue in run.queues if queue in paused]
 
     async def runs(self, limit: int = 50, *, before: int | None = None) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Answering those who wait, each in their own progress message, each exactly once."""
+"""Answers the readers who wait for a text, each exactly once, in their own progress message."""
 
 import asyncio
 from datetime import datetime
@@ -19,14 +19,14 @@ from services.telegram import client as telegram
 
 log = structlog.get_logger(__name__)
 
-#: Waiters answered side by side by one process.
+#: Waiters that one process answers at the same time.
 AT_ONCE = 50
-#: Seconds for one answer, so that it is given or given up before somebody else may claim the waiter.
+#: Seconds for one answer: less than a claim, so that no other worker answers the same waiter meanwhile.
 ANSWER_S = CLAIM_S - 10
 
 
 class Delivery:
-    """Edits the progress message of everyone who waits for a text."""
+    """Edits the progress messages of the readers who wait for a text."""
 
     def __init__(
         self, bot: Bot, horoscopes: Horoscopes, waiters: Waiters, readers: Readers, bus: Bus, clock: Clock
@@ -42,13 +42,13 @@ class Delivery:
         self._to_settle: list[UUID] = []
 
     async def deliver(self, command: DeliverHoroscope) -> None:
-        """Answer everyone who waits for the text of a sign and a day.
+        """Answer every reader who waits for the text of a sign and day.
 
-        A waiter is settled only after Telegram has shown the answer and the view is published, so a crash
-        repeats an edit that changes nothing and a view whose receipt is there; it loses neither.
+        A waiter is settled after Telegram has shown the answer and the view is published. A crash in between repeats both:
+        the edit changes nothing, and the view is recognised by its receipt.
 
         Raises:
-            TelegramUnavailable: Some could not be answered now; they are still owed their answer.
+            TelegramUnavailable: Some readers could not be answered now; they still wait.
         """
         sign, day = command.sign, command.day
         text = await self._horoscopes.text(sign, day)
@@ -75,14 +75,14 @@ class Delivery:
                 text=text is not None,
             )
         if troubles:
-            # Claimed until here, so that they did not come up again and hold up the others.
+            # Released only now: released earlier, the loop above would claim them again and delay the others.
             await self._waiters.release(list(troubles))
             trouble = next(iter(troubles.values()))
             trouble.on_record = True
             raise trouble
 
     async def _answer(self, waiter: Waiter, text: str | None) -> TelegramUnavailable | None:
-        """Show one waiter the outcome and settle it; the trouble, if it has to be tried again."""
+        """Answer and settle one waiter; returns the error if it must be tried again."""
         if text is None:
             reply = replies.failed(waiter.language)
         else:
@@ -99,7 +99,7 @@ class Delivery:
         except ReaderGone:
             await self._readers.blocked(waiter.chat_id)
         except TelegramAPIError as error:
-            # Telegram will never take it: to repeat it would only hide the reason.
+            # Telegram will never accept this answer; a retry would only hide the reason.
             log.error("waiter.refused", chat_id=waiter.chat_id, reason=error.message)
         if shown and text is not None:
             await self._bus.publish(
@@ -111,10 +111,12 @@ class Delivery:
         return None
 
     async def _settle(self, request_id: UUID) -> None:
-        """Settle a waiter; those who come while one statement is under way share the next."""
+        """Settle a waiter. Waiters that finish while a statement runs share the next one."""
         self._to_settle.append(request_id)
         async with self._settling:
             batch, self._to_settle = self._to_settle, []
+            if not batch:
+                return
             try:
                 await self._waiters.settle(batch)
             except BaseException:

@@ -55,7 +55,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write the text of a sign and a day, as long as its token is the latest."""
+    """The right to write the text of a sign and day, valid while its token is the newest."""
 
     sign: Sign
     day: date
@@ -66,22 +66,21 @@ class Refusal(StrEnum):
     """Why no lease was given."""
 
     WRITTEN = "the text exists"
-    HELD = "somebody else is writing it"
-    ON_A_LADDER = "a ladder already deals with it"
-    FAR_OFF = "a ladder deals with it, and its next try is far off"
-    OVER = "nobody lives in that day any more"
+    HELD = "another worker is writing it"
+    ON_A_LADDER = "a ladder is retrying it"
+    FAR_OFF = "a ladder is retrying it, and the next attempt is far off"
+    OVER = "the day is over everywhere on Earth"
     LIMITED = "the daily token limit is reached"
 
 
-# One statement decides: the row's lock makes those who ask at once stand in a queue.
+# One statement decides; concurrent callers queue for the row's lock.
 #
-# A reader's request joins the ladder of an earlier request, whose end answers both. It does not wait for
-# the night's ladder, whose rungs are minutes apart. The night leaves alone what failed after it was
-# ordered, so that copies of an order do not become ladders of their own.
+# A reader's request joins the ladder of an earlier request: when that ends, both are answered. It does not wait for the
+# night's ladder, whose rungs are minutes apart. The night skips a text that failed after the night's order, so that
+# copies of an order do not start ladders of their own.
 #
-# The condition on 'written': that no text exists was seen in the statement's snapshot, while the row is the
-# latest. Where the snapshot saw the row written as well, the text was deleted since and may be written
-# anew; otherwise it was written a moment ago.
+# The condition on 'written': the statement's snapshot saw no text, but the row is the latest version. If the snapshot
+# saw the row as written too, the text was deleted since and may be written anew; otherwise it was written just now.
 _ACQUIRE = text("""
     INSERT INTO generations AS held
         (zodiac_sign, horoscope_date, state, token, holder, writer, ladder, attempts, expires_at)

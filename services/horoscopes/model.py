@@ -1,4 +1,4 @@
-"""The model that writes, called through the openai SDK."""
+"""Calls the model that writes the texts, through the openai SDK."""
 
 import asyncio
 import math
@@ -17,21 +17,19 @@ from services.horoscopes import prompt
 from services.horoscopes.prompt import Rejected
 from services.process import metrics
 
-#: Seconds for one answer, from the first byte sent to the last received.
+#: Seconds for one answer, from the first byte sent to the last byte received.
 ANSWER_TIMEOUT_S = 40.0
-
-
-# Whoever asks us to wait for longer is asked again after a day.
+# The longest wait that we grant a server that asks us to come back later.
 _LONGEST_WAIT_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Draft(Answer):
-    """A text as the model wrote it, and where it came from.
+    """A text as the model wrote it, and its origin.
 
     Args:
-        text: Stripped of surrounding white space; not yet held against the rules.
-        prompt_version: Which words asked for it.
+        text: Stripped of surrounding white space; not checked against the rules yet.
+        prompt_version: The version of the prompt.
     """
 
     text: str
@@ -39,10 +37,10 @@ class Draft(Answer):
 
 
 class Author:
-    """Asks the model for a text.
+    """Asks the model for texts.
 
     Args:
-        client: The SDK's client; its own retries are off, since the ladder owns them.
+        client: The SDK's client. Its own retries are turned off; the ladder does them.
         model: The model's name.
         language: The language of the texts.
     """
@@ -53,17 +51,17 @@ class Author:
         self.language = language
 
     async def write(self, sign: Sign, day: date, rejected: Rejected | None = None) -> Draft:
-        """One call to the model.
+        """Ask the model for one text.
 
         Args:
-            sign: The sign.
-            day: The day.
-            rejected: The model's last text for them, where it was refused: it is told why, and asked anew.
+            sign: The text's sign.
+            day: The text's day.
+            rejected: The model's previous text, if a rule rejected it; the model is told why.
 
         Raises:
-            ModelUnavailable: No answer, or one that asks to come back later.
+            ModelUnavailable: There was no answer, or the server asks us to come back later.
             ModelRefused: The server refuses the key, the model's name or the request.
-            TextRejected: The answer holds no text, or a part of one; it tells what the answer cost.
+            TextRejected: The answer holds no complete text; the error carries the answer's cost.
         """
         outcome = "unavailable"
         answer: Answer | None = None
@@ -88,7 +86,7 @@ class Author:
     async def _ask(self, sign: Sign, day: date, rejected: Rejected | None) -> Draft:
         started = time.monotonic()
         try:
-            # The SDK's own timeout starts anew with every byte; a server may drip for ever.
+            # The SDK restarts its own timeout with every byte, so a slow server could take for ever.
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 completion = await self._client.chat.completions.create(
                     model=self._model, messages=prompt.messages(sign, day, self.language, rejected)
@@ -96,10 +94,10 @@ class Author:
         except TimeoutError as error:
             raise ModelUnavailable(f"the model gave no answer within {ANSWER_TIMEOUT_S:g} s") from error
         except openai.APIStatusError as error:
-            raise _told_apart(error) from error
-        except openai.APIError as error:  # no connection, no answer in time, an answer that is no JSON
+            raise _our_error(error) from error
+        except openai.APIError as error:  # no connection, a timeout, or an answer that is not JSON
             raise ModelUnavailable(f"the model gave no answer: {type(error).__name__}: {error}") from error
-        except ValueError as error:  # an answer that calls itself JSON and is not
+        except ValueError as error:  # an answer that claims to be JSON and is not
             raise ModelUnavailable(f"the model's answer cannot be read: {error}") from error
         answer = self._answer(completion, round((time.monotonic() - started) * 1000))
         return Draft(
@@ -112,7 +110,7 @@ class Author:
         )
 
     def _answer(self, completion: ChatCompletion, latency_ms: int) -> Answer:
-        """What the server says beside the text, taken as it comes or left out: a text is not lost for it."""
+        """The answer's cost. Missing or invalid parts are left out, so that the text is not lost because of them."""
         model = getattr(completion, "model", None)
         usage = getattr(completion, "usage", None)
         return Answer(
@@ -124,7 +122,7 @@ class Author:
 
 
 def _text(completion: ChatCompletion, answer: Answer) -> str:
-    """The text that was answered, stripped.
+    """The answer's text, stripped.
 
     Raises:
         TextRejected: There is none, or the model did not finish it.
@@ -133,7 +131,7 @@ def _text(completion: ChatCompletion, answer: Answer) -> str:
         choice = completion.choices[0]
         text = choice.message.content or choice.message.refusal or ""
         if not isinstance(text, str):
-            raise TypeError(f"{type(text).__name__} is no text")  # noqa: TRY301
+            raise TypeError(f"expected a string, not {type(text).__name__}")  # noqa: TRY301
     except (AttributeError, IndexError, TypeError) as error:
         raise TextRejected(
             "answer", f"the model's answer holds no message: {error}", answer=answer
@@ -156,23 +154,23 @@ def _tokens(usage: object, name: str) -> int | None:
     return count if isinstance(count, int) and 0 <= count < 1 << 31 else None
 
 
-def _told_apart(error: openai.APIStatusError) -> ModelUnavailable | ModelRefused:
-    """4xx means that we are wrong, save for the few that mean later."""
-    said = f"the model's server answered {error.status_code}: {error.message}"
+def _our_error(error: openai.APIStatusError) -> ModelUnavailable | ModelRefused:
+    """A 4xx status is our mistake, except for those that mean "later"."""
+    message = f"the model's server answered {error.status_code}: {error.message}"
     if error.status_code in {408, 409, 429} or error.status_code >= 500:
-        return ModelUnavailable(said, retry_after=_retry_after(error.response.headers))
+        return ModelUnavailable(message, retry_after=_retry_after(error.response.headers))
     return ModelRefused(
-        f"{said}; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL",
+        f"{message}; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL",
         kind=f"{error.status_code} {error.code or ''}".strip(),
         everything=error.status_code in {401, 403, 404},
     )
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, at most a day; None where nothing sensible is said.
+    """Seconds to wait, at most a day; None: the headers name no valid time.
 
-    ``Retry-After`` holds seconds or a date (RFC 9110, section 10.2.3); OpenAI sends ``retry-after-ms``, too,
-    which is the more exact one.
+    ``Retry-After`` holds seconds or a date (RFC 9110, section 10.2.3). OpenAI also sends ``retry-after-ms``, which is
+    more precise.
     """
     forms: tuple[tuple[str, Callable[[str], float]], ...] = (
         ("retry-after-ms", lambda value: float(value) / 1000),
@@ -191,6 +189,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _seconds_until(value: str) -> float:
     moment = parsedate_to_datetime(value)
-    if not moment.tzinfo:  # "-0000": UTC, somewhere unknown
+    if not moment.tzinfo:  # the offset "-0000" means UTC
         moment = moment.replace(tzinfo=UTC)
     return (moment - datetime.now(UTC)).total_seconds()

@@ -1,4 +1,4 @@
-"""What should exist, held against what does: the night's orders, and those of every five minutes."""
+"""Orders missing texts: every night, and every five minutes for any that are missing then."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
@@ -26,10 +26,10 @@ RECONCILE_EVERY_S = 300
 _PRUNE_TEXTS = text("DELETE FROM horoscope_cache WHERE horoscope_date < :first")
 _PRUNE_GENERATIONS = text("DELETE FROM generations WHERE horoscope_date < :first")
 
-# Puts on record, and returns, the signs of a day that have to be ordered: those without a text, save for those
-# that somebody deals with. That is a live lease; a ladder about to try again; an order of a moment ago; or a
-# night that gave up on the sign and leaves it to the next, unless the model refused us as somebody that we are
-# no longer. A person's order leaves out only what is being written at this moment.
+# Records and returns the signs of a day that must be ordered: those without a text that are not being handled. A sign
+# is being handled while it has a live lease; while its ladder is about to retry; shortly after an order; or until the
+# next night if it was given up this night, unless the model refused an endpoint that we no longer use. A person's order
+# (:anew) skips only texts that are being written now.
 _ORDER = text("""
     INSERT INTO generations AS generation (zodiac_sign, horoscope_date, state, token, ladder)
     SELECT sign.name, :day, 'pending', 0, 'night'
@@ -54,22 +54,22 @@ _TICKED = text("""
     ON CONFLICT (name) DO UPDATE SET at = now(), did = excluded.did
 """)
 
-#: Seconds for which an order counts as on its way; less than from one reconcile tick to the next, so that one
-#: that was lost is repeated by the next.
+#: Seconds for which an order counts as on its way. Less than the interval of reconcile ticks, so that the next tick
+#: repeats a lost order.
 _PENDING_S = RECONCILE_EVERY_S - 60
 
 
 class Night:
-    """Orders the texts that must exist and deletes those that nobody lives in any more.
+    """Orders the texts that must exist, and deletes out-of-date ones.
 
     Args:
-        database: Where the texts are.
-        waiters: Who waits for one.
-        outages: Who we are to which model.
-        usage: Whether the night may go on.
-        bus: How the orders go out.
-        clock: The time.
-        home: The zone whose midnight begins the night.
+        database: Where texts and orders are stored.
+        waiters: The readers who wait for a text.
+        outages: The model's endpoint and outages.
+        usage: The daily token limit.
+        bus: Publishes the orders.
+        clock: The present time.
+        home: The time zone whose midnight begins the night.
     """
 
     def __init__(
@@ -98,24 +98,24 @@ class Night:
         await self._ticked(MIDNIGHT, f"ordered {_listed(days)}")
 
     async def order(self, day: date, *, anew: bool = False, again: bool = False) -> None:
-        """Delete what is out of date, then order the signs that a day still misses.
+        """Delete out-of-date texts, then order the missing texts of a day.
 
         Args:
             day: The day.
-            anew: Also those that a ladder still deals with or that were given up: a person asks for it.
-            again: Whoever began this may have died before the orders were out.
+            anew: A person's order: also texts that were given up, or that a ladder is retrying.
+            again: The message was handled before and may have died before it published its orders.
         """
         await self.prune()
         if day < first_day_alive(self._clock()):
             log.info("day.over", day=day)
             return
-        orders = await self._put_on_record([day], anew=anew, again=again)
+        orders = await self._record_orders([day], anew=anew, again=again)
         log.info("day.ordered", day=day, missing=len(orders))
         for order in orders:
             await self._bus.publish(order)
 
     async def prune(self) -> None:
-        """Delete the texts of days in which no zone can still be living, and what belongs to them."""
+        """Delete the texts of days that are over everywhere on Earth, and their records."""
         now = self._clock()
         first = first_day_alive(now)
         async with self._database.transaction() as connection:
@@ -127,31 +127,31 @@ class Night:
             log.info("texts.pruned", before=first, count=deleted.rowcount)
 
     async def reconcile(self, *, again: bool = False) -> None:
-        """Order what is missing and nobody deals with; see to those whom nobody answered.
+        """Order missing texts that are not being handled, and answer overdue waiters.
 
         Args:
-            again: Whoever began this may have died before the orders were out.
+            again: The message was handled before and may have died before it published its orders.
         """
         did = await self._usage.exhausted()
         orders = []
         if did is None:
             did = "nothing was missing"
-            orders = await self._put_on_record(days_to_write(self._clock(), self._home), again=again)
+            orders = await self._record_orders(days_to_write(self._clock(), self._home), again=again)
         if orders:
             did = f"ordered {len(orders)} missing texts of {_listed({order.day for order in orders})}"
             log.info("texts.missing", count=len(orders))
             await self.prune()
         for order in orders:
             await self._bus.publish(order)
-        if nudged := await self.see_to_waiters():
-            did += f"; saw to {nudged} texts that readers wait for"
+        if nudged := await self.nudge_waiters():
+            did += f"; asked again for {nudged} texts that readers wait for"
         await self._ticked(RECONCILE, did)
 
-    async def see_to_waiters(self) -> int:
-        """Make sure that an answer is on its way to everyone who waits; nobody waits for ever.
+    async def nudge_waiters(self) -> int:
+        """Ask again for texts whose waiters are overdue, and end waits that have lasted too long.
 
         Returns:
-            For how many texts something had to be done.
+            The number of texts.
         """
         for waiter in await self._waiters.abandon():
             log.error("waiter.abandoned", chat_id=waiter.chat_id, since=waiter.created_at)
@@ -169,12 +169,12 @@ class Night:
                 )
         return len(overdue)
 
-    async def _put_on_record(
+    async def _record_orders(
         self, days: Sequence[date], *, anew: bool = False, again: bool = False
     ) -> list[GenerateHoroscope]:
-        """What now has to be ordered, day after day in the order of the year; each is given to one who asks."""
+        """The orders to publish, by day and sign. Concurrent callers never receive the same order."""
         now = self._clock()
-        asked = {
+        values = {
             "signs": [sign.value for sign in Sign],
             "anew": anew,
             "pending": 0 if again else _PENDING_S,
@@ -183,10 +183,10 @@ class Night:
         }
         orders = []
         async with self._database.transaction() as connection:
-            # Of two who ask at once, one is given all, so that the days keep their order in the queue.
+            # One caller receives all orders, so that the days keep their order in the queue.
             await connection.execute(_ONE_AT_A_TIME)
             for day in days:
-                ordered = set((await connection.execute(_ORDER, asked | {"day": day})).scalars())
+                ordered = set((await connection.execute(_ORDER, values | {"day": day})).scalars())
                 orders += [GenerateHoroscope(sign, day) for sign in Sign if sign in ordered]
         return orders
 

@@ -1,8 +1,8 @@
-"""A model that does not answer: what the whole cluster knows about it.
+"""Outages of the model, as the whole cluster knows them.
 
-An outage is a row that the first failed call makes and the next answer deletes. After a few failures in a row
-it counts as known: then a new reader is told soon, instead of waiting for the whole ladder. A server that
-refuses us altogether is known at once, and one dead letter says so for all.
+The first failed call inserts a row; the next answer deletes it. After a few failures in a row the outage counts as
+known, and new readers soon get an error instead of waiting for the whole ladder. A server that refuses every request
+is known at once, and only its first message becomes a dead letter.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from services.database.pool import Database
 
 #: Failed calls in a row that make an outage known.
 KNOWN_AFTER = 3
-#: Seconds without a failed call after which an outage is no longer believed in.
+#: Seconds without a failed call after which an outage counts as over.
 BELIEVED_S = 600
 
-# The row is read where it is locked, so that of many who fail at once each sees the one before.
+# The row is read under its lock, so that each of many concurrent failures sees the one before.
 _FAILED = text("""
     INSERT INTO model_outages AS outage (endpoint, failures, repeats, refused, kind, reason, known_at)
     VALUES (:endpoint, 1, 0, :refused, :kind, CAST(:reason AS text), CASE WHEN :refused THEN now() END)
@@ -49,7 +49,7 @@ class Outage:
     """The model does not answer.
 
     Args:
-        known_at: Since when that is certain, by PostgreSQL's clock; None: it may yet be a chance.
+        known_at: When the outage became known, by PostgreSQL's clock; None: there were too few failures.
         now: When this was read.
         repeated: The last call failed for the same cause as the one before.
     """
@@ -60,11 +60,11 @@ class Outage:
 
 
 class Outages:
-    """Keeps the outage of one endpoint.
+    """Records the outage of one endpoint.
 
     Args:
-        database: Where it is kept.
-        endpoint: Who we are to which server; see :func:`endpoint`.
+        database: Where outages are stored.
+        endpoint: The server, the model and our key; see :func:`endpoint`.
     """
 
     def __init__(self, database: Database, endpoint: str) -> None:
@@ -72,11 +72,11 @@ class Outages:
         self.endpoint = endpoint
 
     async def failed(self, error: ModelUnavailable | ModelRefused, reason: str) -> Outage:
-        """A call failed.
+        """Record a failed call.
 
         Args:
-            error: What it raised.
-            reason: The same in words, without secrets.
+            error: The call's error.
+            reason: The error's message, without secrets.
         """
         values = {
             "endpoint": self.endpoint,
@@ -90,23 +90,23 @@ class Outages:
             return Outage(**(await connection.execute(_FAILED, values)).one()._asdict())
 
     async def current(self) -> Outage | None:
-        """The outage, if there is one that counts as known."""
+        """The outage, if there is a known one."""
         values = {"endpoint": self.endpoint, "believed": BELIEVED_S}
         async with self._database.transaction() as connection:
             row = (await connection.execute(_CURRENT, values)).one_or_none()
         return Outage(**row._asdict()) if row else None
 
     async def over(self) -> None:
-        """The model has answered."""
+        """Record that the model has answered."""
         async with self._database.transaction() as connection:
             await connection.execute(_OVER, {"endpoint": self.endpoint})
 
     async def prune(self) -> None:
-        """Forget endpoints that nobody has called for long."""
+        """Delete the outages of endpoints that have not been called for a week."""
         async with self._database.transaction() as connection:
             await connection.execute(_PRUNE)
 
 
 def endpoint(base_url: str, model: str, key: str) -> str:
-    """Who we are to which server: a digest, which does not tell the key."""
+    """A digest of a server, a model and a key; it does not reveal the key."""
     return hashlib.sha256(f"{base_url}\n{model}\n{key}".encode()).hexdigest()[:16]

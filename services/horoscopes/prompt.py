@@ -1,4 +1,4 @@
-"""What the model is asked. The words stand in ``prompts/``, one file a version."""
+"""The prompt. Its words are in ``prompts/``, one file for each version."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from schema.signs import Language, Sign
 from services.horoscopes.rules import MAX_LENGTH, MIN_LENGTH
 
-#: Stored with every text. A change of words is a new file.
+#: Stored with every text. New words need a new file.
 VERSION: Final = "v2"
 
 _LANGUAGE_NAMES = {Language.RU: "Russian", Language.EN: "English"}
@@ -38,11 +38,11 @@ _OPENINGS = _list("openings")
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A text that broke a rule, told to the model with the order for a new one.
+    """A text that broke a rule. The model is told why when it is asked for another.
 
     Args:
-        reason: Which rule, and how.
-        text: The text; None when there was none.
+        reason: The rule, and how the text breaks it.
+        text: The text; None: there was none.
     """
 
     reason: str
@@ -51,18 +51,18 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Angle:
-    """What makes a text unlike the others of its day, and unlike its sign's of the days around it."""
+    """A theme and an opening, so that a text differs from the others of its day and from its sign's texts of other days."""
 
     theme: str
     opening: str
 
 
 def angle(sign: Sign, day: date) -> Angle:
-    """The angle of a sign on a day: always the same one.
+    """The angle of a sign on a day; always the same one.
 
-    Themes and openings are dealt out to text after text in turn. Twelve texts a day from 31 themes: two days
-    running never share one. 31 and 13 have no common divisor, nor one with 12: a sign meets the same theme
-    with the same opening again after 31 x 13 = 403 days.
+    Themes and openings are assigned to one text after another in turn. With twelve texts a day and 31 themes, two
+    consecutive days never share a theme. As 31, 13 and 12 have no common divisor, a sign gets the same theme with the
+    same opening again after 31 x 13 = 403 days.
     """
     number = day.toordinal() * len(_SIGNS) + _SIGNS.index(sign)
     return Angle(theme=_THEMES[number % len(_THEMES)], opening=_OPENINGS[number % len(_OPENINGS)])
@@ -71,13 +71,13 @@ def angle(sign: Sign, day: date) -> Angle:
 def messages(
     sign: Sign, day: date, language: Language, rejected: Rejected | None = None
 ) -> list[ChatCompletionMessageParam]:
-    """The conversation that asks for one text, in the form of the Chat Completions API.
+    """The conversation that asks for one text, as the Chat Completions API expects it.
 
     Args:
-        sign: The sign.
-        day: The day.
-        language: The language of the text.
-        rejected: What the model wrote before and why nobody will read it; the conversation goes on from there.
+        sign: The text's sign.
+        day: The text's day.
+        language: The text's language.
+        rejected: The model's previous text and why it was rejected; the conversation continues from there.
     """
     chosen = angle(sign, day)
     values = {
@@ -106,5 +106,5 @@ def messages(
 
 
 def _quoted(text: str) -> str:
-    """A text as it may go back to the model: no longer than it needs, nothing that cannot be sent."""
+    """A text that can be sent back to the model: cut to twice the longest length, without unprintable characters."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text[: 2 * MAX_LENGTH])

@@ -1,4 +1,4 @@
-"""What a text must be like before anyone is shown it: small rules, each with a reason."""
+"""The rules that a text must follow before a reader sees it."""
 
 import re
 from collections.abc import Callable, Collection
@@ -34,18 +34,18 @@ _LETTERS = {
     Language.RU: re.compile(r"[а-яё]", re.IGNORECASE),
     Language.EN: re.compile(r"[a-z]", re.IGNORECASE),
 }
-# A foreign name or word may appear in a good text, a foreign sentence may not.
+# A good text may contain a foreign name or word, but no foreign sentence.
 _OWN_SCRIPT_SHARE = 0.9
 
 _WORD = re.compile(r"\w+")
-# Between texts of one pen, full of the same turns of phrase, 0.69 is the most that was ever measured; one
-# text and its copy with every twentieth word exchanged have 0.85 or more.
+# Measured: different texts of one model have at most 0.69; a copy in which every twentieth word is exchanged has
+# at least 0.85.
 _TOO_ALIKE = 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A text beside which the new one will be read: of that day, or of that sign the day before or after."""
+    """A text that is read beside the new one: of the same day, or of the same sign on the day before or after."""
 
     sign: Sign
     day: date
@@ -111,19 +111,19 @@ _RULES: dict[str, Callable[[str, Language, Collection[Neighbour]], str | None]] 
 
 
 def check(text: str, language: Language, neighbours: Collection[Neighbour] = ()) -> None:
-    """Hold a text against every rule.
+    """Check a text against every rule.
 
-    How alike two texts are is measured on their words, without case and punctuation: twice the length of
-    their longest common subsequence, over the words of both. That is 1 for the same words in the same
-    order, and 0 for none in common; the same sentences in another order count as different.
+    The likeness of two texts is measured on their words, without case and punctuation: twice the length of the longest
+    common subsequence, divided by the number of words of both. 1 means the same words in the same order, 0 no common
+    words. The same sentences in another order count as different.
 
     Args:
-        text: What the model wrote, stripped.
-        language: The language it must be in.
-        neighbours: The texts that it must not be too much like.
+        text: The model's text, stripped.
+        language: The language that it must be in.
+        neighbours: The texts that it must differ from.
 
     Raises:
-        TextRejected: It breaks a rule; the rule is named, with the reason.
+        TextRejected: It breaks a rule; the error names the rule and the reason.
     """
     for name, rule in _RULES.items():
         if reason := rule(text, language, neighbours):

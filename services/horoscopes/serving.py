@@ -1,4 +1,4 @@
-"""The serving path: from a reader to the text of their own day, in one round trip or from memory."""
+"""The serving path: a reader's text of today, in one query or from memory."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,7 +9,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable
 from schema.signs import Sign
@@ -19,15 +18,15 @@ from services.days import Clock, day_in, first_day_alive
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a reply waits for PostgreSQL if it could come from memory instead, and if it could not.
+#: Seconds that a reply waits for PostgreSQL: if memory has the answer, and if it does not.
 PATIENCE_S = 0.2
 LONG_PATIENCE_S = 5.0
-#: After PostgreSQL was found away, replies come from memory for this long before it is tried again.
+#: While PostgreSQL is away, replies come from memory for this long between two attempts to reach it.
 BREAK = timedelta(seconds=1)
-#: Readers kept in memory; the one not seen for longest goes first.
+#: The most readers kept in memory; the least recently seen one is dropped first.
 READERS_REMEMBERED = 50_000
 
-# The zone is applied by PostgreSQL, so that reader, day and text come back together.
+# PostgreSQL applies the time zone, so that one query returns the reader, the day and the text.
 _TODAY = """
     SELECT asked.place, reader.zodiac_sign, reader.time_zone, today.day, cache.content,
            EXISTS (SELECT FROM waiters WHERE request_id = asked.request_id) AS asked_before
@@ -40,21 +39,19 @@ _TODAY = """
         ON cache.zodiac_sign = reader.zodiac_sign AND cache.horoscope_date = today.day
     WHERE reader.zodiac_sign IS NOT NULL
 """
-_TEXT = text("SELECT content FROM horoscope_cache WHERE zodiac_sign = :sign AND horoscope_date = :day")
-_CURRENT = text("""
-    SELECT zodiac_sign, horoscope_date, content FROM horoscope_cache WHERE horoscope_date >= :first
-""")
+_TEXT = "SELECT content FROM horoscope_cache WHERE zodiac_sign = $1 AND horoscope_date = $2"
+_CURRENT = "SELECT zodiac_sign, horoscope_date, content FROM horoscope_cache WHERE horoscope_date >= $1"
 
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """What a reader is shown when they ask.
+    """The answer to a reader's request.
 
     Args:
         sign: The reader's sign.
-        day: The date where the reader lives.
-        text: The text; None when it has to be written first.
-        asked_before: This very request was seen before and somebody may be answering it.
+        day: Today, in the reader's time zone.
+        text: The text; None: it must be written first.
+        asked_before: The same request was seen before and may have a waiter.
         from_memory: PostgreSQL was not asked.
     """
 
@@ -66,12 +63,12 @@ class Today:
 
 
 class Horoscopes:
-    """Finds texts; keeps the current ones and the latest readers in memory for when PostgreSQL is away.
+    """Finds texts; keeps the current ones and recent readers in memory for when PostgreSQL is away.
 
     Args:
-        database: Where texts and readers are kept.
-        home: The zone of a reader who never named one.
-        clock: The time.
+        database: Where texts and readers are stored.
+        home: The time zone of readers who have not chosen one.
+        clock: The present time.
     """
 
     def __init__(self, database: Database, home: ZoneInfo, clock: Clock) -> None:
@@ -84,10 +81,10 @@ class Horoscopes:
         self._lookups = Coalescer(self._look_up)
 
     async def today(self, reader: int, request_id: UUID) -> Today | None:
-        """The reader's text of the reader's today; None when the reader has not chosen a sign.
+        """The reader's text of today; None: the reader has not chosen a sign.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL is away, and the reader or the text is not remembered.
+            DatabaseUnavailable: PostgreSQL is away, and the reader or the text is not in memory.
         """
         now = self._clock()
         recalled = self._recall(reader, now)
@@ -110,13 +107,13 @@ class Horoscopes:
             self._away_until = None
         return today
 
-    async def _look_up(self, asked: Sequence[tuple[int, UUID]]) -> list[Today | None]:
-        """What :meth:`today` answers to several readers, each with a request."""
-        readers, request_ids = zip(*asked, strict=True)
+    async def _look_up(self, requests: Sequence[tuple[int, UUID]]) -> list[Today | None]:
+        """Answer several calls of :meth:`today`, given as (reader, request id)."""
+        readers, request_ids = zip(*requests, strict=True)
         rows = await self._database.reads.fetch(
             _TODAY, readers, request_ids, self._clock(), self._home.key, timeout=LONG_PATIENCE_S
         )
-        found: list[Today | None] = [None] * len(asked)
+        found: list[Today | None] = [None] * len(requests)
         for place, name, zone, day, content, asked_before in rows:
             sign = Sign(name)
             self._remember(readers[place - 1], sign, zone)
@@ -126,18 +123,15 @@ class Horoscopes:
         return found
 
     async def text(self, sign: Sign, day: date) -> str | None:
-        """The text of a sign and a day, if it exists."""
-        async with self._database.transaction() as connection:
-            found: str | None = (
-                await connection.execute(_TEXT, {"sign": sign, "day": day})
-            ).scalar_one_or_none()
-        return found
+        """The text of a sign and a day; None: it does not exist."""
+        rows = await self._database.reads.fetch(_TEXT, sign, day, timeout=LONG_PATIENCE_S)
+        return rows[0]["content"] if rows else None
 
     async def refresh(self) -> None:
-        """Read the texts that somebody on Earth may ask for today; forget the others."""
-        async with self._database.transaction() as connection:
-            rows = await connection.execute(_CURRENT, {"first": first_day_alive(self._clock())})
-            self._texts = {(Sign(row.zodiac_sign), row.horoscope_date): row.content for row in rows}
+        """Keep in memory exactly the texts of days that are current somewhere on Earth."""
+        first = first_day_alive(self._clock())
+        rows = await self._database.reads.fetch(_CURRENT, first, timeout=LONG_PATIENCE_S)
+        self._texts = {(Sign(sign), day): content for sign, day, content in rows}
 
     def _remember(self, reader: int, sign: Sign, zone: str | None) -> None:
         self._readers[reader] = (sign, ZoneInfo(zone) if zone else self._home)
@@ -146,7 +140,7 @@ class Horoscopes:
             self._readers.popitem(last=False)
 
     def _recall(self, reader: int, now: datetime) -> Today | None:
-        """The answer without PostgreSQL, if both the reader and the text are remembered."""
+        """The answer from memory; None: the reader or the text is not there."""
         if reader not in self._readers:
             return None
         sign, zone = self._readers[reader]

@@ -1,4 +1,4 @@
-"""What the model costs: counted with every answer, and held against the limit of a day."""
+"""The model's tokens and cost, counted with every answer, and the daily token limit."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -12,17 +12,17 @@ from schema.signs import Sign
 from services.database.pool import Database
 from services.days import Clock, day_in
 
-_MOST_TOKENS = 2_147_483_647  # of one text; what a server makes up cannot grow beyond its column
+_MOST_TOKENS = 2_147_483_647  # of one text: the column's limit, whatever a server reports
 _MOST_USD = 999_999
 
 
 def _sum(held: str, added: str, most: int) -> str:
-    """SQL: both together, at most so many; or the one that is known; or NULL."""
+    """SQL: the sum of two values, capped; if one is NULL, the other."""
     total = f"coalesce({held} + {added}, {held}, {added})"
     return f"CASE WHEN {held} + {added} > {most} THEN {most} ELSE {total} END"
 
 
-# The text's row and the day's sum change together or not at all.
+# One statement, so that the text's row and the day's sum change together.
 _ADD = text(f"""
     WITH answer AS (
         SELECT CAST(:prompt_tokens AS bigint) AS prompt_tokens,
@@ -57,14 +57,14 @@ _MILLION = 1_000_000
 
 
 class Usage:
-    """Counts tokens and money, of a text and of a day at home.
+    """Counts tokens and cost, by text and by day in home time.
 
     Args:
-        database: Where the counts are.
-        home: The zone whose midnight ends the day.
-        clock: The time.
-        prices: US dollars per million prompt tokens and per million completion tokens; empty: not known.
-        daily_limit: The most tokens of one day, read and written together; 0 for none.
+        database: Where the counts are stored.
+        home: The time zone whose midnight ends the day.
+        clock: The present time.
+        prices: US dollars per million prompt tokens and per million completion tokens; empty: unknown.
+        daily_limit: The most tokens of one day, prompt and completion together; 0: no limit.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Usage:
     async def add(self, sign: Sign, day: date, answer: Answer) -> None:
         """Count an answer of the model, whether its text is good or not.
 
-        Tokens that the server did not tell count as none, and the answer's cost as not known.
+        Tokens that the server did not report count as 0, and then the answer's cost is unknown.
 
         Raises:
             DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -100,7 +100,7 @@ class Usage:
             )
 
     async def spent_today(self) -> int:
-        """The tokens of all answers since midnight at home.
+        """The tokens of all answers since midnight in home time.
 
         Raises:
             DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -110,9 +110,9 @@ class Usage:
         return spent
 
     async def exhausted(self) -> str | None:
-        """Why the model must not be called any more today; None while it may.
+        """Why the model must not be called again today; None: it may be.
 
-        Calls that are in flight are not foreseen: the limit may be passed by what they cost.
+        Calls in flight are not counted yet, so the limit may be exceeded by their tokens.
 
         Raises:
             DatabaseUnavailable: PostgreSQL cannot be reached.

@@ -1,4 +1,4 @@
-"""Chats that are owed an answer. A waiter is a row, written before anything is published."""
+"""Waiters: chats that wait for a text. A waiter is a row, written before anything is published."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -6,46 +6,46 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+import asyncpg
 
 from schema.signs import Language, Sign
 from services.database.coalescing import Coalescer
-from services.database.pool import Database
+from services.database.pool import STATEMENT_TIMEOUT_S, Database
 from services.horoscopes.leases import GRACE_S
 from services.horoscopes.outages import BELIEVED_S
 
-#: Seconds for which whoever claimed waiters may answer them before somebody else does.
+#: Seconds for which a claim on waiters is valid.
 CLAIM_S = 60
-#: Seconds for which only the bot that recorded a waiter may send its progress message; a copy of the update
-#: that comes to another bot meanwhile has to wait.
+#: Seconds for which only the bot that recorded a waiter may send its progress message. Another bot that receives a
+#: copy of the update must wait.
 SENDING_S = 10
-#: A waiter without a progress message after this many seconds: whoever meant to send one is gone. Longer than
-#: a bot goes on trying to send it.
+#: Seconds after which a waiter is answered even without a progress message: its bot is gone. Longer than a bot tries
+#: to send the message.
 UNNAMED_S = 60
-#: Seconds after which somebody makes sure that a waiter's answer is on its way, and does so again.
+#: Seconds after which, again and again, the text of a waiter that no worker is handling is asked for.
 OVERDUE_S = 30
-#: Seconds after which a waiter is told that it did not work, whatever may still be tried.
+#: Seconds after which a waiter gets an error, even if an attempt is still to come.
 BOUND_S = 900
-#: Seconds for one statement that readers wait for.
+#: Seconds for a statement that a reader waits for.
 STATEMENT_S = 5.0
-#: Seconds after which a waiter whom Telegram could not be made to tell is forgotten.
+#: Seconds after which a waiter is given up that Telegram accepts no answer for.
 ABANDONED_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A chat that is owed the text of a sign and a day.
+    """A chat that waits for the text of a sign and a day.
 
     Args:
-        request_id: The request that began the wait.
+        request_id: The reader's request.
         chat_id: Telegram's id of the chat.
-        sign: Whose text.
-        day: Of which day.
+        sign: The text's sign.
+        day: The text's day.
         language: The reader's interface language.
-        message_id: The progress message that the answer replaces; None when it never got a name.
-        created_at: Since when.
-        answered: Nothing is owed any more.
-        ours: Whoever was given this waiter may send the progress message, and nobody else for a while.
+        message_id: The progress message, which the answer replaces; None: it was not recorded.
+        created_at: When the wait began.
+        answered: The wait is over.
+        ours: The caller may send the progress message; other bots may not for some seconds.
     """
 
     request_id: UUID
@@ -70,22 +70,23 @@ _ADD = f"""
     ON CONFLICT DO NOTHING
     RETURNING {_COLUMNS}
 """
-_FIND = text(f"""
+_FIND = f"""
     SELECT {_COLUMNS} FROM waiters
-    WHERE request_id = :request_id OR chat_id = :chat_id AND replaces = :replaces
-    ORDER BY request_id = :request_id DESC, answered_at DESC NULLS FIRST LIMIT 1
-""")
-_SEND_AGAIN = text("""
-    UPDATE waiters SET claimed_until = now() + make_interval(secs => :sending)
-    WHERE request_id = :request_id AND answered_at IS NULL AND message_id IS NULL
+    WHERE request_id = $1::uuid OR chat_id = $2::bigint AND replaces = $3::bigint
+    ORDER BY request_id = $1::uuid DESC, answered_at DESC NULLS FIRST LIMIT 1
+"""
+_SEND_AGAIN = """
+    UPDATE waiters SET claimed_until = now() + make_interval(secs => $2)
+    WHERE request_id = $1 AND answered_at IS NULL AND message_id IS NULL
       AND (claimed_until IS NULL OR claimed_until < now())
-""")
+    RETURNING request_id
+"""
 _NAME = """
     UPDATE waiters SET message_id = named.message_id, claimed_until = NULL
     FROM unnest($1::uuid[], $2::bigint[]) AS named (request_id, message_id)
     WHERE waiters.request_id = named.request_id
 """
-# While the model is known to be down, whoever writes does not stand for those who come now.
+# During a known outage, the worker that is writing does not answer new readers soon enough.
 _IN_HAND = f"""
     SELECT EXISTS (
                SELECT FROM generations
@@ -96,67 +97,68 @@ _IN_HAND = f"""
     FROM unnest($1::text[], $2::date[]) WITH ORDINALITY AS asked (sign, day, place)
     ORDER BY place
 """
-_ANSWERED = text("""
-    SELECT EXISTS (SELECT FROM waiters WHERE request_id = :request_id AND answered_at IS NOT NULL)
-""")
-_STILL_WAITING = text("""
-    SELECT request_id FROM waiters WHERE request_id = ANY(:request_ids) AND answered_at IS NULL
-""")
-_OLDEST = text(f"""
+_ANSWERED = "SELECT 1 FROM waiters WHERE request_id = $1 AND answered_at IS NOT NULL"
+_STILL_WAITING = "SELECT request_id FROM waiters WHERE request_id = ANY($1::uuid[]) AND answered_at IS NULL"
+_OLDEST = f"""
     SELECT {_COLUMNS} FROM waiters
-    WHERE zodiac_sign = :sign AND horoscope_date = :day AND answered_at IS NULL
+    WHERE zodiac_sign = $1 AND horoscope_date = $2 AND answered_at IS NULL
     ORDER BY created_at LIMIT 1
-""")
-_CLAIM = text(f"""
-    UPDATE waiters SET claimed_until = now() + make_interval(secs => :claim)
+"""
+_CLAIM = f"""
+    UPDATE waiters SET claimed_until = now() + make_interval(secs => $6)
     WHERE request_id IN (
         SELECT request_id FROM waiters
-        WHERE zodiac_sign = :sign AND horoscope_date = :day AND answered_at IS NULL
+        WHERE zodiac_sign = $1 AND horoscope_date = $2 AND answered_at IS NULL
           AND (claimed_until IS NULL OR claimed_until < now())
-          AND (message_id IS NOT NULL OR created_at < now() - make_interval(secs => :unnamed))
-          AND created_at <= COALESCE(CAST(:before AS timestamptz), 'infinity')
-          AND created_at > COALESCE(CAST(:after AS timestamptz), '-infinity')
-        ORDER BY created_at LIMIT :limit
+          AND (message_id IS NOT NULL OR created_at < now() - make_interval(secs => $7))
+          AND created_at <= COALESCE(CAST($4 AS timestamptz), 'infinity')
+          AND created_at > COALESCE(CAST($5 AS timestamptz), '-infinity')
+        ORDER BY created_at LIMIT $3
         FOR UPDATE SKIP LOCKED
     )
     RETURNING {_COLUMNS}
-""")
-_SETTLE = text(
-    "UPDATE waiters SET answered_at = now(), claimed_until = NULL WHERE request_id = ANY(:request_ids)"
-)
-_RELEASE = text("UPDATE waiters SET claimed_until = NULL WHERE request_id = ANY(:request_ids)")
-# Nobody is at work on these: no live lease, no ladder that is about to try again. Several may look at once:
-# each text is nudged by one of them.
-_OVERDUE = text(f"""
+"""
+_SETTLE = "UPDATE waiters SET answered_at = now(), claimed_until = NULL WHERE request_id = ANY($1::uuid[])"
+_RELEASE = "UPDATE waiters SET claimed_until = NULL WHERE request_id = ANY($1::uuid[])"
+# Texts that no worker is handling: no live lease, and no ladder about to retry. Of several concurrent callers, one gets
+# each text.
+_OVERDUE = f"""
     WITH oldest AS (
         SELECT DISTINCT ON (zodiac_sign, horoscope_date) request_id
         FROM waiters LEFT JOIN generations AS generation USING (zodiac_sign, horoscope_date)
-        WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => :overdue)
+        WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => $1)
           AND (claimed_until IS NULL OR claimed_until < now())
           AND (state = 'writing' AND expires_at > now()) IS NOT TRUE
-          AND (state = 'retrying' AND ladder = 'request' AND retry_at > now() - make_interval(secs => :grace)
-               AND created_at > now() - make_interval(secs => :bound)) IS NOT TRUE
+          AND (state = 'retrying' AND ladder = 'request' AND retry_at > now() - make_interval(secs => $3)
+               AND created_at > now() - make_interval(secs => $2)) IS NOT TRUE
         ORDER BY zodiac_sign, horoscope_date, created_at
     )
     UPDATE waiters SET nudged_at = now()
     WHERE request_id IN (SELECT request_id FROM oldest)
-      AND (nudged_at IS NULL OR nudged_at < now() - make_interval(secs => :overdue))
-    RETURNING {_COLUMNS}, now() - make_interval(secs => :bound) AS bound
-""")
-_ABANDON = text(f"""
+      AND (nudged_at IS NULL OR nudged_at < now() - make_interval(secs => $1))
+    RETURNING {_COLUMNS}, now() - make_interval(secs => $2) AS bound
+"""
+_ABANDON = f"""
     UPDATE waiters SET answered_at = now()
-    WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => :abandoned)
+    WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => $1)
     RETURNING {_COLUMNS}
-""")
-_PRUNE = text("DELETE FROM waiters WHERE answered_at < now() - interval '2 days'")
+"""
+_PRUNE = "DELETE FROM waiters WHERE answered_at < now() - interval '2 days'"
 
 
 class Waiters:
-    """Who waits, for what, and until when."""
+    """Records, claims and settles waiters.
+
+    Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
+
+    Args:
+        database: Where waiters are stored.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # A crowd that asks at once shares these statements.
+        self._lane = database.lane()
+        # Many readers who ask at the same time share these statements.
         self._adding = Coalescer(self._add_all)
         self._naming = Coalescer(self._name_all)
         self._looking = Coalescer(self._look_at_all)
@@ -171,38 +173,36 @@ class Waiters:
         language: Language,
         replaces: int | None = None,
     ) -> Waiter:
-        """Record that a chat is owed an answer, and claim the right to send the progress message.
+        """Record that a chat waits for an answer, and claim the right to send its progress message.
 
-        A repeated request finds the waiter it made before; so does a second press of the button under one
-        message, since that message can show one answer only.
+        A repeated request finds its existing waiter. So does a second press of the button under one message,
+        because that message can show only one answer.
 
         Args:
             request_id: The request.
             chat_id: Telegram's id of the chat.
-            sign: Whose text.
-            day: Of which day.
+            sign: The text's sign.
+            day: The text's day.
             language: The reader's interface language.
             replaces: The message whose button was pressed; None: the answer is a message of its own.
         """
-        asked = (request_id, chat_id, sign.value, day, language.value, replaces)
-        if added := await self._adding.ask(asked):
+        if added := await self._adding.ask((request_id, chat_id, sign.value, day, language.value, replaces)):
             return added
-        values = {"request_id": request_id, "chat_id": chat_id, "replaces": replaces, "sending": SENDING_S}
-        async with self._database.transaction() as connection:
-            found = _waiter((await connection.execute(_FIND, values)).one())
-            claimed = await connection.execute(_SEND_AGAIN, values)
-            return replace(found, ours=found.request_id == request_id and claimed.rowcount == 1)
+        (row,) = await self._fetch(_FIND, request_id, chat_id, replaces)
+        found = _waiter(row)
+        claimed = await self._fetch(_SEND_AGAIN, request_id, SENDING_S)
+        return replace(found, ours=found.request_id == request_id and bool(claimed))
 
-    async def _add_all(self, asked: Sequence[tuple[Any, ...]]) -> list[Waiter | None]:
-        """The new waiters among several; None for each that was there before."""
+    async def _add_all(self, waiters: Sequence[tuple[Any, ...]]) -> list[Waiter | None]:
+        """The waiters that were added; None for each that existed."""
         rows = await self._database.writes.fetch(
-            _ADD, *zip(*asked, strict=True), SENDING_S, timeout=STATEMENT_S
+            _ADD, *zip(*waiters, strict=True), SENDING_S, timeout=STATEMENT_S
         )
         added = {row["request_id"]: _waiter(row) for row in rows}
-        return [added.pop(request_id, None) for request_id, *_ in asked]
+        return [added.pop(request_id, None) for request_id, *_ in waiters]
 
     async def name(self, request_id: UUID, message_id: int) -> None:
-        """Remember the progress message, which makes the waiter ready to be answered."""
+        """Record the progress message; from then on the waiter can be answered."""
         await self._naming.ask((request_id, message_id))
 
     async def _name_all(self, named: Sequence[tuple[UUID, int]]) -> list[None]:
@@ -210,30 +210,25 @@ class Waiters:
         return [None] * len(named)
 
     async def in_hand(self, sign: Sign, day: date) -> bool:
-        """Somebody is writing the text at this moment, and will answer everyone who is on record by now."""
+        """A worker is writing the text now, and will answer every waiter that is recorded by now."""
         return await self._looking.ask((sign.value, day))
 
-    async def _look_at_all(self, asked: Sequence[tuple[str, date]]) -> list[bool]:
-        rows = await self._database.reads.fetch(_IN_HAND, *zip(*asked, strict=True), timeout=STATEMENT_S)
+    async def _look_at_all(self, texts: Sequence[tuple[str, date]]) -> list[bool]:
+        rows = await self._database.reads.fetch(_IN_HAND, *zip(*texts, strict=True), timeout=STATEMENT_S)
         return [row[0] for row in rows]
 
     async def is_answered(self, request_id: UUID) -> bool:
-        """The request made a waiter, and the waiter had its answer."""
-        async with self._database.transaction() as connection:
-            answered = await connection.execute(_ANSWERED, {"request_id": request_id})
-            return bool(answered.scalar_one())
+        """The request has a waiter, which was answered."""
+        return bool(await self._fetch(_ANSWERED, request_id))
 
     async def still_waiting(self, request_ids: Collection[UUID]) -> set[UUID]:
-        """Those of the requests whose answer is still owed."""
-        async with self._database.transaction() as connection:
-            waiting = await connection.execute(_STILL_WAITING, {"request_ids": list(request_ids)})
-            return set(waiting.scalars())
+        """Those of the requests whose waiter has no answer yet."""
+        return {row[0] for row in await self._fetch(_STILL_WAITING, list(request_ids))}
 
     async def oldest(self, sign: Sign, day: date) -> Waiter | None:
-        """The one who has waited longest, if anybody does."""
-        async with self._database.transaction() as connection:
-            row = (await connection.execute(_OLDEST, {"sign": sign, "day": day})).one_or_none()
-        return _waiter(row) if row else None
+        """The waiter that has waited longest for a text; None: there is none."""
+        rows = await self._fetch(_OLDEST, sign, day)
+        return _waiter(rows[0]) if rows else None
 
     async def claim(
         self,
@@ -244,60 +239,49 @@ class Waiters:
         before: datetime | None = None,
         after: datetime | None = None,
     ) -> list[Waiter]:
-        """Take waiters to answer them; nobody else is given them for a minute.
+        """Claim waiters for a minute, to answer them.
 
         Args:
-            sign: Whose text they wait for.
-            day: Of which day.
-            limit: The most to take.
-            before: Only those who waited by then; None: all.
-            after: Only those who began to wait after this; None: all.
+            sign: The text's sign.
+            day: The text's day.
+            limit: The most waiters to claim.
+            before: Only waiters recorded by this instant; None: all.
+            after: Only waiters recorded after this instant; None: all.
         """
-        values = {
-            "sign": sign, "day": day, "limit": limit, "before": before, "after": after,
-            "claim": CLAIM_S, "unnamed": UNNAMED_S,
-        }  # fmt: skip
-        async with self._database.transaction() as connection:
-            return [_waiter(row) for row in await connection.execute(_CLAIM, values)]
+        rows = await self._fetch(_CLAIM, sign, day, limit, before, after, CLAIM_S, UNNAMED_S)
+        return [_waiter(row) for row in rows]
 
     async def settle(self, request_ids: Collection[UUID]) -> None:
-        """Nothing is owed to these any more."""
-        await self._update(_SETTLE, request_ids)
+        """Mark waiters as answered."""
+        await self._fetch(_SETTLE, list(request_ids))
 
     async def release(self, request_ids: Collection[UUID]) -> None:
         """Give back claimed waiters that could not be answered now."""
-        await self._update(_RELEASE, request_ids)
+        await self._fetch(_RELEASE, list(request_ids))
 
     async def overdue(self) -> list[tuple[Waiter, datetime]]:
-        """For each text, the one who has waited longest while nobody is at work on it.
-
-        Whoever is given one sees to it; nobody else is given it for half a minute.
+        """The longest waiter of each text that no worker is handling; one caller gets it, every half minute.
 
         Returns:
-            Each such waiter, and the instant before which nobody may have begun to wait.
+            Each waiter, and the instant before which a wait counts as too long.
         """
-        bounds = {"overdue": OVERDUE_S, "bound": BOUND_S, "grace": GRACE_S}
-        async with self._database.transaction() as connection:
-            return [(_waiter(row), row.bound) for row in await connection.execute(_OVERDUE, bounds)]
+        return [
+            (_waiter(row), row["bound"]) for row in await self._fetch(_OVERDUE, OVERDUE_S, BOUND_S, GRACE_S)
+        ]
 
     async def abandon(self) -> list[Waiter]:
-        """Give up those whom nobody could be told for a whole day."""
-        async with self._database.transaction() as connection:
-            abandoned = await connection.execute(_ABANDON, {"abandoned": ABANDONED_S})
-            return [_waiter(row) for row in abandoned]
+        """Give up waiters that have waited for a whole day, because Telegram accepts no answer for them."""
+        return [_waiter(row) for row in await self._fetch(_ABANDON, ABANDONED_S)]
 
     async def prune(self) -> None:
-        """Forget who was answered long ago; until then a repeated update finds its answer given."""
-        async with self._database.transaction() as connection:
-            await connection.execute(_PRUNE)
+        """Delete waiters that were answered two days ago; until then a repeated update finds its answer."""
+        await self._fetch(_PRUNE)
 
-    async def _update(self, statement: Any, request_ids: Collection[UUID]) -> None:
-        if request_ids:
-            async with self._database.transaction() as connection:
-                await connection.execute(statement, {"request_ids": list(request_ids)})
+    async def _fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        return await self._lane.fetch(statement, *values, timeout=STATEMENT_TIMEOUT_S)
 
 
-def _waiter(row: Any) -> Waiter:
+def _waiter(row: Sequence[Any]) -> Waiter:
     request_id, chat_id, sign, day, language, message_id, created_at, answered_at, *_ = row
     return Waiter(
         request_id=request_id,

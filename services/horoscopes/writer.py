@@ -1,4 +1,4 @@
-"""Writing one text: under its lease, held against the rules, stored together with where it came from."""
+"""Writes a text: under its lease, checked against the rules, stored together with its origin."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,10 +34,10 @@ from services.process.logs import Mask
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a new reader is left to wait for a model that is known to be down.
+#: Seconds that a new reader waits for a model that is known to be down.
 HOPE_S = 5.0
 
-# Signs of one day that are stored at once wait for each other here, so that each is held against the others.
+# Concurrent writers of one day take turns here, so that each text is checked against the others.
 _ONE_OF_A_DAY = text(
     "SELECT pg_advisory_xact_lock(hashtext('horoscopes'), CAST(:day AS date) - DATE '2000-01-01')"
 )
@@ -59,18 +59,18 @@ _PROVENANCE = text("""
 
 
 class Writer:
-    """Turns an order into a stored text, and tells those who wait.
+    """Turns an order into a stored text, and has the waiting readers answered.
 
     Args:
-        database: Where the texts are.
-        leases: The right to write one.
-        author: Who writes it.
-        usage: What the model costs.
-        outages: What is known of the model's being away.
-        waiters: Who waits for a text.
-        bus: How they are told.
-        clock: The time.
-        mask: Applied to errors before they are kept.
+        database: Where texts are stored.
+        leases: The right to write a text.
+        author: Calls the model.
+        usage: Counts the model's tokens and cost.
+        outages: Records the model's outages.
+        waiters: The readers who wait for a text.
+        bus: Publishes the orders to answer them.
+        clock: The present time.
+        mask: Applied to errors before they are stored.
     """
 
     def __init__(
@@ -96,18 +96,18 @@ class Writer:
         self._mask = mask
 
     async def write(self, sign: Sign, day: date, order: Order) -> Refusal | None:
-        """Write the text of a sign and a day, unless it exists or somebody else is at it.
+        """Write the text of a sign and day, unless it exists or another worker is writing it.
 
-        Whoever waits is answered in any case: with the text; or with the error once a reader's ladder has
-        ended, or the next try is far away, or, if they came while the model was known to be down, soon. Where
-        the night fails while somebody waits, the readers' own, shorter ladder begins.
+        Waiting readers always get an answer: the text, or an error. They get the error when the reader's ladder has ended,
+        when the next attempt is far off, or soon, if they came while the model was known to be down. If the night fails
+        while a reader waits, the shorter ladder of requests begins.
 
         Returns:
-            None when this call wrote the text; otherwise why it did not need to.
+            None: this call wrote the text. Otherwise, why it did not.
 
         Raises:
-            PassingError: It failed and may be tried again, if the order has another try.
-            PermanentError: Another try would fail the same way.
+            PassingError: It failed; the order may have another attempt.
+            PermanentError: It failed, and another attempt would fail too.
         """
         if day < first_day_alive(self._clock()):
             log.info("order.passed_over", sign=sign, day=day, reason=Refusal.OVER)
@@ -121,12 +121,12 @@ class Writer:
             await self._refused(sign, day, order, lease)
             return lease
         try:
-            async with self._leases.kept(lease), self._newcomers_told(lease, order):
+            async with self._leases.kept(lease), self._answering_newcomers(lease, order):
                 draft = await self._write(lease)
         except LeaseLost:
             raise
         except DatabaseUnavailable:
-            raise  # the order goes back to its queue, and enters its lease again
+            raise  # the order goes back to its queue and re-enters its lease
         except Exception as error:
             await self._failed(lease, order, error)
             raise
@@ -137,14 +137,14 @@ class Writer:
         return None
 
     async def give_up(self, sign: Sign, day: date, holder: str, error: Exception) -> None:
-        """The message that held a lease will not be tried again; tell those who wait."""
+        """Give up the text whose lease a message held, and tell the waiting readers."""
         since = await self._leases.give_up(sign, day, holder, self._mask(str(error)))
         if since is not None:
             log.warning("horoscope.given_up", sign=sign, day=day, reason=str(error))
             await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=since))
 
     async def _write(self, lease: Lease) -> Draft:
-        """One call to the model, and one more with the reason told if its text breaks a rule."""
+        """Call the model, and once more with the reason if a rule rejects the text."""
         try:
             return await self._draft(lease)
         except TextRejected as error:
@@ -163,7 +163,7 @@ class Writer:
         return draft
 
     async def _answered(self, lease: Lease, answer: Answer) -> None:
-        """Whatever it says, the model has answered, and that has its price."""
+        """Record an answer of the model and its cost, whether its text is good or not."""
         await self._outages.over()
         await self._usage.add(lease.sign, lease.day, answer)
 
@@ -181,7 +181,7 @@ class Writer:
             await connection.execute(_PROVENANCE, key | provenance)
 
     async def _refused(self, sign: Sign, day: date, order: Order, refusal: Refusal) -> None:
-        """There is no lease: what does that mean for those who wait?"""
+        """Without a lease, answer the waiting readers as the refusal allows."""
         if refusal is Refusal.WRITTEN:
             await self._bus.publish(DeliverHoroscope(sign, day))
         elif order.ladder is Ladder.REQUEST and refusal is Refusal.FAR_OFF:
@@ -190,8 +190,8 @@ class Writer:
             await self._tell_newcomers(sign, day, await self._outages.current())
 
     @asynccontextmanager
-    async def _newcomers_told(self, lease: Lease, order: Order) -> AsyncIterator[None]:
-        """While the model is known to be down, its call is not waited for to the end."""
+    async def _answering_newcomers(self, lease: Lease, order: Order) -> AsyncIterator[None]:
+        """During an outage, tell new readers after a few seconds instead of when the model's call ends."""
 
         async def tell() -> None:
             await asyncio.sleep(HOPE_S)
@@ -206,7 +206,7 @@ class Writer:
                 await asyncio.gather(telling, return_exceptions=True)
 
     async def _tell_all(self, sign: Sign, day: date) -> None:
-        """Whoever waits at this moment is told that there will be no text soon."""
+        """Tell all readers who wait now that there will be no text soon."""
         async with self._database.transaction() as connection:
             now: datetime = (await connection.execute(_NOW)).scalar_one()
         await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=now))
@@ -225,7 +225,7 @@ class Writer:
             outage = await self._outages.failed(error, reason)
         refused_by = None
         if isinstance(error, ModelRefused) and outage:
-            error.on_record = outage.repeated  # one dead letter says so for all
+            error.on_record = outage.repeated  # the first failure's dead letter stands for all
             refused_by = self._outages.endpoint if error.everything else None
         since = await self._leases.fail(lease, reason, retry_in, refused_by=refused_by)
         log.warning(
@@ -238,7 +238,7 @@ class Writer:
     async def _tell(
         self, lease: Lease, order: Order, since: datetime, outage: Outage | None, retry_in: int | None
     ) -> None:
-        """Tell those who wait what the failure means for them."""
+        """Tell the waiting readers what the failure means for them."""
         if order.ladder is Ladder.REQUEST:
             if retry_in is None or retry_in > PATIENCE_S:
                 await self._bus.publish(DeliverHoroscope(lease.sign, lease.day, given_up_at=since))

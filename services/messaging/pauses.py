@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import DatabaseUnavailable
-from services.database.pool import Database
+from services.database.pool import STATEMENT_TIMEOUT_S, Database
 from services.process.periodic import periodic
 
 log = structlog.get_logger(__name__)
@@ -26,15 +24,15 @@ FORGOTTEN_S = 3600
 _LONGEST = 300
 
 # The first pause stays: the next person needs to know who paused the queue, and why.
-_PAUSE = text("""
-    INSERT INTO paused_queues (queue, paused_by, why) VALUES (:queue, :by, :why)
+_PAUSE = """
+    INSERT INTO paused_queues (queue, paused_by, why) VALUES ($1, $2, $3)
     ON CONFLICT (queue) DO NOTHING RETURNING queue
-""")
-_RESUME = text("DELETE FROM paused_queues WHERE queue = :queue RETURNING queue")
-_ALL = text("""
+"""
+_RESUME = "DELETE FROM paused_queues WHERE queue = $1 RETURNING queue"
+_ALL = """
     SELECT queue, paused_by, why, paused_at, extract(epoch FROM now() - paused_at)::float AS age_s
     FROM paused_queues ORDER BY queue
-""")
+"""
 _NAMES = "SELECT queue FROM paused_queues"
 
 
@@ -103,9 +101,14 @@ async def followed(database: Database) -> AsyncIterator[Pauses]:
         yield pauses
 
 
-async def read_pauses(connection: AsyncConnection) -> dict[str, Pause]:
-    """Every pause, by queue."""
-    return {row.queue: Pause(*row) for row in await connection.execute(_ALL)}
+async def read_pauses(database: Database) -> dict[str, Pause]:
+    """Every pause, by queue.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot be reached.
+    """
+    rows = await database.asides.fetch(_ALL, timeout=STATEMENT_TIMEOUT_S)
+    return {row["queue"]: Pause(*row) for row in rows}
 
 
 async def pause(database: Database, queue: str, *, by: str, why: str = "") -> bool:
@@ -118,9 +121,7 @@ async def pause(database: Database, queue: str, *, by: str, why: str = "") -> bo
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
     by, why = _line(by), _line(why)
-    async with database.transaction() as connection:
-        done = await connection.execute(_PAUSE, {"queue": queue, "by": by, "why": why})
-        paused = done.scalar() is not None
+    paused = bool(await database.asides.fetch(_PAUSE, queue, by, why, timeout=STATEMENT_TIMEOUT_S))
     if paused:
         log.info("queue.paused", queue=queue, by=by, why=why)
     return paused
@@ -135,8 +136,7 @@ async def resume(database: Database, queue: str, *, by: str) -> bool:
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
-    async with database.transaction() as connection:
-        resumed = (await connection.execute(_RESUME, {"queue": queue})).scalar() is not None
+    resumed = bool(await database.asides.fetch(_RESUME, queue, timeout=STATEMENT_TIMEOUT_S))
     if resumed:
         log.info("queue.resumed", queue=queue, by=_line(by))
     return resumed

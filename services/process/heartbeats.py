@@ -10,10 +10,9 @@ from importlib.metadata import version
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import text
 
 from schema.errors import DatabaseUnavailable
-from services.database.pool import Database
+from services.database.pool import STATEMENT_TIMEOUT_S, Database
 from services.process.periodic import periodic
 
 log = structlog.get_logger(__name__)
@@ -39,11 +38,11 @@ _BEAT = """
     ON CONFLICT (id) DO UPDATE SET seen_at = now()
 """
 _LEAVE = "DELETE FROM processes WHERE id = $1"
-_ALL = text("""
+_ALL = """
     SELECT kind, host, pid, release, started_at, seen_at,
-           seen_at < now() - make_interval(secs => :lost) AS lost
+           seen_at < now() - make_interval(secs => $1) AS lost
     FROM processes ORDER BY kind, started_at, id
-""")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,5 @@ async def read_processes(database: Database) -> list[ProcessStatus]:
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
-    async with database.transaction() as connection:
-        rows = await connection.execute(_ALL, {"lost": LOST_S})
-        return [ProcessStatus(*row) for row in rows]
+    rows = await database.asides.fetch(_ALL, LOST_S, timeout=STATEMENT_TIMEOUT_S)
+    return [ProcessStatus(*row) for row in rows]

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import text
-
 from schema.errors import InvalidMessage, TooOld
 from schema.messages import HoroscopeRequested
 from services.database.pool import STATEMENT_TIMEOUT_S, Database
@@ -57,12 +55,15 @@ _COUNT = """
 """
 # By their places: to look each up by its random id would take ten times as long. A receipt is never updated, so it
 # stays where it was found.
-_PRUNE_RECEIPTS = text("""
-    DELETE FROM view_receipts WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM view_receipts WHERE view_date < :before LIMIT :at_once FOR UPDATE SKIP LOCKED
-    ))
-""")
-_PRUNE_TIMES = text("DELETE FROM view_times WHERE view_date < :before")
+_PRUNE_RECEIPTS = """
+    WITH pruned AS (
+        DELETE FROM view_receipts WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM view_receipts WHERE view_date < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+        )) RETURNING 1
+    )
+    SELECT count(*) FROM pruned
+"""
+_PRUNE_TIMES = "DELETE FROM view_times WHERE view_date < $1"
 
 
 class Views:
@@ -74,9 +75,8 @@ class Views:
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        # Raw: a thousand values through SQLAlchemy cost more than the statement.
-        self._lane = database.lane()
+        self._counting = database.lane()
+        self._pruning = database.lane()
         self._clock = clock
 
     async def count(self, events: Sequence[HoroscopeRequested]) -> None:
@@ -103,7 +103,7 @@ class Views:
             views.setdefault(
                 event.request_id.int, (event.request_id, places.setdefault(sort, len(places) + 1))
             )
-        await self._lane.fetch(
+        await self._counting.fetch(
             _COUNT,
             *zip(*views.values(), strict=True),
             *zip(*places, strict=True),
@@ -117,15 +117,12 @@ class Views:
             DatabaseUnavailable: PostgreSQL is away.
         """
         first = first_day_alive(self._clock())
-        async with self._database.transaction() as connection:
-            await connection.execute(_PRUNE_TIMES, {"before": first - TIMES_KEPT})
+        await self._pruning.fetch(_PRUNE_TIMES, first - TIMES_KEPT, timeout=STATEMENT_TIMEOUT_S)
         pruned = _PRUNED_AT_ONCE
-        while pruned == _PRUNED_AT_ONCE:  # in parts, beside which others go on counting
-            async with self._database.transaction() as connection:
-                deleted = await connection.execute(
-                    _PRUNE_RECEIPTS, {"before": first - RECEIPTS_KEPT, "at_once": _PRUNED_AT_ONCE}
-                )
-                pruned = deleted.rowcount
+        while pruned == _PRUNED_AT_ONCE:  # in parts, so that counting goes on in between
+            ((pruned,),) = await self._pruning.fetch(
+                _PRUNE_RECEIPTS, first - RECEIPTS_KEPT, _PRUNED_AT_ONCE, timeout=STATEMENT_TIMEOUT_S
+            )
 
 
 def _bucket(at: datetime, now: datetime) -> datetime:

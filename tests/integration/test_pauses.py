@@ -213,15 +213,13 @@ async def test_what_arrived_at_a_plain_consumer_and_has_not_begun_is_put_back_in
 async def test_a_pause_is_put_down_once_and_told_with_its_reason(database: Database) -> None:
     assert await pause(database, "views", by="ann@host", why="  the counters\nare being mended\x00 ")
     assert not await pause(database, "views", by="bob@host")
-    async with database.transaction() as connection:
-        (views,) = (await read_pauses(connection)).values()
+    (views,) = (await read_pauses(database)).values()
     assert (views.by, views.why) == ("ann@host", "the counters are being mended")
     assert str(views).endswith(" UTC by ann@host: the counters are being mended")
     assert 0 <= views.age_s < 60
     assert await resume(database, "views", by="bob@host")
     assert not await resume(database, "views", by="bob@host")
-    async with database.transaction() as connection:
-        assert await read_pauses(connection) == {}
+    assert await read_pauses(database) == {}
 
 
 async def test_workers_follow_the_pauses_and_keep_what_they_knew_while_postgresql_is_away(

@@ -22,8 +22,7 @@ async def queues(visit: Visit) -> Shown:
 async def queue(visit: Visit, seen: list[Seen] | None = None) -> Shown:
     """``GET /queues/{name}``."""
     found = await _find(visit)
-    async with visit.site.database.transaction() as connection:
-        pause = (await pauses.read_pauses(connection)).get(found.name)
+    pause = (await pauses.read_pauses(visit.site.database)).get(found.name)
     return Shown(
         "queue.html", {"queue": found, "pause": pause, "seen": seen, "here": f"/queues/{found.name}"}
     )
