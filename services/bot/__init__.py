@@ -1,3 +1,3 @@
 """The Telegram bot: from an update to a reply."""
 
-import services.telegram  # noqa: F401  before any module here imports aiogram
+import services.telegram  # noqa: F401  must come before aiogram is imported

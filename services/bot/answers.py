@@ -1,4 +1,4 @@
-"""What a handler gives back: the reply that answers the reader, and the view that it makes."""
+"""The answer that a handler returns: the reply to the reader, and the view to publish."""
 
 import time
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from services.telegram import client as telegram
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How an update is answered.
+    """The answer to an update.
 
     Args:
-        chat_id: Where the reader is.
-        reply: What is shown.
-        message_id: The message that the reply replaces; None: it is a new one.
-        view: Published when the reply shows a text.
-        source: Where the text came from; see :mod:`services.readers.activity`.
-        began: When the update came, on the monotonic clock.
+        chat_id: The reader's chat.
+        reply: The reply.
+        message_id: The message that the reply replaces; None: the reply is a new message.
+        view: Published when the reply shows a text; None: it shows none.
+        source: The source of the text; see :mod:`services.readers.activity`.
+        began: When the update arrived, on the monotonic clock.
     """
 
     chat_id: int
@@ -37,9 +37,9 @@ class Answer:
 
 
 async def by_call(answer: Answer, bot: Bot, bus: Bus, readers: Readers, activity: Activity) -> None:
-    """Answer by a call of our own; the view is published once Telegram has shown the text.
+    """Answer with a call to Telegram, then publish the view.
 
-    A reader who has blocked the bot is marked as such.
+    A reader who has blocked the bot is marked as blocked.
 
     Raises:
         TelegramUnavailable: The update must be handled again.
@@ -56,9 +56,9 @@ async def by_call(answer: Answer, bot: Bot, bus: Bus, readers: Readers, activity
 
 
 async def in_response(answer: Answer, bus: Bus, activity: Activity) -> dict[str, Any]:
-    """The body of a webhook's response that answers the update, which spares a call.
+    """The body of a webhook response that answers the update, which saves a call.
 
-    Telegram does not say what became of it, so the view is published before.
+    The view is published first, because Telegram does not report what happened to the response.
     """
     if answer.view:
         await bus.publish(answer.view)

@@ -1,4 +1,4 @@
-"""What the bot does when a reader writes or presses a button."""
+"""Handlers for messages and buttons of readers."""
 
 import asyncio
 import time
@@ -37,26 +37,26 @@ log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-#: Seconds after which a pressed button's spinner is left to itself.
+#: Seconds after which the bot gives up stopping a pressed button's spinner.
 ACKNOWLEDGE_TIMEOUT_S = 5
-#: Seconds for which a step is repeated that PostgreSQL, restarted perhaps, did not confirm.
+#: Seconds for which a step is repeated while PostgreSQL is away, perhaps for a restart.
 INSIST_S = 15
-#: Waits that a bot remembers as begun.
+#: The most waits that a bot remembers as begun.
 BEGUN_AT_MOST = 10_000
-#: Seconds to get a progress message on the screen; whoever answers waits for it a little longer.
+#: Seconds to show a progress message; less than the workers wait for it.
 PROGRESS_S = UNNAMED_S - INSIST_S - 10
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who sent an update, from which chat, and as which request.
+    """The sender of an update.
 
     Args:
         reader: Telegram's id of the person.
         chat_id: Telegram's id of the chat.
-        language: Of the interface.
+        language: The reader's interface language.
         request_id: The same for every copy of the update.
-        began: When the update came, on the monotonic clock.
+        began: When the update arrived, on the monotonic clock.
     """
 
     reader: int
@@ -71,7 +71,7 @@ class Asker:
 
 
 class Handlers:
-    """The handlers, with what they need."""
+    """The handlers and their services."""
 
     def __init__(
         self,
@@ -94,12 +94,12 @@ class Handlers:
         self._clock = clock
         self._pace = telegram.Pace()
         self._beside: set[asyncio.Task[None]] = set()
-        # Waits that are begun and not yet on record as a whole: the progress message's id, or None before it
-        # is on the screen.
+        # Waits that are begun and not completely recorded yet, each with its progress message's id; None until that
+        # is shown.
         self._begun: dict[UUID, int | None] = {}
 
     def router(self) -> Router:
-        """A router that leads every update that means something to its handler."""
+        """The router that maps updates to handlers."""
         router = Router(name="readers")
         private = router.message
         private.register(self.start, CommandStart())
@@ -119,13 +119,13 @@ class Handlers:
         return router
 
     def owes(self, request_id: UUID) -> bool:
-        """An answer to this request is begun, and nothing else may take its place."""
+        """A wait for this request has begun, so no other answer may be given."""
         return request_id in self._begun
 
     # Messages
 
     async def start(self, _: Message, asker: Asker) -> Answer:
-        """Greet, and ask for the sign."""
+        """Greet the reader and ask for the sign."""
         try:
             await self._readers.unblocked(asker.reader)
         except DatabaseUnavailable as error:  # the greeting needs no database
@@ -133,15 +133,15 @@ class Handlers:
         return asker.answer(replies.sign_picker(STRINGS[asker.language].welcome, asker.language))
 
     async def today(self, _: Message, asker: Asker) -> Answer | None:
-        """Today's text, or the wait for it."""
+        """Show today's text, or begin to wait for it."""
         return await self._show_today(asker)
 
     async def choose_sign(self, _: Message, asker: Asker) -> Answer:
-        """The twelve signs."""
+        """Show the twelve signs."""
         return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
 
     async def choose_zone(self, _: Message, asker: Asker, command: CommandObject) -> Answer:
-        """The zones, or the one that was typed behind the command."""
+        """Show time zones, or store the one typed after the command."""
         if command.args:
             return await self._typed_zone(asker, command.args)
         zone = await self._readers.zone(asker.reader)
@@ -150,11 +150,11 @@ class Handlers:
         return asker.answer(replies.zone_picker(text.format(zone=zone.key, time=local)))
 
     async def help(self, _: Message, asker: Asker) -> Answer:
-        """What the bot can do."""
+        """Show the help."""
         return asker.answer(replies.with_today_button(STRINGS[asker.language].help, asker.language))
 
     async def anything_else(self, message: Message, asker: Asker) -> Answer | None:
-        """A time zone, if it looks like one; otherwise a hint."""
+        """Store a time zone, if the message looks like one; otherwise show a hint."""
         if message.chat.type != "private":
             return None
         if message.text and zones.looks_like_a_zone(message.text):
@@ -164,23 +164,23 @@ class Handlers:
     # Buttons
 
     async def today_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
-        """Today's text, as a new message."""
+        """Show today's text in a new message."""
         self._acknowledge(query)
         return await self._show_today(asker)
 
     async def again_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
-        """Once more, in the place of the error."""
+        """Try again, in place of the error message."""
         message_id = query.message.message_id if query.message else None
         self._acknowledge(query)
         return await self._show_today(asker, message_id)
 
     async def choose_sign_pressed(self, query: CallbackQuery, asker: Asker) -> Answer:
-        """The twelve signs."""
+        """Show the twelve signs."""
         self._acknowledge(query)
         return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
 
     async def sign_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
-        """Remember the sign and show its text."""
+        """Store the sign and show its text."""
         chosen = (query.data or "").removeprefix(replies.SIGN_PREFIX)
         if chosen not in set(Sign):
             return await self.unknown_pressed(query, asker)
@@ -191,32 +191,32 @@ class Handlers:
         return await self._show_today(asker)
 
     async def zone_pressed(self, query: CallbackQuery, asker: Asker) -> Answer:
-        """Remember the zone."""
+        """Store the time zone."""
         self._acknowledge(query)
         return await self._typed_zone(asker, (query.data or "").removeprefix(replies.ZONE_PREFIX))
 
     async def unknown_pressed(self, query: CallbackQuery, asker: Asker) -> Answer | None:
-        """A button of an older release, or a forged one."""
+        """Answer a button of an older release, or a forged one."""
         self._acknowledge(query)
         if query.message is None or isinstance(query.message, InaccessibleMessage):
             return None
         return asker.answer(replies.with_today_button(STRINGS[asker.language].hint, asker.language))
 
     async def membership(self, update: ChatMemberUpdated) -> None:
-        """The reader blocked the bot, or let it write again."""
+        """Note that a reader has blocked or unblocked the bot."""
         if update.new_chat_member.status == "kicked":
             await self._readers.blocked(update.from_user.id)
         else:
             await self._readers.unblocked(update.from_user.id)
 
-    # What they share
+    # Shared steps
 
     async def _show_today(self, asker: Asker, message_id: int | None = None) -> Answer | None:
-        """The text, the way to it, or the wait for it.
+        """Show the text, ask for the sign, or begin to wait.
 
         Args:
-            asker: Who asks.
-            message_id: A message to put the answer into; None: a new one.
+            asker: The sender of the update.
+            message_id: The message to replace with the answer; None: send a new one.
         """
         now = self._clock()
         today = await self._horoscopes.today(asker.reader, asker.request_id)
@@ -232,10 +232,10 @@ class Handlers:
         return Answer(asker.chat_id, reply, message_id, view, source, asker.began)
 
     async def _wait(self, asker: Asker, today: Today, message_id: int | None, now: datetime) -> None:
-        """Owe the reader an answer: on record first, then on the screen, then on the way.
+        """Begin a wait: record the waiter, show the progress message, then ask for the text.
 
-        Whichever step is the last before a crash, the update comes again, finds the record, and goes on
-        from there; or some worker finds the waiter overdue.
+        After a crash at any step the update comes again, finds the recorded waiter and continues from there; or a worker
+        finds the waiter overdue.
         """
         self._begin(asker.request_id)
         waiter = await _insist(
@@ -254,9 +254,9 @@ class Handlers:
             return
         if waiter.message_id is None:
             if not waiter.ours:
-                raise UpdateUnfinished("the progress message is being sent by somebody else")
+                raise UpdateUnfinished("another bot is sending the progress message")
             try:
-                # Until the progress message is on the screen nobody may put the answer in its place.
+                # Until the progress message is shown, no worker may replace it with the answer.
                 await self._show_progress(asker, message_id)
             except ReaderGone:
                 await self._waiters.settle([asker.request_id])
@@ -267,7 +267,7 @@ class Handlers:
         self._begun.pop(asker.request_id, None)
         self._typing.begin(asker.request_id, asker.chat_id)
         with suppress(DatabaseUnavailable):
-            # Looked at after the name is on record: whoever writes then, answers afterwards.
+            # Checked after the waiter is recorded: a worker that is writing then will also answer this waiter.
             if await self._waiters.in_hand(waiter.sign, waiter.day):
                 return
         await self._bus.publish(
@@ -275,7 +275,7 @@ class Handlers:
         )
 
     async def _show_progress(self, asker: Asker, message_id: int | None) -> None:
-        """Show the progress message and put its name on record.
+        """Show the progress message and record its id.
 
         Raises:
             ReaderGone: The reader cannot be reached.
@@ -313,7 +313,7 @@ class Handlers:
         return asker.answer(replies.zone_picker(strings.zone_unknown.format(zone=shown)))
 
     def _acknowledge(self, query: CallbackQuery, text: str | None = None) -> None:
-        """Stop the button's spinner, beside the answer: nobody waits for it, and it may fail."""
+        """Stop the button's spinner in the background; it may fail."""
 
         async def acknowledge() -> None:
             try:
@@ -328,10 +328,10 @@ class Handlers:
 
 
 async def _insist(step: Callable[[], Awaitable[_T]]) -> _T:
-    """Carry out a step of a wait, again and again while PostgreSQL is away for a moment.
+    """Carry out a step, and repeat it for some seconds while PostgreSQL is away.
 
-    The step may have been carried out although nobody heard of it; so it must be one that can be repeated, and
-    to apologise instead would be an answer, which the one on record would follow.
+    The step must be safe to repeat: it may have been carried out without a confirmation. An error message to the reader
+    would be no way out, because the recorded waiter gets an answer too.
 
     Raises:
         UpdateUnfinished: PostgreSQL is away for longer.
@@ -342,5 +342,5 @@ async def _insist(step: Callable[[], Awaitable[_T]]) -> _T:
             return await step()
         except DatabaseUnavailable as error:
             if time.monotonic() > patience:
-                raise UpdateUnfinished(f"the wait is not on record: {error}") from error
+                raise UpdateUnfinished(f"the wait is not recorded: {error}") from error
             await asyncio.sleep(0.5)

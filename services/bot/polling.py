@@ -1,8 +1,8 @@
-"""Fetching updates by long polling.
+"""Fetches updates by long polling.
 
-aiogram's own polling confirms updates before their handlers have finished; this one afterwards. To confirm is
-to ask for what follows, so the offset asked for is that of the oldest update still being handled: one reader
-whose chat is slow keeps that update unconfirmed, and nobody waiting.
+aiogram's own polling confirms updates before their handlers have finished; this one confirms them afterwards. Telegram
+takes a request for an offset as the confirmation of all earlier updates. So the offset is that of the oldest update
+still being handled. A reader with a slow chat keeps that update unconfirmed, but delays no other reader.
 """
 
 import asyncio
@@ -22,21 +22,19 @@ from services.readers.profiles import Readers
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that Telegram holds a request open while there is nothing new.
+#: Seconds that Telegram holds a request open while there are no updates.
 POLL_S = 25
-#: Seconds before an update that could not be answered is handled again, and before Telegram is asked again.
+#: Seconds before a failed update is handled again, and before Telegram is asked again.
 PAUSES_S = (1, 2, 5, 10, 20, 30, 60)
-#: Seconds to wait for the updates under way before Telegram is asked for more. While one is unfinished
-#: Telegram answers at once, with that one.
+#: Seconds to wait for running handlers before asking Telegram again. While an update is unfinished, Telegram answers
+#: at once with that one.
 TURN_S = 0.5
-
-
-#: Seconds that a stopping bot gives to the updates under way; those unfinished come again.
+#: Seconds that a stopping bot gives running handlers; unfinished updates come again.
 GRACE_S = 25.0
 
 
 class GetUpdates(TelegramMethod[list[Any]]):
-    """``getUpdates`` with the updates as they came: a malformed one must not hide the others."""
+    """``getUpdates`` with raw updates, so that a malformed one does not hide the others."""
 
     __returning__ = list[Any]
     __api_method__ = "getUpdates"
@@ -48,7 +46,7 @@ class GetUpdates(TelegramMethod[list[Any]]):
 
 
 class Polling:
-    """Fetches and handles updates; those of different chats side by side, those of one chat in order."""
+    """Fetches and handles updates: those of different chats concurrently, those of one chat in order."""
 
     def __init__(self, bot: Bot, updates: Updates, bus: Bus, readers: Readers, activity: Activity) -> None:
         self._bot = bot
@@ -57,14 +55,15 @@ class Polling:
         self._readers = readers
         self._activity = activity
         self._offset: int | None = None
-        #: From the oldest unconfirmed update on; a finished one stays until all before it are finished.
-        self._under_way: dict[int, asyncio.Task[None]] = {}
+        #: Tasks by update number, from the oldest unconfirmed update on. A finished one stays until all older ones
+        #: are finished.
+        self._running: dict[int, asyncio.Task[None]] = {}
         self._latest_of_chat: dict[Any, asyncio.Task[None]] = {}
-        #: Why no updates come; empty while Telegram answers.
+        #: Why no updates arrive; empty while Telegram answers.
         self.trouble = "polling has not begun"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Poll until ``stop`` is set; what was fetched by then is finished and confirmed."""
+        """Poll until ``stop`` is set, then finish and confirm the updates already fetched."""
         stopping = asyncio.create_task(stop.wait())
         pauses = iter(PAUSES_S)
         self.trouble = ""
@@ -86,7 +85,7 @@ class Polling:
                 pauses = iter(PAUSES_S)
                 self.trouble = ""
                 if not self._begin(batch) and batch:
-                    # Nothing in it can be confirmed: do not ask for the same again and again.
+                    # No update of this batch can be confirmed; do not fetch it again at once.
                     await asyncio.wait({stopping}, timeout=PAUSES_S[0])
                 await self._settle(TURN_S)
         finally:
@@ -101,31 +100,31 @@ class Polling:
         return await self._bot(request, request_timeout=timeout + 10)
 
     def _begin(self, batch: list[Any]) -> bool:
-        """Begin to handle what is new; False if nothing in the batch has a number."""
+        """Start handling new updates; False: no update of the batch has a number."""
         numbered = [(raw["update_id"], raw) for raw in batch if _has_number(raw)]
         if len(numbered) < len(batch):
             log.error("updates.unnumbered", count=len(batch) - len(numbered))
         for number, raw in sorted(numbered, key=lambda each: each[0]):
-            if number in self._under_way:
+            if number in self._running:
                 continue
             chat = _chat(raw)
             task = asyncio.create_task(self._handle_after(self._latest_of_chat.get(chat), number, raw))
-            self._under_way[number] = self._latest_of_chat[chat] = task
+            self._running[number] = self._latest_of_chat[chat] = task
         return bool(numbered)
 
     async def _settle(self, timeout: float | None) -> None:
-        """Wait for what is under way, then move the offset past all that is finished."""
-        if self._under_way:
-            await asyncio.wait(self._under_way.values(), timeout=timeout)
-        for number in sorted(self._under_way):
-            if not self._under_way[number].done():
+        """Wait for running handlers, then move the offset past the finished updates."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout)
+        for number in sorted(self._running):
+            if not self._running[number].done():
                 break
             self._offset = number + 1
-            del self._under_way[number]
+            del self._running[number]
         self._latest_of_chat = {chat: task for chat, task in self._latest_of_chat.items() if not task.done()}
 
     async def _confirm(self) -> None:
-        """Tell Telegram what is finished; asking is what confirms, nothing of the answer is used."""
+        """Confirm finished updates with one more request; its answer is not used."""
         if self._offset is not None:
             try:
                 await self._fetch(timeout=0, limit=1)
@@ -138,7 +137,7 @@ class Polling:
         await self._handle(number, raw)
 
     async def _handle(self, number: int, raw: Any) -> None:
-        """Handle one update; repeat it for some minutes while Telegram, or what is behind us, is away."""
+        """Handle one update; repeat it for some minutes while Telegram or a server of ours is away."""
         unfinished = False
         for pause in (*PAUSES_S, None):
             try:
@@ -166,7 +165,7 @@ def _has_number(raw: Any) -> bool:
 
 
 def _chat(raw: Any) -> Any:
-    """Something that two updates of one chat have in common."""
+    """A key shared by the updates of one chat."""
     try:
         event = raw.get("message") or raw["callback_query"]["message"]
         chat = event["chat"]["id"]

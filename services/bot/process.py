@@ -1,4 +1,4 @@
-"""The bot process: updates in, answers out, by polling or by webhook."""
+"""The bot process, by polling or by webhook."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,20 +33,20 @@ from services.telegram import client as telegram
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the texts.
+#: Seconds between two reads of the current texts into memory.
 REFRESH_S = 30
 
 
 async def run(
     settings: Settings, queues: Sequence[Queue], stop: asyncio.Event, *, clock: Clock = system_clock
 ) -> None:
-    """Answer readers until ``stop`` is set; what is under way then is finished.
+    """Answer readers until ``stop`` is set, then finish the running updates.
 
     Args:
-        settings: With the database, RabbitMQ and the bot's token set.
+        settings: The database, RabbitMQ and the bot's token must be set.
         queues: The queues to declare.
         stop: Set it to stop.
-        clock: The time.
+        clock: Replaced in tests.
 
     Raises:
         DatabaseUnavailable, NotPublished: A server cannot be reached at the start.
@@ -78,7 +78,10 @@ async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event
     if not settings.webhook_url:
         try:
             await telegram.call(app.bot, DeleteWebhook())
-        except (TelegramAPIError, PassingError) as error:  # polling itself will tell if there is one
+        except (
+            TelegramAPIError,
+            PassingError,
+        ) as error:  # if a webhook is set, polling will fail and report it
             log.warning("telegram.webhook_not_deleted", reason=str(error))
         polling = Polling(app.bot, updates, app.bus, app.readers, app.activity)
         health.ready = {"telegram": lambda: polling.trouble}
@@ -92,13 +95,13 @@ async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event
     listen = settings.webhook_listen
     async with serve_http(web_app, "WEBHOOK_LISTEN", listen, grace=webhook.GRACE_S):
         await webhook.announce(app.bot, settings.webhook_url, secret)
-        health.ready = {}  # Telegram knows where to post to, which is all that can be known
+        health.ready = {}  # whether Telegram reaches the webhook cannot be checked from here
         log.info("bot.ready", mode="webhook", listen=listen)
         await stop.wait()
 
 
 async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
-    """Make sure of the token, then tell Telegram what the bot can do; wait while Telegram is away.
+    """Check the token, then register the bot's commands; wait while Telegram is away.
 
     Raises:
         WrongSettings: Telegram does not know the token.
@@ -123,11 +126,11 @@ async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
         for language in Language:
             strings = STRINGS[language]
             commands = [BotCommand(command=name, description=text) for name, text in strings.commands.items()]
-            # Russian is what readers of all other languages see.
+            # Readers of all other languages see Russian.
             code = None if language is Language.RU else language.value
             await telegram.call(bot, SetMyCommands(commands=commands, language_code=code))
             await telegram.call(
                 bot, SetMyShortDescription(short_description=strings.description, language_code=code)
             )
-    except (TelegramAPIError, PassingError) as error:  # a menu is missing, the service is not
+    except (TelegramAPIError, PassingError) as error:  # the bot works without its menu
         log.warning("telegram.menu_not_set", reason=str(error))

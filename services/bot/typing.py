@@ -1,4 +1,4 @@
-"""«печатает…» over the progress message, for as long as a reader waits."""
+"""Shows «печатает…» while a reader waits for a text."""
 
 import asyncio
 from uuid import UUID
@@ -15,18 +15,18 @@ log = structlog.get_logger(__name__)
 
 #: Telegram shows an action for five seconds.
 TYPING_S = 4.5
-#: Chats that are shown it at once by one process: a nicety must not use up what Telegram lets a bot send.
+#: The most chats that one process shows it in at once, to stay far from Telegram's limits.
 AT_MOST = 20
 
 
 class Typing:
-    """Shows readers that somebody is at work; in a crowd, the first of them.
+    """Shows the chat action to waiting readers, up to :data:`AT_MOST` of them.
 
-    Nothing depends on it: when Telegram objects, or the process ends, it is left out.
+    It is a nicety: if Telegram refuses it or the process ends, nothing else is affected.
 
     Args:
         bot: The client.
-        waiters: Who still waits.
+        waiters: The readers who wait.
     """
 
     def __init__(self, bot: Bot, waiters: Waiters) -> None:
@@ -36,7 +36,7 @@ class Typing:
         self._beside: set[asyncio.Task[None]] = set()
 
     def begin(self, request_id: UUID, chat_id: int) -> None:
-        """A reader begins to wait."""
+        """Show the action to a reader who begins to wait."""
         if len(self._chats) < AT_MOST and request_id not in self._chats:
             self._chats[request_id] = chat_id
             task = asyncio.create_task(self._show(request_id, chat_id))
@@ -44,10 +44,10 @@ class Typing:
             task.add_done_callback(self._beside.discard)
 
     async def show(self) -> None:
-        """Show the action once more to everyone who still waits.
+        """Show the action again to the readers who still wait.
 
         Raises:
-            DatabaseUnavailable: Nobody knows who still waits.
+            DatabaseUnavailable: The waiters cannot be read.
         """
         if not self._chats:
             return

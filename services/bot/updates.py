@@ -1,4 +1,4 @@
-"""One update, from Telegram's JSON to the answer, whatever the JSON is."""
+"""Handles one update: from Telegram's JSON, valid or not, to the answer."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,12 +20,12 @@ from services.readers.strings import interface_language
 
 log = structlog.get_logger(__name__)
 
-#: The kinds of updates that the bot wants to be sent.
+#: The kinds of updates that the bot asks Telegram for.
 ALLOWED_UPDATES = ["message", "callback_query", "my_chat_member"]
 
 
 def request_id(bot_id: int, update_id: int) -> UUID:
-    """The id of the request that an update makes: the same however often the update comes."""
+    """The request id of an update; the same for every copy of the update."""
     return uuid5(NAMESPACE_URL, f"tg://bot/{bot_id}/update/{update_id}")
 
 
@@ -33,10 +33,10 @@ class Updates:
     """Turns updates into answers.
 
     Args:
-        app: What the handlers work with.
+        app: The services for the handlers.
 
     Attributes:
-        typing: Shows «печатает…» to those who wait.
+        typing: Shows «печатает…» to waiting readers.
     """
 
     def __init__(self, app: App) -> None:
@@ -53,15 +53,15 @@ class Updates:
     async def handle(self, raw: Any, *, unfinished: bool = False) -> Answer | None:
         """Handle one update.
 
-        Whatever is wrong with it, or with us, ends here: an update that made us stumble would make us
-        stumble for ever if it came again. Only an unreachable Telegram is worth another try.
+        Errors in the update or in our code end here: an update that fails for such a reason would fail again. Only an
+        unreachable Telegram or an unfinished wait is worth another attempt.
 
         Args:
             raw: The update as decoded JSON.
-            unfinished: It was begun before and an answer is owed: an apology would be a second one.
+            unfinished: An earlier attempt began a wait, so an error message would be a second answer.
 
         Returns:
-            The answer, if one is to be given.
+            The answer; None: the update needs none.
 
         Raises:
             TelegramUnavailable, UpdateUnfinished: The update must be handled again.
@@ -106,7 +106,7 @@ async def _introduce(
     event: TelegramObject,
     data: dict[str, Any],
 ) -> Any:
-    """Tell the handler who asks; what nobody can have asked for is left alone."""
+    """Pass the sender to the handler; skip updates without a human sender."""
     assert isinstance(event, Message | CallbackQuery)
     asker = _asker(event, data["request_id"])
     if asker is None:
@@ -122,6 +122,6 @@ def _asker(event: Message | CallbackQuery, request: UUID) -> Asker | None:
     if isinstance(event, Message):
         chat_id = event.chat.id
     else:
-        # Telegram leaves the message out when it is very old; the person is a chat, too.
+        # Telegram omits very old messages; a private chat has the person's own id.
         chat_id = event.message.chat.id if event.message else person.id
     return Asker(person.id, chat_id, interface_language(person.language_code), request)

@@ -1,4 +1,4 @@
-"""Receiving updates by webhook: an update is confirmed, and often answered, by the response itself."""
+"""Receives updates by webhook. The HTTP response confirms an update, and often carries the answer too."""
 
 import hmac
 
@@ -19,9 +19,9 @@ from services.telegram import client as telegram
 
 log = structlog.get_logger(__name__)
 
-#: Telegram's updates are far smaller.
+#: Bytes; Telegram's updates are far smaller.
 LARGEST_BODY = 1 << 20
-#: Seconds that a stopping process gives to the requests under way.
+#: Seconds that running requests have to finish when the process stops.
 GRACE_S = 30.0
 
 
@@ -29,11 +29,11 @@ def application(updates: Updates, bus: Bus, activity: Activity, path: str, secre
     """The web application that Telegram posts updates to.
 
     Args:
-        updates: Handles them.
-        bus: How views are published.
-        activity: Where it is noted how long an answer took.
-        path: Where Telegram posts to.
-        secret: What Telegram must send in ``X-Telegram-Bot-Api-Secret-Token``.
+        updates: Handles the updates.
+        bus: Publishes views.
+        activity: Records how long answers took.
+        path: The path that Telegram posts to.
+        secret: The expected value of ``X-Telegram-Bot-Api-Secret-Token``.
     """
 
     async def receive(request: web.Request) -> web.Response:
@@ -52,7 +52,7 @@ def application(updates: Updates, bus: Bus, activity: Activity, path: str, secre
                 return web.Response()
             body = await answers.in_response(answer, bus, activity)
         except PassingError as error:
-            # Telegram sends the update again, after a pause of its own.
+            # Telegram sends the update again later.
             log.warning("update.put_back", reason=str(error))
             return web.Response(status=503)
         return web.Response(body=orjson.dumps(body), content_type="application/json")
@@ -63,7 +63,7 @@ def application(updates: Updates, bus: Bus, activity: Activity, path: str, secre
 
 
 async def announce(bot: Bot, url: str, secret: str) -> None:
-    """Tell Telegram where to post updates to.
+    """Register the webhook at Telegram.
 
     Raises:
         TelegramUnavailable: Telegram cannot be reached.

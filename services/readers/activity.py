@@ -1,10 +1,14 @@
-"""What one bot did: who asked, and how fast they were answered.
+"""What one bot did: which readers asked, and how fast they were answered.
 
-It is noted in memory and put on record every few seconds, so that no reply waits for it. A bot that is killed
-takes the last seconds along: these figures are a picture, the views are the count.
+The numbers are kept in memory and written to PostgreSQL every few seconds, so that no reply waits for that. A killed
+bot loses the last seconds. Views are counted separately, and exactly.
+
+Latencies are counted in buckets of a logarithmic scale, from which percentiles are computed.
 """
 
+import math
 from collections import Counter
+from collections.abc import Mapping
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -14,19 +18,25 @@ from schema.errors import DatabaseUnavailable
 from services.database.pool import Database
 from services.days import Clock, day_in
 from services.process import metrics
-from services.readers.latencies import step
 
-#: Where an answer came from. Of the last kind, the reader had to wait for it to be written.
+#: The source of an answer. MISSING: the reader had to wait for the text to be written.
 CACHE, MEMORY, MISSING = "cache", "memory", "missing"
 
-#: Seconds between two times of putting it on record.
+#: Seconds between two writes.
 WRITE_S = 10
-#: Readers remembered while PostgreSQL is away.
+#: The most readers kept in memory while PostgreSQL is away.
 READERS_AT_MOST = 50_000
+
+#: Seconds; the first bucket holds everything shorter.
+SHORTEST_S = 0.0001
+#: Each bucket is longer than the one before by this factor, so a percentile is accurate to ten percent.
+GROWTH: float = 2**0.25
+#: The last bucket begins at about a hundred seconds and holds everything longer.
+LAST = 80
 
 _ANSWER_SECONDS = {source: metrics.ANSWER_SECONDS.labels(source) for source in (CACHE, MEMORY)}
 
-# The rows are locked in one order, so that two bots do not wait for each other.
+# Rows are locked in one order, so that two bots cannot deadlock.
 _SEEN = text("""
     WITH fresh AS (
         SELECT reader.telegram_id, asked.day
@@ -48,12 +58,12 @@ _ANSWERED = text("""
 
 
 class Activity:
-    """What this process did since it was last put on record.
+    """The activity of this process since the last write.
 
     Args:
-        database: Where the record is.
-        clock: The time.
-        home: The zone whose day the answers are counted by.
+        database: Where it is written.
+        clock: The present time.
+        home: The time zone by whose days answers are counted.
     """
 
     def __init__(self, database: Database, clock: Clock, home: ZoneInfo) -> None:
@@ -64,13 +74,13 @@ class Activity:
         self._answers: Counter[tuple[date, str, int]] = Counter()
 
     def asked(self, reader: int, day: date) -> None:
-        """A reader asked for the text of their own day."""
+        """Note that a reader asked for the text of their own today."""
         if reader in self._readers or len(self._readers) < READERS_AT_MOST:
             self._readers[reader] = day
 
     def answered(self, source: str, seconds: float = 0.0) -> None:
-        """A reader was answered from :data:`CACHE` or :data:`MEMORY` in so many seconds, or has to wait."""
-        self._answers[day_in(self._home, self._clock()), source, step(seconds)] += 1
+        """Note an answer from :data:`CACHE` or :data:`MEMORY` and its seconds, or a reader who must wait (MISSING)."""
+        self._answers[day_in(self._home, self._clock()), source, bucket_of(seconds)] += 1
         if source == MISSING:
             metrics.MISSING.inc()
         else:
@@ -102,3 +112,33 @@ class Activity:
             self._readers = readers | self._readers
             self._answers.update(answers)
             raise
+
+
+def bucket_of(seconds: float) -> int:
+    """The bucket of a latency, from 0 to :data:`LAST`."""
+    if seconds <= SHORTEST_S:
+        return 0
+    return min(math.ceil(math.log(seconds / SHORTEST_S, GROWTH)), LAST)
+
+
+def percentile(counts: Mapping[int, int], share: float) -> float | None:
+    """A percentile of latencies.
+
+    Args:
+        counts: The number of latencies in each bucket.
+        share: From 0 to 1, such as 0.99 for the 99th percentile.
+
+    Returns:
+        Seconds, interpolated within the bucket; None: there are no latencies.
+    """
+    total = sum(counts.values())
+    if not total:
+        return None
+    wanted = share * total
+    below = 0
+    last = 0
+    for last, count in sorted(counts.items()):
+        if below + count >= wanted:
+            return SHORTEST_S * math.pow(GROWTH, last - 1 + (wanted - below) / count)
+        below += count
+    return SHORTEST_S * math.pow(GROWTH, last)

@@ -1,4 +1,4 @@
-"""What readers did: the figures that people decide by, and what to hold them against."""
+"""Analytics: what readers did, compared with earlier days."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from sqlalchemy import text
 from schema.signs import Sign
 from services.database.pool import Database
 from services.days import ONE_DAY, Clock, begins, day_in
-from services.readers.activity import CACHE, MEMORY
-from services.readers.latencies import percentile
+from services.readers.activity import CACHE, MEMORY, percentile
 from services.readers.views import BUCKET
 
 #: Days in the series, today included.
@@ -47,14 +46,14 @@ _ANSWERS = text("SELECT source, bucket, answers FROM answer_times WHERE day = :t
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A number of today beside yesterday's.
+    """A number of today beside yesterday's, both up to the same time of day.
 
-    A half day against a whole one would mislead, so both days are cut off at the same time.
+    Half a day against a whole one would mislead.
 
     Args:
-        until: The time of the cut, five minutes ago at the most.
-        today: Today's number until then.
-        yesterday: Yesterday's, until the same time of the day.
+        until: The cut-off, at most five minutes ago.
+        today: Today's number up to the cut-off.
+        yesterday: Yesterday's number up to the same time of day.
     """
 
     until: datetime
@@ -63,7 +62,7 @@ class Trend:
 
     @property
     def change(self) -> float | None:
-        """By how much today is more, as a share: 0.1 for 10 %; None when there was nothing yesterday."""
+        """Today's increase as a share, such as 0.1 for 10 %; None: yesterday's number is 0."""
         return self.today / self.yesterday - 1 if self.yesterday else None
 
 
@@ -73,8 +72,8 @@ class SignViews:
 
     Args:
         sign: The sign.
-        views: Of today's text.
-        trend: Beside yesterday's.
+        views: Views of today's text.
+        trend: Today beside yesterday.
     """
 
     sign: Sign
@@ -84,12 +83,12 @@ class SignViews:
 
 @dataclass(frozen=True, slots=True)
 class HourViews:
-    """What was shown in one hour at home, whatever day its readers live in.
+    """The views shown in one hour of home time, of any reader's day.
 
     Args:
         hour: From 0 to 23.
         today: None: the hour has not begun yet.
-        yesterday: In the same hour of yesterday.
+        yesterday: The same hour of yesterday.
     """
 
     hour: int
@@ -116,22 +115,21 @@ class DayViews:
 class Analytics:
     """What readers did today.
 
-    A view belongs to the day that its text is of, which is the reader's own; "today" is that day which it is at
-    home now.
+    A view belongs to the day of its text, which is the reader's own day. "Today" is the present date in home time.
 
     Args:
-        day: Today at home.
-        horoscopes_today: How often today's texts were shown, each view once.
-        trend: Beside yesterday's.
-        yesterday: Yesterday's whole number.
-        signs: By sign, in the zodiac's order.
-        hours: Hour by hour.
-        week: The last seven days, the oldest first; the last is today.
+        day: Today in home time.
+        horoscopes_today: How often today's texts were shown; each view counts once.
+        trend: Today beside yesterday.
+        yesterday: All of yesterday's views.
+        signs: By sign, in the order of the zodiac.
+        hours: By hour.
+        week: The last seven days, the oldest first and today last.
         readers_today: Readers who asked for today's text.
         answered: Requests that were answered at once.
         waited: Requests whose text had to be written first.
-        p50_s: Half of those that were answered at once were so within this time, as the bots measured it.
-        p99_s: And 99 % within this one; None: there were none.
+        p50_s: The median seconds of the answers given at once, as the bots measured them; None: there were none.
+        p99_s: The 99th percentile of the same.
     """
 
     day: date
@@ -149,13 +147,13 @@ class Analytics:
 
     @property
     def from_cache(self) -> float | None:
-        """The share of the requests that were answered at once; None when there were none."""
+        """The share of requests that were answered at once; None: there were no requests."""
         total = self.answered + self.waited
         return self.answered / total if total else None
 
 
 async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> Analytics:
-    """The figures of this moment.
+    """Read the analytics of this moment.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -222,10 +220,10 @@ async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> An
 
 
 def cut(now: datetime) -> datetime:
-    """The last instant until which views are told apart by time."""
+    """The last boundary of the five-minute intervals by which views are recorded."""
     return now - timedelta(seconds=now.timestamp() % BUCKET.total_seconds())
 
 
 def day_before(instant: datetime, home: ZoneInfo) -> datetime:
-    """The same time of the day at home, a day earlier; where clocks were changed, not 24 hours earlier."""
+    """The same time of day in home time, one day earlier; not always 24 hours earlier."""
     return (instant.astimezone(home) - ONE_DAY).astimezone(instant.tzinfo)

@@ -1,4 +1,4 @@
-"""Who reads: the sign, the time zone and the language of each reader."""
+"""Reader profiles: sign, time zone and language."""
 
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,7 @@ _CHOOSE_SIGN = text("""
     ON CONFLICT (telegram_id) DO UPDATE
     SET zodiac_sign = excluded.zodiac_sign, language = excluded.language, blocked_at = NULL
 """)
-# PostgreSQL is asked to use the zone at once: its list of zones may differ from Python's.
+# PostgreSQL tries the time zone at once: its list may differ from Python's.
 _CHOOSE_ZONE = text("""
     INSERT INTO readers (telegram_id, time_zone, language)
     SELECT :reader, :zone, :language WHERE now() AT TIME ZONE CAST(:zone AS text) IS NOT NULL
@@ -26,11 +26,11 @@ _UNBLOCKED = text("UPDATE readers SET blocked_at = NULL WHERE telegram_id = :rea
 
 
 class Readers:
-    """What is known of the readers.
+    """Stores reader profiles.
 
     Args:
-        database: Where it is kept.
-        home: The zone of a reader who never named one.
+        database: Where they are stored.
+        home: The time zone of readers who have not chosen one.
     """
 
     def __init__(self, database: Database, home: ZoneInfo) -> None:
@@ -38,12 +38,12 @@ class Readers:
         self._home = home
 
     async def choose_sign(self, reader: int, sign: Sign, language: Language) -> None:
-        """Remember a reader's sign; the first thing that is known of most."""
+        """Store a reader's sign; for most readers this creates the profile."""
         async with self._database.transaction() as connection:
             await connection.execute(_CHOOSE_SIGN, {"reader": reader, "sign": sign, "language": language})
 
     async def choose_zone(self, reader: int, zone: str, language: Language) -> bool:
-        """Remember a reader's IANA time zone; False when PostgreSQL does not know it."""
+        """Store a reader's IANA time zone; False: PostgreSQL does not know it."""
         try:
             async with self._database.transaction() as connection:
                 await connection.execute(_CHOOSE_ZONE, {"reader": reader, "zone": zone, "language": language})
@@ -54,17 +54,17 @@ class Readers:
         return True
 
     async def zone(self, reader: int) -> ZoneInfo:
-        """The zone in which a reader's day begins."""
+        """The time zone that a reader's days follow."""
         async with self._database.transaction() as connection:
             name = (await connection.execute(_ZONE, {"reader": reader})).scalar()
         return ZoneInfo(name) if name else self._home
 
     async def blocked(self, reader: int) -> None:
-        """The reader has blocked the bot: nothing more can be sent."""
+        """Note that the reader has blocked the bot."""
         async with self._database.transaction() as connection:
             await connection.execute(_BLOCKED, {"reader": reader})
 
     async def unblocked(self, reader: int) -> None:
-        """The reader lets the bot write again."""
+        """Note that the reader has unblocked the bot."""
         async with self._database.transaction() as connection:
             await connection.execute(_UNBLOCKED, {"reader": reader})

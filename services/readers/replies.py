@@ -1,7 +1,7 @@
-"""What readers are sent: texts with their buttons.
+"""Replies to readers: texts with their buttons.
 
-Nothing is sent with a parse mode. A text is plain, its heading is made bold by an entity beside it, so what
-a model wrote cannot become markup.
+Nothing is sent with a parse mode: the text is plain, and an entity makes the heading bold. So markup in a model's text
+has no effect.
 """
 
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from functools import lru_cache
 from schema.signs import Language, Sign
 from services.readers.strings import STRINGS
 
-#: What the buttons say to the bot.
+#: The callback data of the buttons.
 TODAY = "today"
 AGAIN = "again"
 CHOOSE_SIGN = "sign"
 SIGN_PREFIX = "sign:"
 ZONE_PREFIX = "zone:"
 
-#: The zones that most readers live in, from west to east.
+#: The time zones of most readers, from west to east.
 COMMON_ZONES = (
     "America/Los_Angeles", "America/New_York", "Europe/London", "Europe/Berlin",
     "Europe/Kaliningrad", "Europe/Moscow", "Europe/Samara", "Asia/Yekaterinburg",
@@ -28,7 +28,7 @@ COMMON_ZONES = (
 )  # fmt: skip
 
 
-#: Rows of inline buttons, each its text and what it says to the bot.
+#: Rows of inline buttons, each a pair (label, callback data).
 Buttons = tuple[tuple[tuple[str, str], ...], ...]
 
 
@@ -38,8 +38,8 @@ class Reply:
 
     Args:
         text: Plain text.
-        buttons: What stands under it.
-        bold: So many UTF-16 code units at the beginning are bold.
+        buttons: The buttons below the text.
+        bold: The length of the bold beginning, in UTF-16 code units.
     """
 
     text: str
@@ -48,14 +48,14 @@ class Reply:
 
 
 def horoscope(sign: Sign, day: date, text: str, language: Language) -> Reply:
-    """The text of a day under its heading."""
+    """A day's text below its heading."""
     heading, length = _heading(sign, day, language)
     return Reply(f"{heading}\n\n{text}", _UNDER_A_TEXT[language], bold=length)
 
 
 @lru_cache(maxsize=256)
 def _heading(sign: Sign, day: date, language: Language) -> tuple[str, int]:
-    """The heading and its length as Telegram counts it, in UTF-16 code units."""
+    """The heading, and its length in UTF-16 code units, as Telegram counts it."""
     heading = f"{sign.symbol} {sign.name_in(language)} · {STRINGS[language].date(day)}"
     return heading, len(heading.encode("utf-16-le")) // 2
 
@@ -66,7 +66,7 @@ def generating(language: Language) -> Reply:
 
 
 def failed(language: Language) -> Reply:
-    """It did not work; a button asks again."""
+    """An error message with a button that asks again."""
     return Reply(STRINGS[language].failed, _UNDER_AN_ERROR[language])
 
 
@@ -77,12 +77,12 @@ def sign_picker(text: str, language: Language) -> Reply:
 
 
 def zone_picker(text: str, zones: Iterable[str] = COMMON_ZONES) -> Reply:
-    """Time zones, two in a row."""
+    """Buttons of time zones, two in a row."""
     return Reply(text, _rows([(zone, f"{ZONE_PREFIX}{zone}") for zone in zones], columns=2))
 
 
 def with_today_button(text: str, language: Language) -> Reply:
-    """A text with the way to today's horoscope under it."""
+    """A text with a button for today's horoscope."""
     return Reply(text, (((STRINGS[language].today, TODAY),),))
 
 

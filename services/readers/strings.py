@@ -1,4 +1,4 @@
-"""Every string that a reader sees, in both languages."""
+"""Every string that readers see, in both languages."""
 
 from dataclasses import dataclass
 from datetime import date

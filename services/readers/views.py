@@ -1,4 +1,4 @@
-"""Counting what readers were shown, each view once."""
+"""Counts the texts that readers were shown, each view once."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -9,23 +9,23 @@ from schema.messages import HoroscopeRequested
 from services.database.pool import STATEMENT_TIMEOUT_S, Database
 from services.days import Clock, first_day_alive, last_day_alive
 
-#: Views of the last days are told apart by time, to so many minutes.
+#: Views of the last days are also counted by intervals of this length.
 BUCKET = timedelta(minutes=5)
-#: And for so long.
+#: How long those counts are kept.
 TIMES_KEPT = timedelta(days=8)
 
-#: A view that is older than this is refused: that it was counted before could not be told any more. Telegram repeats
-#: an update for a day; what a message may wait in a queue, or lie among the dead letters, has no end.
+#: An older view is refused: its receipt may have been pruned, so a duplicate would go unnoticed. Telegram repeats an
+#: update for a day, but a message may wait in a queue or among the dead letters for any time.
 OLDEST = timedelta(days=30)
-#: Receipts are kept a little longer: a repeated update may be of a later day than the first one was.
+#: Receipts are kept a little longer, because a repeated update may belong to a later day than the first copy.
 RECEIPTS_KEPT = OLDEST + timedelta(days=3)
 
-#: Seconds between two times of throwing away what is out of date.
+#: Seconds between two rounds of pruning.
 PRUNE_S = 3600
 _PRUNED_AT_ONCE = 20_000
 
-# One statement: only views whose receipt is new are summed. Whatever is written is sorted, so that two batches
-# at once take the rows' locks in the same order.
+# One statement: only views with a new receipt are summed. All rows are written in sorted order, so that concurrent
+# batches take their locks in the same order.
 _COUNT = """
     WITH shown AS (
         SELECT * FROM unnest($1::uuid[], $2::int[]) AS view (request_id, place)
@@ -53,8 +53,8 @@ _COUNT = """
     ON CONFLICT ON CONSTRAINT uq_horoscope_views_sign_date
     DO UPDATE SET view_count = horoscope_views.view_count + excluded.view_count
 """
-# By their places: to look each up by its random id would take ten times as long. A receipt is never updated, so it
-# stays where it was found.
+# Receipts are deleted by their physical place: to find each by its random id would take ten times as long. A receipt is
+# never updated, so it does not move.
 _PRUNE_RECEIPTS = """
     WITH pruned AS (
         DELETE FROM view_receipts WHERE ctid = ANY(ARRAY(
@@ -67,11 +67,11 @@ _PRUNE_TIMES = "DELETE FROM view_times WHERE view_date < $1"
 
 
 class Views:
-    """The counters of ``horoscope_views``.
+    """Counts views in ``horoscope_views``.
 
     Args:
-        database: Where they are.
-        clock: The time.
+        database: Where views are counted.
+        clock: The present time.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -80,14 +80,12 @@ class Views:
         self._clock = clock
 
     async def count(self, events: Sequence[HoroscopeRequested]) -> None:
-        """Count a batch of views in one statement and one transaction.
-
-        A view that was counted before, in this batch or in any other, is not counted again.
+        """Count a batch of views in one statement. A view that was counted before is not counted again.
 
         Raises:
-            TooOld: One of them is of a day whose receipts are not kept any more.
-            InvalidMessage: One of them is of a day that nobody lives in yet.
-            DatabaseUnavailable: PostgreSQL is away; whether they were counted is not known.
+            TooOld: A view's day is so old that its receipt may have been pruned.
+            InvalidMessage: A view's day has not begun anywhere yet.
+            DatabaseUnavailable: PostgreSQL is away; the views may have been counted or not.
         """
         now = self._clock()
         first, last = first_day_alive(now) - OLDEST, last_day_alive(now)
@@ -97,7 +95,7 @@ class Views:
             if not first <= event.day <= last:
                 kind = TooOld if event.day < first else InvalidMessage
                 raise kind(
-                    f"a view of {event.day} cannot be counted once for sure; expected a day from {first} to {last}"
+                    f"a view of {event.day} cannot be counted exactly once; expected a day from {first} to {last}"
                 )
             sort = (event.sign.value, event.day, _bucket(event.at, now))
             views.setdefault(
@@ -111,7 +109,7 @@ class Views:
         )
 
     async def prune(self) -> None:
-        """Throw away receipts that no copy of a message can ask for any more, and times that nobody looks at.
+        """Delete receipts and times that are too old to be needed.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away.
@@ -126,7 +124,7 @@ class Views:
 
 
 def _bucket(at: datetime, now: datetime) -> datetime:
-    """The beginning of the five minutes in which a view was made; within reason, whatever its message says."""
+    """The start of the five-minute interval in which a view was made; limited to plausible times."""
     seconds = BUCKET.total_seconds()
     made = max(now - RECEIPTS_KEPT, min(at, now))
     return datetime.fromtimestamp(made.timestamp() // seconds * seconds, UTC)

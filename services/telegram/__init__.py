@@ -1,6 +1,6 @@
-"""Telegram's Bot API, as every process calls it.
+"""Telegram's Bot API, for every process that calls it.
 
-Whoever needs aiogram imports this package first: it keeps aiogram from building its 440 models at import.
+Import this package before aiogram: it keeps aiogram from building its 440 models at import.
 """
 
 from services.telegram import lazy_models

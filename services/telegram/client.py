@@ -1,4 +1,4 @@
-"""Telegram as the rest of the service sees it: calls that obey its limits, and errors told apart."""
+"""Calls to Telegram that obey its limits, with errors mapped to our own."""
 
 import asyncio
 import time
@@ -25,9 +25,9 @@ from services.process import metrics
 from services.readers.replies import Reply
 
 CALL_TIMEOUT_S = 10.0
-#: Pauses that Telegram asks for are waited out up to this many seconds, together.
+#: The most seconds, in total, that a call waits because Telegram asks for pauses.
 PATIENCE_S = 30.0
-#: Seconds between two calls after Telegram has asked for a pause: thirty a second, and two at the least.
+#: The shortest and longest gap between two calls, in seconds, after Telegram has asked for a pause.
 SHORTEST_GAP_S, LONGEST_GAP_S = 1 / 30, 0.5
 
 _T = TypeVar("_T")
@@ -35,11 +35,11 @@ _T = TypeVar("_T")
 _NOT_MODIFIED = "message is not modified"
 _VANISHED = ("message to edit not found", "message can't be edited", "message_id_invalid")
 _GONE = ("chat not found", "user is deactivated", "bot was kicked", "peer_id_invalid")
-#: What a call is counted as, by the error that it ended in; one that is not named here: refused.
+#: The outcome under which a failed call is counted, by its error; any other error: refused.
 _OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((TelegramRetryAfter,), "pause"),
     ((TelegramForbiddenError, TelegramMigrateToChat), "gone"),
-    # Who asked may have had less patience than the connection.
+    # A cancelled call means that the caller's patience was shorter than the connection's.
     ((TelegramNetworkError, TelegramServerError, ClientDecodeError, asyncio.CancelledError), "unavailable"),
 )
 
@@ -47,9 +47,8 @@ _OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 class Pace:
     """The pace of calls that share Telegram's limits.
 
-    Free until Telegram asks for a pause. All keep that pause, since others would only be told the same; then
-    they go one after another, twice as slowly with every further pause, and faster again with every call that
-    goes well.
+    Calls are not slowed until Telegram asks for a pause. Then all calls wait for it, and afterwards run one after another
+    with a gap. Every further pause doubles the gap; every successful call shrinks it.
     """
 
     def __init__(self) -> None:
@@ -61,10 +60,10 @@ class Pace:
         """Wait for the caller's turn.
 
         Args:
-            patience: Until when, on the clock of :func:`time.monotonic`.
+            patience: The latest time to wait for, on the clock of :func:`time.monotonic`.
 
         Raises:
-            TelegramUnavailable: The turn comes later than that.
+            TelegramUnavailable: The turn comes later.
         """
         while True:
             now = time.monotonic()
@@ -73,18 +72,18 @@ class Pace:
                 raise TelegramUnavailable(f"Telegram asks to wait {turn - now:.0f} s", retry_after=turn - now)
             if turn > now:
                 await asyncio.sleep(turn - now)
-            if time.monotonic() >= self._until:  # otherwise somebody was told to wait meanwhile
+            if time.monotonic() >= self._until:  # otherwise another pause has begun meanwhile
                 return
 
     def hold(self, seconds: float) -> None:
-        """Telegram asks to wait."""
-        if time.monotonic() >= self._until:  # of those who went together, one slows all down
+        """Pause all calls, because Telegram asks for it."""
+        if time.monotonic() >= self._until:  # several calls of one burst count as one pause
             self._gap = min(max(self._gap * 2, SHORTEST_GAP_S), LONGEST_GAP_S)
         self._until = max(self._until, time.monotonic() + seconds)
         self._next = self._until
 
     def went_well(self) -> None:
-        """A call was carried out."""
+        """Shrink the gap after a successful call."""
         self._gap = self._gap * 0.98 if self._gap > SHORTEST_GAP_S / 8 else 0.0
 
 
@@ -100,16 +99,16 @@ def open_bot(token: str, api_url: str) -> Bot:
 
 
 async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -> _T:
-    """Make a call; wait and repeat it where Telegram says so.
+    """Make a call; wait and repeat it when Telegram asks for a pause.
 
     Args:
         bot: The client.
         method: The call.
-        pace: Shared with the calls that are to wait together; None: this one waits alone.
+        pace: Shared by calls that should pause together; None: a pace of its own.
 
     Raises:
-        TelegramUnavailable: No answer, an error of Telegram's own, or a longer pause than is worth waiting.
-        ReaderGone: The reader blocked the bot, or the chat is no more.
+        TelegramUnavailable: No answer, an error inside Telegram, or a pause beyond our patience.
+        ReaderGone: The reader blocked the bot, or the chat does not exist any more.
         TelegramBadRequest: Telegram refuses the call itself.
     """
     pace = pace or Pace()
@@ -147,30 +146,30 @@ async def _counted(bot: Bot, method: TelegramMethod[_T]) -> _T:
 
 
 class _Send(SendMessage):
-    """Of the answer only the message's id is looked at, so it need not be built into models."""
+    """``sendMessage``. Only the message's id is read, so the answer is not built into models."""
 
     __returning__: Any = Any  # type: ignore[misc]
 
 
 class _Edit(EditMessageText):
-    """Of the answer nothing is looked at."""
+    """``editMessageText``. The answer is not read, so it is not built into models."""
 
     __returning__: Any = Any  # type: ignore[misc]
 
 
-# Under their parents' types: mypy knows the parents' optional arguments.
+# Typed as their base classes, whose optional arguments mypy knows.
 _send: type[SendMessage] = _Send
 _edit: type[EditMessageText] = _Edit
 
 
 class WhoAmI(GetMe):
-    """``getMe`` with the answer as it came."""
+    """``getMe`` with the raw answer."""
 
     __returning__: Any = Any  # type: ignore[misc]
 
 
 def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMethod[Any]:
-    """The call that shows a reply, in the place of a message or as a new one."""
+    """The call that shows a reply: an edit of ``message_id``, or a new message when that is None."""
     entities = [MessageEntity(type="bold", offset=0, length=reply.bold)] if reply.bold else None
     keyboard = None
     if reply.buttons:
@@ -195,7 +194,7 @@ def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMetho
 
 
 def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> dict[str, Any]:
-    """The same call as JSON in the response of a webhook: many times cheaper than aiogram's models."""
+    """The same call as JSON for the response of a webhook; many times cheaper than aiogram's models."""
     body: dict[str, Any] = {"method": "sendMessage", "chat_id": chat_id, "text": reply.text}
     if message_id is not None:
         body |= {"method": "editMessageText", "message_id": message_id}
@@ -208,15 +207,15 @@ def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> d
 
 
 async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pace: Pace | None = None) -> int:
-    """Put a reply in the place of a message; send it anew where that message is no more.
+    """Edit a message to show a reply; send a new one if the message does not exist any more.
 
-    Shown twice it looks the same as once: Telegram refuses an edit that changes nothing.
+    It can be repeated safely: Telegram refuses an edit that changes nothing.
 
     Returns:
-        The id of the message that now shows the reply.
+        The id of the message that shows the reply.
 
     Raises:
-        TelegramUnavailable, ReaderGone, TelegramBadRequest: As :func:`call` says.
+        TelegramUnavailable, ReaderGone, TelegramBadRequest: As for :func:`call`.
     """
     if message_id is not None:
         try:
@@ -237,5 +236,5 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pac
 
 
 def set_webhook(url: str, secret: str, allowed_updates: list[str]) -> SetWebhook:
-    """The call that has Telegram post updates to ``url``."""
+    """The call that makes Telegram post updates to ``url``."""
     return SetWebhook(url=url, secret_token=secret, allowed_updates=allowed_updates)

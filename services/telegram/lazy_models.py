@@ -1,9 +1,9 @@
-"""Build aiogram's models when they are first used, not when aiogram is imported.
+"""Builds aiogram's models when they are first used, not when aiogram is imported.
 
 ``aiogram.types`` ends with a loop that builds a validator for each of its 440 models, most of which contain
-the whole of ``Message`` once more. That takes 100 MiB and two seconds a process, and a bot uses a dozen of
-them. pydantic can build a model on first use if the model knows where its forward references stand; so in the
-place of the loop's work each model is told just that.
+``Message`` as a whole. That takes 100 MiB and two seconds for each process, and a bot uses a dozen models. pydantic can
+build a model on first use if the model knows the namespace of its forward references. So this patch replaces the
+loop's work: it gives each model that namespace.
 
 Measured with aiogram 3.31 and pydantic 2.13: importing aiogram takes 59 MiB instead of 165, and 0.9 s of
 processor time instead of 3.1.
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-#: Where the forward references of aiogram's models stand.
+#: The namespace of the forward references in aiogram's models.
 _names: dict[str, Any] = {}
 _build = BaseModel.model_rebuild.__func__  # type: ignore[attr-defined]
 
@@ -26,12 +26,12 @@ def _rebuild(cls: type[BaseModel], /, **options: Any) -> bool | None:
         return None
     if any(base.__module__.startswith("aiogram.methods.") for base in cls.__mro__):
         cls.__pydantic_parent_namespace__ = _names
-    # One frame more stands between pydantic and the caller whose names it looks up.
+    # pydantic looks up the caller's names by frame depth; this function adds one frame.
     options["_parent_namespace_depth"] = options.get("_parent_namespace_depth", 2) + 1
     built: bool | None = _build(cls, **options)
     return built
 
 
 def install() -> None:
-    """Have it so from here on; to be called before aiogram is imported."""
+    """Install the patch; call it before aiogram is imported."""
     BaseModel.model_rebuild = classmethod(_rebuild)  # type: ignore[assignment]

@@ -76,7 +76,7 @@ async def test_receipts_are_kept_for_longer_than_any_copy_is_counted(
     views = Views(database, clock_at(last + timedelta(days=4)))
     await views.prune()
     assert await sql.fetchval("SELECT count(*) FROM view_receipts") == 0
-    with pytest.raises(TooOld, match=f"a view of {DAY} cannot be counted once for sure"):
+    with pytest.raises(TooOld, match=f"a view of {DAY} cannot be counted exactly once"):
         await views.count([view(1)])
     assert sum((await counts(sql)).values()) == 1
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.readers.latencies import GROWTH, LAST, SHORTEST_S, percentile, step
+from services.readers.activity import GROWTH, LAST, SHORTEST_S, bucket_of, percentile
 
 
 @given(
@@ -13,7 +13,7 @@ from services.readers.latencies import GROWTH, LAST, SHORTEST_S, percentile, ste
     st.sampled_from([0.5, 0.9, 0.99, 1.0]),
 )
 def test_a_percentile_is_right_to_one_step_of_the_scale(times: list[float], share: float) -> None:
-    counts = Counter(step(each) for each in times)
+    counts = Counter(bucket_of(each) for each in times)
     rank = max(1, -(-int(share * 1_000_000 * len(times)) // 1_000_000))
     exact = sorted(times)[rank - 1]
     found = percentile(counts, share)
@@ -26,4 +26,4 @@ def test_of_nothing_there_is_no_percentile() -> None:
 
 
 def test_what_is_off_the_scale_stands_at_its_ends() -> None:
-    assert [step(0.0), step(SHORTEST_S), step(1e9)] == [0, 0, LAST]
+    assert [bucket_of(0.0), bucket_of(SHORTEST_S), bucket_of(1e9)] == [0, 0, LAST]
