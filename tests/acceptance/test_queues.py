@@ -173,7 +173,7 @@ async def test_whoever_still_consumes_a_paused_queue_is_told_of_and_keeps_others
     assert (code, "Still there: 1; they let go when" in said) == (0, True), said
     code, said = await run(processes, "peek", VIEWS)
     assert code == 1
-    assert "first: horoscope queues pause views, and wait until they have let go of it" in said
+    assert "first: horoscope queues pause views, and wait until it has no consumers" in said
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ async def test_a_verdict_tells_what_a_replay_would_come_to(
     assert await judged(asked) == ("done", "its reader waits no longer")
     judgement, reason = await judged(garbage)
     assert judgement == "unfit"
-    assert "no JSON" in reason
+    assert "not JSON" in reason
     await sql.execute("INSERT INTO view_receipts VALUES ($1, $2)", seen.request_id, TODAY)
     await sql.execute(
         "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ('leo', $1, 'x')", TODAY
