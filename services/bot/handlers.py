@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import structlog
 from aiogram import Bot, F, Router
@@ -19,7 +20,7 @@ from aiogram.types import CallbackQuery, ChatMemberUpdated, InaccessibleMessage,
 from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable, UpdateUnfinished
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
-from services.bot import zones
+from services.bot import signs, zones
 from services.bot.answers import Answer
 from services.bot.typing import Typing
 from services.days import Clock
@@ -41,8 +42,10 @@ _T = TypeVar("_T")
 ACKNOWLEDGE_TIMEOUT_S = 5
 #: Seconds for which a step is repeated while PostgreSQL is away, perhaps for a restart.
 INSIST_S = 15
-#: The most waits that a bot remembers as begun.
-BEGUN_AT_MOST = 10_000
+#: The most waits that a bot remembers as begun, and the most readers that it remembers to have asked for a zone.
+BEGUN_AT_MOST = PROMPTED_AT_MOST = 10_000
+#: Seconds for which a city that a reader types is the answer to the bot's question.
+PROMPT_S = 600
 #: Seconds to show a progress message; less than the workers wait for it.
 PROGRESS_S = UNNAMED_S - INSIST_S - 10
 
@@ -97,6 +100,9 @@ class Handlers:
         # Waits that are begun and not completely recorded yet, each with its progress message's id; None until that
         # is shown.
         self._begun: dict[UUID, int | None] = {}
+        # When readers were asked for their time zone, on the monotonic clock. A city that is typed later, or to
+        # another bot process, is offered as a button instead of being stored.
+        self._prompted: dict[int, float] = {}
 
     def router(self) -> Router:
         """The router that maps updates to handlers."""
@@ -136,30 +142,52 @@ class Handlers:
         """Show today's text, or begin to wait for it."""
         return await self._show_today(asker)
 
-    async def choose_sign(self, _: Message, asker: Asker) -> Answer:
-        """Show the twelve signs."""
-        return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
+    async def choose_sign(self, _: Message, asker: Asker, command: CommandObject) -> Answer | None:
+        """Show the twelve signs, or store the one typed after the command."""
+        strings = STRINGS[asker.language]
+        if not command.args:
+            return asker.answer(replies.sign_picker(strings.choose_sign, asker.language))
+        if sign := signs.find(command.args):
+            return await self._choose_sign(asker, sign)
+        if suggestions := signs.suggest(command.args):
+            return asker.answer(replies.sign_picker(strings.sign_suggestions, asker.language, suggestions))
+        text = strings.sign_unknown.format(typed=command.args.strip()[:64])
+        return asker.answer(replies.sign_picker(text, asker.language))
 
     async def choose_zone(self, _: Message, asker: Asker, command: CommandObject) -> Answer:
         """Show time zones, or store the one typed after the command."""
         if command.args:
             return await self._typed_zone(asker, command.args)
         zone = await self._readers.zone(asker.reader)
-        text = STRINGS[asker.language].choose_zone
-        local = f"{self._clock().astimezone(zone):%H:%M}"
-        return asker.answer(replies.zone_picker(text.format(zone=zone.key, time=local)))
+        return self._ask_for_zone(
+            asker, self._about_zone(STRINGS[asker.language].choose_zone, asker, zone.key)
+        )
 
     async def help(self, _: Message, asker: Asker) -> Answer:
         """Show the help."""
         return asker.answer(replies.with_today_button(STRINGS[asker.language].help, asker.language))
 
     async def anything_else(self, message: Message, asker: Asker) -> Answer | None:
-        """Store a time zone, if the message looks like one; otherwise show a hint."""
+        """Understand the name of a sign or a city; otherwise show a hint.
+
+        A city is stored only if the bot has asked for one; otherwise it is offered as a button.
+        """
         if message.chat.type != "private":
             return None
-        if message.text and zones.looks_like_a_zone(message.text):
-            return await self._typed_zone(asker, message.text)
-        return asker.answer(replies.with_today_button(STRINGS[asker.language].hint, asker.language))
+        typed = message.text or ""
+        strings = STRINGS[asker.language]
+        if sign := signs.find(typed):
+            return await self._choose_sign(asker, sign)
+        zone = zones.find(typed)
+        prompted = time.monotonic() - self._prompted.get(asker.reader, -PROMPT_S) < PROMPT_S
+        if prompted and (zone or zones.suggest(typed)):
+            return await self._typed_zone(asker, typed)
+        if zone:
+            text = self._about_zone(strings.zone_offered, asker, zone)
+            return asker.answer(replies.zone_picker(text, self._labels(asker, [zone])))
+        if suggestions := signs.suggest(typed):
+            return asker.answer(replies.sign_picker(strings.sign_suggestions, asker.language, suggestions))
+        return asker.answer(replies.with_today_button(strings.hint, asker.language))
 
     # Buttons
 
@@ -187,8 +215,7 @@ class Handlers:
         sign = Sign(chosen)
         name = STRINGS[asker.language].sign_saved.format(sign=sign.name_in(asker.language))
         self._acknowledge(query, name)
-        await self._readers.choose_sign(asker.reader, sign, asker.language)
-        return await self._show_today(asker)
+        return await self._choose_sign(asker, sign)
 
     async def zone_pressed(self, query: CallbackQuery, asker: Asker) -> Answer:
         """Store the time zone."""
@@ -210,6 +237,10 @@ class Handlers:
             await self._readers.unblocked(update.from_user.id)
 
     # Shared steps
+
+    async def _choose_sign(self, asker: Asker, sign: Sign) -> Answer | None:
+        await self._readers.choose_sign(asker.reader, sign, asker.language)
+        return await self._show_today(asker)
 
     async def _show_today(self, asker: Asker, message_id: int | None = None) -> Answer | None:
         """Show the text, ask for the sign, or begin to wait.
@@ -304,13 +335,29 @@ class Handlers:
         strings = STRINGS[asker.language]
         zone = zones.find(typed)
         if zone and await self._readers.choose_zone(asker.reader, zone, asker.language):
-            local = f"{self._clock().astimezone(await self._readers.zone(asker.reader)):%H:%M}"
-            text = strings.zone_saved.format(zone=zone, time=local)
+            self._prompted.pop(asker.reader, None)
+            text = self._about_zone(strings.zone_saved, asker, zone)
             return asker.answer(replies.with_today_button(text, asker.language))
         shown = typed.strip()[:64]
         if suggestions := zones.suggest(typed):
-            return asker.answer(replies.zone_picker(strings.zone_suggestions.format(zone=shown), suggestions))
-        return asker.answer(replies.zone_picker(strings.zone_unknown.format(zone=shown)))
+            return self._ask_for_zone(asker, strings.zone_suggestions.format(typed=shown), suggestions)
+        return self._ask_for_zone(asker, strings.zone_unknown.format(typed=shown))
+
+    def _ask_for_zone(self, asker: Asker, text: str, choices: Sequence[str] = zones.COMMON) -> Answer:
+        self._prompted.pop(asker.reader, None)
+        self._prompted[asker.reader] = time.monotonic()
+        if len(self._prompted) > PROMPTED_AT_MOST:
+            del self._prompted[next(iter(self._prompted))]
+        return asker.answer(replies.zone_picker(text, self._labels(asker, choices)))
+
+    def _labels(self, asker: Asker, choices: Sequence[str]) -> dict[str, str]:
+        now = self._clock()
+        return {zone: zones.label(zone, asker.language, now) for zone in choices}
+
+    def _about_zone(self, text: str, asker: Asker, zone: str) -> str:
+        """Fill a zone's label and its local time into a text."""
+        local = f"{self._clock().astimezone(ZoneInfo(zone)):%H:%M}"
+        return text.format(zone=self._labels(asker, [zone])[zone], time=local)
 
     def _acknowledge(self, query: CallbackQuery, text: str | None = None) -> None:
         """Stop the button's spinner in the background; it may fail."""

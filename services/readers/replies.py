@@ -4,7 +4,7 @@ Nothing is sent with a parse mode: the text is plain, and an entity makes the he
 has no effect.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -18,15 +18,6 @@ AGAIN = "again"
 CHOOSE_SIGN = "sign"
 SIGN_PREFIX = "sign:"
 ZONE_PREFIX = "zone:"
-
-#: The time zones of most readers, from west to east.
-COMMON_ZONES = (
-    "America/Los_Angeles", "America/New_York", "Europe/London", "Europe/Berlin",
-    "Europe/Kaliningrad", "Europe/Moscow", "Europe/Samara", "Asia/Yekaterinburg",
-    "Asia/Omsk", "Asia/Krasnoyarsk", "Asia/Irkutsk", "Asia/Yakutsk",
-    "Asia/Vladivostok", "Asia/Magadan", "Asia/Kamchatka", "Asia/Almaty",
-)  # fmt: skip
-
 
 #: Rows of inline buttons, each a pair (label, callback data).
 Buttons = tuple[tuple[tuple[str, str], ...], ...]
@@ -70,15 +61,16 @@ def failed(language: Language) -> Reply:
     return Reply(STRINGS[language].failed, _UNDER_AN_ERROR[language])
 
 
-def sign_picker(text: str, language: Language) -> Reply:
-    """The twelve signs, three in a row."""
-    buttons = [(f"{sign.symbol} {sign.name_in(language)}", f"{SIGN_PREFIX}{sign.value}") for sign in Sign]
+def sign_picker(text: str, language: Language, signs: Iterable[Sign] = Sign) -> Reply:
+    """Buttons of signs, three in a row."""
+    buttons = [(f"{sign.symbol} {sign.name_in(language)}", f"{SIGN_PREFIX}{sign.value}") for sign in signs]
     return Reply(text, _rows(buttons, columns=3))
 
 
-def zone_picker(text: str, zones: Iterable[str] = COMMON_ZONES) -> Reply:
-    """Buttons of time zones, two in a row."""
-    return Reply(text, _rows([(zone, f"{ZONE_PREFIX}{zone}") for zone in zones], columns=2))
+def zone_picker(text: str, zones: Mapping[str, str]) -> Reply:
+    """Buttons of time zones, given as {IANA name: label}, two in a row."""
+    buttons = [(label, f"{ZONE_PREFIX}{zone}") for zone, label in zones.items()]
+    return Reply(text, _rows(buttons, columns=2))
 
 
 def with_today_button(text: str, language: Language) -> Reply:

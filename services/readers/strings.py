@@ -14,6 +14,8 @@ class Strings:
     date_pattern: str
     welcome: str
     choose_sign: str
+    sign_unknown: str
+    sign_suggestions: str
     sign_saved: str
     generating: str
     failed: str
@@ -21,6 +23,7 @@ class Strings:
     today: str
     change_sign: str
     choose_zone: str
+    zone_offered: str
     zone_saved: str
     zone_unknown: str
     zone_suggestions: str
@@ -42,6 +45,8 @@ _RU = Strings(
     date_pattern="{day} {month}",
     welcome="Здравствуйте! Каждый день я пишу гороскоп для каждого знака. Кто вы по знаку зодиака?",
     choose_sign="Выберите знак зодиака:",
+    sign_unknown="Не знаю знака «{typed}». Выберите из списка:",
+    sign_suggestions="Вы имели в виду этот знак?",
     sign_saved="Ваш знак — {sign}.",
     generating="Генерирую гороскоп…",
     failed="Не получилось подготовить гороскоп. Попробуйте ещё раз чуть позже.",
@@ -49,20 +54,24 @@ _RU = Strings(
     today="🔮 Гороскоп на сегодня",
     change_sign="Сменить знак",
     choose_zone=(
-        "Сейчас для вас {time} ({zone}). Если это не так, выберите часовой пояс или пришлите его название, "
-        "например Asia/Tokyo."
+        "Сейчас для вас {time} ({zone}). Если это не так, выберите город или пришлите его название, "
+        "например «Токио», или разницу с UTC, например UTC+9."
     ),
+    zone_offered="{zone}, сейчас там {time}. Это ваш часовой пояс?",
     zone_saved="Готово: {zone}, сейчас {time}. Новый гороскоп будет ждать вас в полночь.",
-    zone_unknown="Не знаю часового пояса «{zone}». Пришлите название вида Europe/Moscow или выберите из списка.",
-    zone_suggestions="Не знаю часового пояса «{zone}». Может быть, один из этих?",
+    zone_unknown="Не знаю города или часового пояса «{typed}». Пришлите город, UTC+3 или выберите из списка.",
+    zone_suggestions="Не знаю города или часового пояса «{typed}». Может быть, один из этих?",
     help=(
         "Я пишу гороскоп на каждый день.\n\n"
         "/today — гороскоп на сегодня\n"
-        "/sign — выбрать знак\n"
+        "/sign — выбрать знак; можно просто написать его, например «Лев»\n"
         "/timezone — часовой пояс, по которому начинается ваш день\n"
         "/help — эта подсказка"
     ),
-    hint="Я понимаю команды: /today — гороскоп на сегодня, /sign — сменить знак, /help — всё остальное.",
+    hint=(
+        "Я понимаю названия знаков, например «Лев», и команды: /today — гороскоп на сегодня, "
+        "/sign — сменить знак, /help — всё остальное."
+    ),
     commands={
         "today": "Гороскоп на сегодня",
         "sign": "Выбрать знак",
@@ -80,6 +89,8 @@ _EN = Strings(
     date_pattern="{month} {day}",
     welcome="Hello! Every day I write a horoscope for each sign. Which one is yours?",
     choose_sign="Choose your sign:",
+    sign_unknown="I don't know the sign “{typed}”. Choose one below:",
+    sign_suggestions="Did you mean this sign?",
     sign_saved="Your sign is {sign}.",
     generating="Writing your horoscope…",
     failed="Your horoscope could not be written. Please try again a little later.",
@@ -87,20 +98,24 @@ _EN = Strings(
     today="🔮 Today's horoscope",
     change_sign="Change sign",
     choose_zone=(
-        "For you it is {time} now ({zone}). If that is wrong, choose a time zone or send its name, "
-        "such as Asia/Tokyo."
+        "For you it is {time} now ({zone}). If that is wrong, choose a city or send its name, "
+        "such as Tokyo, or your offset, such as UTC+9."
     ),
+    zone_offered="{zone}, where it is {time} now. Is this your time zone?",
     zone_saved="Done: {zone}, where it is {time} now. A new horoscope will be waiting at your midnight.",
-    zone_unknown="I don't know the time zone “{zone}”. Send a name like Europe/London or choose one below.",
-    zone_suggestions="I don't know the time zone “{zone}”. Is it one of these?",
+    zone_unknown="I don't know the city or time zone “{typed}”. Send a city or UTC+3, or choose one below.",
+    zone_suggestions="I don't know the city or time zone “{typed}”. Is it one of these?",
     help=(
         "I write a horoscope for every day.\n\n"
         "/today — today's horoscope\n"
-        "/sign — choose your sign\n"
+        "/sign — choose your sign; you can also just write it, such as Leo\n"
         "/timezone — the time zone in which your day begins\n"
         "/help — this text"
     ),
-    hint="I understand these: /today — today's horoscope, /sign — change your sign, /help — all the rest.",
+    hint=(
+        "I understand these: the name of a sign, such as Leo; /today — today's horoscope; "
+        "/sign — change your sign; /help — all the rest."
+    ),
     commands={
         "today": "Today's horoscope",
         "sign": "Choose your sign",

@@ -7,12 +7,18 @@ import asyncpg
 import pytest
 
 from ops.sandbox import Sandbox
+from ops.sandbox.telegram.world import Reader
 from schema.signs import Sign
 from tests.acceptance.conftest import AGAIN, FAILED, GENERATING, heading, reader_of, until_written
 from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
 from tests.waiting import until_sql, until_views
+
+
+async def until_last(reader: Reader, part: str) -> None:
+    """Wait until the last message of a chat contains these words."""
+    await reader.wait_for(lambda messages: part in messages[-1].text)
 
 
 async def test_a_reader_picks_a_sign_and_is_shown_todays_text_at_once(
@@ -126,9 +132,9 @@ async def test_a_reader_changes_sign_and_zone_and_is_shown_the_text_of_their_own
     await reader.wait_for(lambda messages: heading("Лев") + "22 ноября" in messages[-1].text)
 
     await reader.say("/timezone")
-    await reader.wait_for(lambda messages: "Europe/Moscow" in messages[-1].text)
+    await reader.wait_for(lambda messages: "Москва, UTC+3" in messages[-1].text)
     await reader.say("pacific/kiritimati")
-    await reader.wait_for(lambda messages: "Готово: Pacific/Kiritimati" in messages[-1].text)
+    await reader.wait_for(lambda messages: "Готово: Киритимати, UTC+14" in messages[-1].text)
     await reader.press("today")
     await reader.wait_for(lambda messages: heading("Лев") + "23 ноября" in messages[-1].text)
 
@@ -138,7 +144,7 @@ async def test_a_reader_changes_sign_and_zone_and_is_shown_the_text_of_their_own
     await reader.wait_for(lambda messages: heading("Дева") + "23 ноября" in messages[-1].text)
 
     await reader.say("/timezone Pacific/Niue")
-    await reader.wait_for(lambda messages: "Готово: Pacific/Niue" in messages[-1].text)
+    await reader.wait_for(lambda messages: "Готово: Ниуэ, UTC-11" in messages[-1].text)
     await reader.say("/today")
     await reader.wait_for(lambda messages: heading("Дева") + "21 ноября" in messages[-1].text)
     assert reader.last.versions[0].text == GENERATING, "that day was missing"
@@ -155,12 +161,85 @@ async def test_a_zone_that_does_not_exist_is_refused_kindly_with_suggestions(
     await processes.bot()
     reader = await reader_of(sql, sandbox, 7, Sign.LEO)
     await reader.say("/timezone Asia/Tokio")
-    await reader.wait_for(lambda messages: "Не знаю часового пояса «Asia/Tokio»" in messages[-1].text)
+    await reader.wait_for(
+        lambda messages: "Не знаю города или часового пояса «Asia/Tokio»" in messages[-1].text
+    )
     await reader.press("zone:Asia/Tokyo")
-    await reader.wait_for(lambda messages: "Готово: Asia/Tokyo" in messages[-1].text)
+    await reader.wait_for(lambda messages: "Готово: Токио, UTC+9" in messages[-1].text)
     await reader.say("/timezone Mars/Crater")
     await reader.wait_for(lambda messages: "Mars/Crater" in messages[-1].text)
     assert await sql.fetchval("SELECT time_zone FROM readers") == "Asia/Tokyo"
+
+
+async def test_a_sign_that_a_reader_types_is_chosen_in_either_language(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection
+) -> None:
+    await processes.bot()
+    for number, typed in enumerate(["Лев", "лев", "leo", "Leo", "♌", "/sign leo", "/sign Лев"], 7):
+        reader = sandbox.telegram.reader(number, language="en")
+        await reader.say(typed)
+        await until_last(reader, "Writing your horoscope…")
+        query = "SELECT zodiac_sign FROM readers WHERE telegram_id = $1"
+        assert await sql.fetchval(query, reader.id) == "leo", typed
+
+
+async def test_a_mistyped_sign_is_asked_about(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection
+) -> None:
+    await processes.bot()
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    for typed in ("Козирог", "/sign Козирог", "Мой знак - козерог"):
+        await reader.say(typed)
+        await until_last(reader, "Вы имели в виду этот знак?")
+        assert reader.last.buttons == ["♑️ Козерог"]
+        await reader.say("/help")
+        await until_last(reader, "Я пишу гороскоп")
+    assert await sql.fetchval("SELECT zodiac_sign FROM readers") == "leo"
+    await reader.say("/sign Дракон")
+    await until_last(reader, "Не знаю знака «Дракон»")
+    assert len(reader.last.buttons) == 12
+    await reader.say("Козирог")
+    await until_last(reader, "Вы имели в виду этот знак?")
+    await reader.press("♑️ Козерог")
+    await until_last(reader, GENERATING)
+    assert await sql.fetchval("SELECT zodiac_sign FROM readers") == "capricorn"
+
+
+async def test_a_city_that_is_typed_before_the_bot_has_asked_sets_nothing(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection
+) -> None:
+    await processes.bot(clock=datetime(2026, 11, 27, 12, tzinfo=UTC))
+    reader = sandbox.telegram.reader(7)
+    await reader.say("Привет")
+    await until_last(reader, "Я понимаю")
+    await reader.say("Москва")
+    await until_last(reader, "Это ваш часовой пояс?")
+    assert reader.last.text.startswith("Москва, UTC+3, сейчас там 15:00.")
+    assert await sql.fetchval("SELECT count(*) FROM readers") == 0
+    await reader.press("Москва, UTC+3")
+    await until_last(reader, "Готово: Москва, UTC+3, сейчас 15:00.")
+    assert await sql.fetchval("SELECT time_zone FROM readers") == "Europe/Moscow"
+
+
+async def test_the_bot_asks_for_a_city_and_understands_it(
+    sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection
+) -> None:
+    await processes.bot(clock=datetime(2026, 11, 27, 12, tzinfo=UTC))
+    reader = await reader_of(sql, sandbox, 7, Sign.LEO)
+    for typed, zone, said in (
+        ("Берлин", "Europe/Berlin", "Берлин, UTC+1"),
+        ("New York", "America/New_York", "Нью-Йорк, UTC-5"),
+        ("UTC+3", "Etc/GMT-3", "UTC+3"),
+    ):
+        await reader.say("/timezone")
+        await until_last(reader, "выберите город")
+        assert {"Москва, UTC+3", "Лондон, UTC+0"} <= set(reader.last.buttons)
+        await reader.say(typed)
+        await until_last(reader, f"Готово: {said},")
+        assert await sql.fetchval("SELECT time_zone FROM readers") == zone
+    await reader.say("/timezone Берлн")
+    await until_last(reader, "Может быть, один из этих?")
+    assert reader.last.buttons[0] == "Берлин, UTC+1"
 
 
 async def test_the_interface_speaks_english_to_english_readers(
