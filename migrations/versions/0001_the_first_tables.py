@@ -1,4 +1,4 @@
-"""The first tables."""
+"""Readers, texts, leases, waiters, views and parked messages."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Orders on record, outages of the model, what it cost, the last ticks."""
+"""Recorded orders, outages and cost of the model, and the last ticks."""
 
 import sqlalchemy as sa
 from alembic import op

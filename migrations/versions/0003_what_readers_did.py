@@ -1,4 +1,4 @@
-"""When views were made, who was active, how fast the answers were, and which processes run."""
+"""Views by time, active readers, answer times and processes."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Dead letters with the whole truth, their replays, and queues that are paused."""
+"""The archive of dead letters, their replays, and paused queues."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,1 +1,1 @@
-"""One file a change, in order."""
+"""Migrations, one file for each, in order."""
