@@ -92,8 +92,6 @@ class BatchConsumer(QueueConsumer):
     """Consumes one queue: gathers the messages of batch actors, and passes the others on at once.
 
     Args:
-        broker: Its actors for this queue must be declared.
-        queue_name: The queue.
         prefetch: The most messages to hold, unless the batch actors ask for more.
         timeout: Milliseconds after which ``__next__`` returns without a message.
 
@@ -223,10 +221,7 @@ def handle(
     Each message ends as ``done``, or with the ``error`` that it failed with.
 
     Args:
-        poison: Watches the messages whose worker was lost.
-        messages: The batch.
         parse: Makes the handler's message from a message's arguments; raises for wrong ones.
-        call: Runs the handler.
 
     Raises:
         DatabaseUnavailable, NotPublished, DeliveryLost: No message is to blame; those not done go back to the queue.

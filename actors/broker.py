@@ -49,12 +49,10 @@ class Broker(dramatiq.Broker):
     Args:
         urls: One or several AMQP addresses with ``;`` between.
         queues: Every queue, as :mod:`actors.topology` gives them.
-        publish: Called from any thread.
         dead_letters: Keeps messages that cannot be answered; None for a broker that only publishes.
         prefetch: The most messages that a queue's consumer holds, by queue.
         consumers: Factories for queues that need another consumer than :class:`QueueConsumer`.
         paused: Queues that are not consumed; it may change at any time.
-        middleware: Dramatiq's middleware, in order.
 
     Attributes:
         turned: When each queue's consumer last made a turn of its loop, on the monotonic clock.

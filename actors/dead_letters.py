@@ -24,10 +24,6 @@ class DeadLetters:
 
     A decoded message keeps its form and gains the options ``attempts`` and ``traceback``. Undecodable bytes are
     kept as they came. The headers describe the death: see :class:`services.dead_letters.death.Death`.
-
-    Args:
-        publish: Publishes to RabbitMQ, confirmed.
-        mask: Removes secrets from messages, reasons and tracebacks.
     """
 
     def __init__(self, publish: Publish, mask: Mask) -> None:

@@ -25,9 +25,6 @@ class Meter(dramatiq.Middleware):
 
     It reads the outcome after :class:`actors.retries.Retries` has set it. Dramatiq calls middleware in reverse
     order after a message, so the meter stands before the retries in the list.
-
-    Args:
-        table: The actors whose messages are counted.
     """
 
     def __init__(self, table: Sequence[Actor]) -> None:
@@ -79,13 +76,7 @@ class Meter(dramatiq.Middleware):
 
 
 class Threads:
-    """Reports threads of one worker that have ended or stand still.
-
-    Args:
-        broker: Its broker.
-        worker: Dramatiq's worker, started.
-        meter: Times its handlers.
-    """
+    """Reports threads of one worker that have ended or stand still."""
 
     def __init__(self, broker: Broker, worker: dramatiq.Worker, meter: Meter) -> None:
         self._broker = broker

@@ -27,10 +27,6 @@ KILLS_AT_MOST = 3
 class PoisonGuard:
     """Records the attempts of redelivered messages in one process.
 
-    Args:
-        records: Where attempts are recorded.
-        loop: The event loop on which ``records`` runs.
-
     Attributes:
         alone: A lock, held while a message is answered that has killed a worker before.
     """

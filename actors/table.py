@@ -10,17 +10,11 @@ from services.messaging.attempts import Ladder
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """How many messages a batch actor receives in one call.
+    """How many messages a batch actor receives in one call."""
 
-    Args:
-        size: The most messages in one call.
-        linger_ms: Milliseconds to wait for more messages after the first one.
-        prefetch: The most messages that a worker holds. With twice the size, the next batch is gathered while
-            one is handled.
-    """
-
-    size: int
-    linger_ms: int = 50
+    size: int  #: The most messages in one call
+    linger_ms: int = 50  #: Milliseconds to wait for more messages after the first one
+    #: The most messages that a worker holds. With twice the size, the next batch is gathered while one is handled.
     prefetch: int = 2000
 
 

@@ -21,8 +21,6 @@ def rung_of(queue: str, seconds: int, *, static: bool) -> Queue:
     """The queue in which a message of ``queue`` waits for ``seconds`` before it returns.
 
     Args:
-        queue: The message's own queue.
-        seconds: How long it waits.
         static: A rung of the queue's ladder. Otherwise the queue is made on demand, and RabbitMQ deletes it
             when it is no longer used.
     """

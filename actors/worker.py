@@ -64,11 +64,10 @@ async def run(
 ) -> None:
     """Answer messages until ``stop`` is set, then finish the running handlers.
 
+    The settings of the database, RabbitMQ, the bot's token and the model's key must be there.
+
     Args:
-        settings: The database, RabbitMQ, the bot's token and the model's key must be set.
-        stop: Set it to stop.
         only: The queues to consume; empty: all.
-        clock: Replaced in tests.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached at the start, or has not been migrated.

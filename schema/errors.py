@@ -31,19 +31,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one answer of the model cost; a rejected answer costs as much.
+    """What one answer of the model cost; a rejected answer costs as much."""
 
-    Args:
-        model: The model's name, as the server gave it.
-        prompt_tokens: Tokens read; None: the server did not count them.
-        completion_tokens: Tokens written; None: the server did not count them.
-        latency_ms: Milliseconds from the request to the whole answer.
-    """
-
-    model: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    latency_ms: int
+    model: str  #: The model's name, as the server gave it
+    prompt_tokens: int | None  #: Tokens read; None: the server did not count them
+    completion_tokens: int | None  #: Tokens written; None: the server did not count them
+    latency_ms: int  #: Milliseconds from the request to the whole answer
 
 
 class HoroscopeError(Exception):

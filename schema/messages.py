@@ -77,21 +77,16 @@ def actor_name(queue: str, message: type[Message]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HoroscopeRequested(Message):
-    """A reader asked for the text of a sign and a day.
+    """A reader asked for the text of a sign and a day."""
 
-    Args:
-        request_id: The same for every copy of one request, from the Telegram update to the view's receipt.
-        sign: The reader's sign.
-        day: The reader's own today.
-        answered: True: the text was shown, which is a view. False: the reader waits for it.
-        at: When the reader asked.
-    """
-
-    request_id: UUID
+    request_id: (
+        UUID  #: The same for every copy of one request, from the Telegram update to the view's receipt
+    )
     sign: Sign
-    day: date
+    day: date  #: The reader's own today
+    #: True: the text was shown, which is a view. False: the reader waits for it.
     answered: bool
-    at: AwareDatetime
+    at: AwareDatetime  #: When the reader asked
 
     @property
     def queue(self) -> str:
@@ -101,50 +96,34 @@ class HoroscopeRequested(Message):
 
 @dataclass(frozen=True, slots=True)
 class GenerateDay(Message):
-    """Delete out-of-date texts, then order the missing texts of a day, one after another.
-
-    Args:
-        day: The day.
-        anew: A person's order: also texts that were given up, or that a ladder is retrying.
-    """
+    """Delete out-of-date texts, then order the missing texts of a day, one after another."""
 
     day: date
-    anew: bool = False
+    anew: bool = False  #: A person's order: also texts that were given up, or that a ladder is retrying
 
     queue = GENERATION
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateHoroscope(Message):
-    """Write the text of one sign and day, unless it exists.
-
-    Args:
-        sign: The text's sign.
-        day: The text's day.
-        replaces: Replace the text that was generated at this instant, but no other.
-    """
+    """Write the text of one sign and day, unless it exists."""
 
     sign: Sign
     day: date
-    replaces: datetime | None = None
+    replaces: datetime | None = None  #: Replace the text that was generated at this instant, but no other
 
     queue = GENERATION
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverHoroscope(Message):
-    """Answer every reader who waits for the text of a sign and day.
-
-    Args:
-        sign: The text's sign.
-        day: The text's day.
-        given_up_at: If the text does not exist, send an error to readers who have waited since before this instant.
-        came_after: With ``given_up_at``: only to readers whose wait began after this instant; None: no such limit.
-    """
+    """Answer every reader who waits for the text of a sign and day."""
 
     sign: Sign
     day: date
+    #: If the text does not exist, send an error to readers who have waited since before this instant.
     given_up_at: datetime | None = None
+    #: With ``given_up_at``: only to readers whose wait began after this instant; None: no such limit.
     came_after: datetime | None = None
 
     queue = DELIVERY
@@ -169,18 +148,12 @@ class DeadLetter(Message):
     """A message that finally failed, as it lies in the queue ``dead_letters``; its body may be any bytes.
 
     It is never published: a worker makes one from every delivery of that queue.
-
-    Args:
-        body: The AMQP body.
-        headers: The AMQP headers.
-        redelivered: RabbitMQ had delivered it before.
-        published_at: The AMQP timestamp; None: it has none.
     """
 
-    body: bytes
-    headers: dict[str, Any]
-    redelivered: bool = False
-    published_at: datetime | None = None
+    body: bytes  #: The AMQP body
+    headers: dict[str, Any]  #: The AMQP headers
+    redelivered: bool = False  #: RabbitMQ had delivered it before
+    published_at: datetime | None = None  #: The AMQP timestamp; None: it has none
 
     @classmethod
     def parse(cls, arguments: dict[str, Any]) -> Self:

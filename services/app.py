@@ -49,11 +49,7 @@ async def open_app(
 ) -> AsyncIterator[App]:
     """Open the services on the running event loop; close them in the reverse order.
 
-    Args:
-        settings: ``database_url``, ``rabbitmq_url`` and ``bot_token`` must be set.
-        queues: The queues to declare; see ``actors.topology``.
-        process: The name that PostgreSQL shows for this process.
-        clock: Replaced in tests.
+    ``database_url``, ``rabbitmq_url`` and ``bot_token`` must be set.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached, or has not been migrated.

@@ -49,13 +49,6 @@ class Reader(Protocol):
 class Health:
     """The health of one process.
 
-    Args:
-        database: Its PostgreSQL.
-        publisher: Its RabbitMQ.
-        stop: Set when the process is stopping.
-        mask: Applied to every reason.
-        registry: The metrics to serve.
-
     Attributes:
         live: Checks of the parts that it cannot work without, by name.
         ready: Checks of the parts that do its own work, by name; None until it has started.
@@ -150,13 +143,6 @@ async def serve_health(
     settings: Settings, kind: str, database: Database, publisher: Publisher, stop: asyncio.Event
 ) -> AsyncIterator[Health]:
     """Serve a process's health while the block runs, if ``METRICS_LISTEN`` is set.
-
-    Args:
-        settings: The address, and the secrets to mask.
-        kind: bot, worker, scheduler or admin.
-        database: Its PostgreSQL.
-        publisher: Its RabbitMQ.
-        stop: Set when the process is stopping.
 
     Raises:
         WrongSettings: ``METRICS_LISTEN`` cannot be listened on.

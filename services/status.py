@@ -223,7 +223,6 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
     """Put the parts together and say what needs a person.
 
     Args:
-        records: What PostgreSQL knows.
         queues: What RabbitMQ knows; None: it cannot be reached, and nothing is said that would need it.
     """
     alarms = [] if queues is None else _queue_alarms(queues, records.pauses)

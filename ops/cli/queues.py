@@ -20,7 +20,7 @@ from services.database.pool import Database
 from services.messaging import pauses
 from services.messaging.management import ManagementApi
 from services.messaging.pauses import Pause
-from services.messaging.queues import MOST_SHOWN, QueueFigures, Queues, Seen
+from services.messaging.queues import MOST_SHOWN, Queues, QueueStatus, Seen
 from services.process.logs import Mask
 from services.process.settings import Settings
 
@@ -181,7 +181,7 @@ async def _let_go(queues: Queues, name: str) -> int:
 def _list(*, as_json: bool) -> None:
     settings = _settings("database_url", "rabbitmq_url")
 
-    async def work(database: Database) -> tuple[list[QueueFigures], str | None, dict[str, Pause]]:
+    async def work(database: Database) -> tuple[list[QueueStatus], str | None, dict[str, Pause]]:
         await database.check()
         paused = await pauses.read_pauses(database)
         async with _opened(settings) as queues:
@@ -206,7 +206,7 @@ def _told_and_named() -> Iterator[None]:
             raise click.BadParameter(str(error), param_hint="QUEUE") from None
 
 
-def _print_queues(found: list[QueueFigures], unmanaged: str | None, paused: dict[str, Pause]) -> None:
+def _print_queues(found: list[QueueStatus], unmanaged: str | None, paused: dict[str, Pause]) -> None:
     console = Console(highlight=False)
     table = Table("queue", box=None)
     for heading in ("ready", "at work", "in/s", "out/s", "consumers", "oldest"):

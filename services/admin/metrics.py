@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from schema.messages import DEAD_LETTERS
 from services.admin.snapshots import POSTGRESQL, RABBITMQ, Service, Snapshot, Snapshots
 from services.days import Clock, begins_first
-from services.messaging.queues import QueueFigures
+from services.messaging.queues import QueueStatus
 from services.process.metrics import QUEUES
 
 log = structlog.get_logger(__name__)
@@ -131,7 +131,7 @@ class ClusterMetrics:
         ]
 
 
-def _of_queues(queues: list[QueueFigures]) -> list[Metric]:
+def _of_queues(queues: list[QueueStatus]) -> list[Metric]:
     messages = _gauge(
         "horoscope_queue_messages",
         "Messages that wait in a queue; those handed out are not counted.",

@@ -18,8 +18,8 @@ from services.horoscopes.usage import Usage
 from services.messaging.management import ManagementApi, QueueFlow
 from services.messaging.pauses import Pause
 from services.messaging.publisher import Queue
-from services.messaging.queues import QueueFigures, QueueStatus, joined, read_queues
 from services.messaging.queues import Queues as QueueService
+from services.messaging.queues import QueueStatus, joined, read_queues
 from services.process.logs import Mask
 from services.readers.analytics import Analytics, read_analytics
 from services.status import DayStatus, Records, SignStatus, Status, judge, read_day, read_records
@@ -122,7 +122,7 @@ class Snapshot:
 
     at: datetime
     service: Service | None
-    queues: list[QueueFigures] | None
+    queues: list[QueueStatus] | None
     unmanaged: str | None
     away: list[Away]
     kept: dict[str, datetime] = field(default_factory=dict)

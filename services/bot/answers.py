@@ -17,23 +17,14 @@ from services.telegram import client as telegram
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to an update.
+    """The answer to an update."""
 
-    Args:
-        chat_id: The reader's chat.
-        reply: The reply.
-        message_id: The message that the reply replaces; None: the reply is a new message.
-        view: Published when the reply shows a text; None: it shows none.
-        source: The source of the text; see :mod:`services.readers.activity`.
-        began: When the update arrived, on the monotonic clock.
-    """
-
-    chat_id: int
+    chat_id: int  #: The reader's chat
     reply: Reply
-    message_id: int | None = None
-    view: HoroscopeRequested | None = None
-    source: str = CACHE
-    began: float = 0.0
+    message_id: int | None = None  #: The message that the reply replaces; None: the reply is a new message
+    view: HoroscopeRequested | None = None  #: Published when the reply shows a text; None: it shows none
+    source: str = CACHE  #: The source of the text; see :mod:`services.readers.activity`
+    began: float = 0.0  #: When the update arrived, on the monotonic clock
 
 
 async def by_call(answer: Answer, bot: Bot, bus: Bus, readers: Readers, activity: Activity) -> None:

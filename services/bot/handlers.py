@@ -52,21 +52,13 @@ PROGRESS_S = UNNAMED_S - INSIST_S - 10
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """The sender of an update.
+    """The sender of an update."""
 
-    Args:
-        reader: Telegram's id of the person.
-        chat_id: Telegram's id of the chat.
-        language: The reader's interface language.
-        request_id: The same for every copy of the update.
-        began: When the update arrived, on the monotonic clock.
-    """
-
-    reader: int
-    chat_id: int
-    language: Language
-    request_id: UUID
-    began: float = field(default_factory=time.monotonic)
+    reader: int  #: Telegram's id of the person
+    chat_id: int  #: Telegram's id of the chat
+    language: Language  #: The reader's interface language
+    request_id: UUID  #: The same for every copy of the update
+    began: float = field(default_factory=time.monotonic)  #: When the update arrived, on the monotonic clock
 
     def answer(self, reply: Reply) -> Answer:
         """A reply as a new message in the chat."""
@@ -246,7 +238,6 @@ class Handlers:
         """Show the text, ask for the sign, or begin to wait.
 
         Args:
-            asker: The sender of the update.
             message_id: The message to replace with the answer; None: send a new one.
         """
         now = self._clock()

@@ -42,12 +42,6 @@ async def run(
 ) -> None:
     """Answer readers until ``stop`` is set, then finish the running updates.
 
-    Args:
-        settings: The database, RabbitMQ and the bot's token must be set.
-        queues: The queues to declare.
-        stop: Set it to stop.
-        clock: Replaced in tests.
-
     Raises:
         DatabaseUnavailable, NotPublished: A server cannot be reached at the start.
         WrongSettings: Telegram does not know the token.

@@ -23,10 +23,6 @@ class Typing:
     """Shows the chat action to waiting readers, up to :data:`AT_MOST` of them.
 
     It is a nicety: if Telegram refuses it or the process ends, nothing else is affected.
-
-    Args:
-        bot: The client.
-        waiters: The readers who wait.
     """
 
     def __init__(self, bot: Bot, waiters: Waiters) -> None:

@@ -32,9 +32,6 @@ def request_id(bot_id: int, update_id: int) -> UUID:
 class Updates:
     """Turns updates into answers.
 
-    Args:
-        app: The services for the handlers.
-
     Attributes:
         typing: Shows «печатает…» to waiting readers.
     """
@@ -57,7 +54,6 @@ class Updates:
         unreachable Telegram or an unfinished wait is worth another attempt.
 
         Args:
-            raw: The update as decoded JSON.
             unfinished: An earlier attempt began a wait, so an error message would be a second answer.
 
         Returns:

@@ -29,10 +29,6 @@ def application(updates: Updates, bus: Bus, activity: Activity, path: str, secre
     """The web application that Telegram posts updates to.
 
     Args:
-        updates: Handles the updates.
-        bus: Publishes views.
-        activity: Records how long answers took.
-        path: The path that Telegram posts to.
         secret: The expected value of ``X-Telegram-Bot-Api-Secret-Token``.
     """
 

@@ -152,11 +152,7 @@ class Database:
 
 
 class Lane:
-    """One kept connection, used by one statement at a time.
-
-    Args:
-        connect: Opens the connection.
-    """
+    """One kept connection, used by one statement at a time."""
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
         self._connect = connect
@@ -168,7 +164,6 @@ class Lane:
 
         Args:
             query: SQL with ``$1`` placeholders.
-            arguments: The values, in order.
             timeout: Seconds for everything, waiting for the lane included.
 
         Raises:

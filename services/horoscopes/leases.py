@@ -40,16 +40,11 @@ WRITER = f"{HOST} {os.getpid()}"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An attempt of a message that asks for a text.
+    """An attempt of a message that asks for a text."""
 
-    Args:
-        attempt: The message's id is the lease's holder: a redelivery re-enters the lease.
-        ladder: ``NIGHT`` or ``REQUEST``.
-        replaces: Replace the text that was generated at this instant; None: write only a missing text.
-    """
-
-    attempt: Attempt
-    ladder: Ladder
+    attempt: Attempt  #: The message's id is the lease's holder: a redelivery re-enters the lease
+    ladder: Ladder  #: ``NIGHT`` or ``REQUEST``
+    #: Replace the text that was generated at this instant; None: write only a missing text.
     replaces: datetime | None = None
 
 
@@ -242,8 +237,6 @@ class Leases:
         """Give the lease back without a text.
 
         Args:
-            lease: The lease.
-            error: Why the attempt failed.
             retry_in: Seconds until the next attempt; None: the text is given up.
             refused_by: The model's endpoint, if it refuses every request of ours.
 

@@ -25,24 +25,17 @@ _LONGEST_WAIT_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Draft(Answer):
-    """A text as the model wrote it, and its origin.
+    """A text as the model wrote it, and its origin."""
 
-    Args:
-        text: Stripped of surrounding white space; not checked against the rules yet.
-        prompt_version: The version of the prompt.
-    """
-
-    text: str
-    prompt_version: str
+    text: str  #: Stripped of surrounding white space; not checked against the rules yet
+    prompt_version: str  #: The version of the prompt
 
 
 class Author:
     """Asks the model for texts.
 
     Args:
-        client: The SDK's client. Its own retries are turned off; the ladder does them.
-        model: The model's name.
-        language: The language of the texts.
+        client: The SDK's client; its own retries are turned off, because the ladder does them.
     """
 
     def __init__(self, client: openai.AsyncOpenAI, model: str, language: Language) -> None:
@@ -54,8 +47,6 @@ class Author:
         """Ask the model for one text.
 
         Args:
-            sign: The text's sign.
-            day: The text's day.
             rejected: The model's previous text, if a rule rejected it; the model is told why.
 
         Raises:

@@ -60,17 +60,7 @@ _PENDING_S = RECONCILE_EVERY_S - 60
 
 
 class Night:
-    """Orders the texts that must exist, and deletes out-of-date ones.
-
-    Args:
-        database: Where texts and orders are stored.
-        waiters: The readers who wait for a text.
-        outages: The model's endpoint and outages.
-        usage: The daily token limit.
-        bus: Publishes the orders.
-        clock: The present time.
-        home: The time zone whose midnight begins the night.
-    """
+    """Orders the texts that must exist, and deletes out-of-date ones."""
 
     def __init__(
         self,
@@ -101,7 +91,6 @@ class Night:
         """Delete out-of-date texts, then order the missing texts of a day.
 
         Args:
-            day: The day.
             anew: A person's order: also texts that were given up, or that a ladder is retrying.
             again: The message was handled before and may have died before it published its orders.
         """

@@ -46,38 +46,23 @@ _PRUNE = text("DELETE FROM model_outages WHERE failed_at < now() - interval '7 d
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The model does not answer.
+    """The model does not answer."""
 
-    Args:
-        known_at: When the outage became known, by PostgreSQL's clock; None: there were too few failures.
-        now: When this was read.
-        repeated: The last call failed for the same cause as the one before.
-    """
-
+    #: When the outage became known, by PostgreSQL's clock; None: there were too few failures.
     known_at: datetime | None
-    now: datetime
-    repeated: bool = False
+    now: datetime  #: When this was read
+    repeated: bool = False  #: The last call failed for the same cause as the one before
 
 
 class Outages:
-    """Records the outage of one endpoint.
-
-    Args:
-        database: Where outages are stored.
-        endpoint: The server, the model and our key; see :func:`endpoint`.
-    """
+    """Records the outage of one endpoint."""
 
     def __init__(self, database: Database, endpoint: str) -> None:
         self._database = database
         self.endpoint = endpoint
 
     async def failed(self, error: ModelUnavailable | ModelRefused, reason: str) -> Outage:
-        """Record a failed call.
-
-        Args:
-            error: The call's error.
-            reason: The error's message, without secrets.
-        """
+        """Record a failed call."""
         values = {
             "endpoint": self.endpoint,
             "refused": isinstance(error, ModelRefused) and error.everything,

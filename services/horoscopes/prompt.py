@@ -38,15 +38,10 @@ _OPENINGS = _list("openings")
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A text that broke a rule. The model is told why when it is asked for another.
+    """A text that broke a rule. The model is told why when it is asked for another."""
 
-    Args:
-        reason: The rule, and how the text breaks it.
-        text: The text; None: there was none.
-    """
-
-    reason: str
-    text: str | None = None
+    reason: str  #: The rule, and how the text breaks it
+    text: str | None = None  #: The text; None: there was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +69,6 @@ def messages(
     """The conversation that asks for one text, as the Chat Completions API expects it.
 
     Args:
-        sign: The text's sign.
-        day: The text's day.
-        language: The text's language.
         rejected: The model's previous text and why it was rejected; the conversation continues from there.
     """
     chosen = angle(sign, day)

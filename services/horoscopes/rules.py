@@ -118,8 +118,6 @@ def check(text: str, language: Language, neighbours: Collection[Neighbour] = ())
     words. The same sentences in another order count as different.
 
     Args:
-        text: The model's text, stripped.
-        language: The language that it must be in.
         neighbours: The texts that it must differ from.
 
     Raises:

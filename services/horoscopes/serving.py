@@ -45,30 +45,20 @@ _CURRENT = "SELECT zodiac_sign, horoscope_date, content FROM horoscope_cache WHE
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """The answer to a reader's request.
-
-    Args:
-        sign: The reader's sign.
-        day: Today, in the reader's time zone.
-        text: The text; None: it must be written first.
-        asked_before: The same request was seen before and may have a waiter.
-        from_memory: PostgreSQL was not asked.
-    """
+    """The answer to a reader's request."""
 
     sign: Sign
-    day: date
-    text: str | None
-    asked_before: bool = False
-    from_memory: bool = False
+    day: date  #: Today, in the reader's time zone
+    text: str | None  #: The text; None: it must be written first
+    asked_before: bool = False  #: The same request was seen before and may have a waiter
+    from_memory: bool = False  #: PostgreSQL was not asked
 
 
 class Horoscopes:
     """Finds texts; keeps the current ones and recent readers in memory for when PostgreSQL is away.
 
     Args:
-        database: Where texts and readers are stored.
         home: The time zone of readers who have not chosen one.
-        clock: The present time.
     """
 
     def __init__(self, database: Database, home: ZoneInfo, clock: Clock) -> None:

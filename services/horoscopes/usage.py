@@ -59,10 +59,9 @@ _MILLION = 1_000_000
 class Usage:
     """Counts tokens and cost, by text and by day in home time.
 
+    Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
+
     Args:
-        database: Where the counts are stored.
-        home: The time zone whose midnight ends the day.
-        clock: The present time.
         prices: US dollars per million prompt tokens and per million completion tokens; empty: unknown.
         daily_limit: The most tokens of one day, prompt and completion together; 0: no limit.
     """
@@ -80,9 +79,6 @@ class Usage:
         """Count an answer of the model, whether its text is good or not.
 
         Tokens that the server did not report count as 0, and then the answer's cost is unknown.
-
-        Raises:
-            DatabaseUnavailable: PostgreSQL cannot be reached.
         """
         async with self._database.transaction() as connection:
             await connection.execute(
@@ -100,11 +96,7 @@ class Usage:
             )
 
     async def spent_today(self) -> int:
-        """The tokens of all answers since midnight in home time.
-
-        Raises:
-            DatabaseUnavailable: PostgreSQL cannot be reached.
-        """
+        """The tokens of all answers since midnight in home time."""
         async with self._database.transaction() as connection:
             spent: int = (await connection.execute(_SPENT, {"today": self._today()})).scalar_one()
         return spent
@@ -113,9 +105,6 @@ class Usage:
         """Why the model must not be called again today; None: it may be.
 
         Calls in flight are not counted yet, so the limit may be exceeded by their tokens.
-
-        Raises:
-            DatabaseUnavailable: PostgreSQL cannot be reached.
         """
         if not self._daily_limit or (spent := await self.spent_today()) < self._daily_limit:
             return None

@@ -34,29 +34,17 @@ ABANDONED_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A chat that waits for the text of a sign and a day.
+    """A chat that waits for the text of a sign and a day."""
 
-    Args:
-        request_id: The reader's request.
-        chat_id: Telegram's id of the chat.
-        sign: The text's sign.
-        day: The text's day.
-        language: The reader's interface language.
-        message_id: The progress message, which the answer replaces; None: it was not recorded.
-        created_at: When the wait began.
-        answered: The wait is over.
-        ours: The caller may send the progress message; other bots may not for some seconds.
-    """
-
-    request_id: UUID
-    chat_id: int
+    request_id: UUID  #: The reader's request
+    chat_id: int  #: Telegram's id of the chat
     sign: Sign
     day: date
-    language: Language
-    message_id: int | None
-    created_at: datetime
-    answered: bool = False
-    ours: bool = True
+    language: Language  #: The reader's interface language
+    message_id: int | None  #: The progress message, which the answer replaces; None: it was not recorded
+    created_at: datetime  #: When the wait began
+    answered: bool = False  #: The wait is over
+    ours: bool = True  #: The caller may send the progress message; other bots may not for some seconds
 
 
 _COLUMNS = "request_id, chat_id, zodiac_sign, horoscope_date, language, message_id, created_at, answered_at"
@@ -150,9 +138,6 @@ class Waiters:
     """Records, claims and settles waiters.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
-
-    Args:
-        database: Where waiters are stored.
     """
 
     def __init__(self, database: Database) -> None:
@@ -179,11 +164,6 @@ class Waiters:
         because that message can show only one answer.
 
         Args:
-            request_id: The request.
-            chat_id: Telegram's id of the chat.
-            sign: The text's sign.
-            day: The text's day.
-            language: The reader's interface language.
             replaces: The message whose button was pressed; None: the answer is a message of its own.
         """
         if added := await self._adding.ask((request_id, chat_id, sign.value, day, language.value, replaces)):
@@ -242,9 +222,6 @@ class Waiters:
         """Claim waiters for a minute, to answer them.
 
         Args:
-            sign: The text's sign.
-            day: The text's day.
-            limit: The most waiters to claim.
             before: Only waiters recorded by this instant; None: all.
             after: Only waiters recorded after this instant; None: all.
         """

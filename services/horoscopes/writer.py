@@ -59,19 +59,7 @@ _PROVENANCE = text("""
 
 
 class Writer:
-    """Turns an order into a stored text, and has the waiting readers answered.
-
-    Args:
-        database: Where texts are stored.
-        leases: The right to write a text.
-        author: Calls the model.
-        usage: Counts the model's tokens and cost.
-        outages: Records the model's outages.
-        waiters: The readers who wait for a text.
-        bus: Publishes the orders to answer them.
-        clock: The present time.
-        mask: Applied to errors before they are stored.
-    """
+    """Turns an order into a stored text, and has the waiting readers answered."""
 
     def __init__(
         self,

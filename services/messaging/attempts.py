@@ -22,20 +22,13 @@ class Ladder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to answer a message.
+    """One attempt to answer a message."""
 
-    Args:
-        message_id: The same in every attempt, and after a redelivery.
-        published_at: When the message was first published.
-        number: 1 for the first attempt.
-        again: The message failed before, waited for another worker before, or was redelivered.
-        redelivered: An earlier worker was lost while it had the message.
-        retry_in: Seconds until the next attempt if this one fails; None: this is the last one.
-    """
-
-    message_id: str
-    published_at: datetime
-    number: int = 1
-    again: bool = False
-    redelivered: bool = False
-    retry_in: int | None = None
+    message_id: str  #: The same in every attempt, and after a redelivery
+    published_at: datetime  #: When the message was first published
+    number: int = 1  #: 1 for the first attempt
+    again: bool = False  #: The message failed before, waited for another worker before, or was redelivered
+    redelivered: bool = False  #: An earlier worker was lost while it had the message
+    retry_in: int | None = (
+        None  #: Seconds until the next attempt if this one fails; None: this is the last one
+    )

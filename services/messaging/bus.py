@@ -56,12 +56,7 @@ _Row = dict[str, Any]
 
 
 class Bus:
-    """Publishes messages with confirms; parks those that RabbitMQ does not take.
-
-    Args:
-        publisher: The connection to RabbitMQ.
-        database: Where messages are parked.
-    """
+    """Publishes messages with confirms; parks those that RabbitMQ does not take."""
 
     def __init__(self, publisher: Publisher, database: Database) -> None:
         self._publisher = publisher

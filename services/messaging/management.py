@@ -25,27 +25,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class QueueFlow:
-    """A queue's rates and counts, as RabbitMQ measured them some seconds ago.
-
-    Args:
-        name: The queue.
-        messages: Messages that wait.
-        unacknowledged: Messages delivered to a consumer and not acknowledged yet.
-        consumers: The number of consumers.
-        rate_in: Messages published per second.
-        rate_out: Messages delivered per second.
-        oldest_at: When the oldest waiting message was published; None: unknown.
-        type: classic, quorum or stream; None: unknown.
-    """
+    """A queue's rates and counts, as RabbitMQ measured them some seconds ago."""
 
     name: str
-    messages: int
-    unacknowledged: int
-    consumers: int
-    rate_in: float
-    rate_out: float
-    oldest_at: datetime | None
-    type: str | None = None
+    messages: int  #: Messages that wait
+    unacknowledged: int  #: Messages delivered to a consumer and not acknowledged yet
+    consumers: int  #: The number of consumers
+    rate_in: float  #: Messages published per second
+    rate_out: float  #: Messages delivered per second
+    oldest_at: datetime | None  #: When the oldest waiting message was published; None: unknown
+    type: str | None = None  #: classic, quorum or stream; None: unknown
 
 
 class ManagementApi:

@@ -38,21 +38,13 @@ _NAMES = "SELECT queue FROM paused_queues"
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause of a queue.
-
-    Args:
-        queue: The queue's name.
-        by: The person who paused it.
-        why: That person's reason; may be empty.
-        since: When it was paused.
-        age_s: Seconds since then, by PostgreSQL's clock.
-    """
+    """A pause of a queue."""
 
     queue: str
-    by: str
-    why: str
-    since: datetime
-    age_s: float
+    by: str  #: The person who paused it
+    why: str  #: That person's reason; may be empty
+    since: datetime  #: When it was paused
+    age_s: float  #: Seconds since then, by PostgreSQL's clock
 
     def __str__(self) -> str:
         line = f"paused since {self.since:%Y-%m-%d %H:%M} UTC by {self.by}"
@@ -60,11 +52,7 @@ class Pause:
 
 
 class Pauses:
-    """The paused queues, as a worker last read them: ``queue in pauses``.
-
-    Args:
-        database: Where pauses are stored.
-    """
+    """The paused queues, as a worker last read them: ``queue in pauses``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

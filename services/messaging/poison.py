@@ -34,9 +34,6 @@ class PoisonMessages:
     """Records attempts while they run. A killed worker leaves its records behind.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
-
-    Args:
-        database: Where attempts are recorded.
     """
 
     def __init__(self, database: Database) -> None:

@@ -159,8 +159,6 @@ class Publisher:
 
         Args:
             queue: The queue; a :class:`Queue` is declared first.
-            body: The message.
-            headers: Its AMQP headers.
             patience: Seconds to wait for the confirm.
 
         Raises:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -43,35 +43,17 @@ def queue_kind(name: str) -> QueueKind:
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """A queue's waiting messages and consumers."""
+    """A queue's depth and consumers."""
 
     name: str
-    messages: int
+    messages: int  #: Messages that wait
     consumers: int
+    flow: QueueFlow | None = None  #: From the management API; None: that API was not asked or is unavailable
 
     @property
     def kind(self) -> QueueKind:
         """The queue's kind."""
         return queue_kind(self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    """A queue with its rates.
-
-    Args:
-        name: The queue's name in RabbitMQ.
-        kind: Its kind.
-        messages: Messages that wait.
-        consumers: The number of consumers.
-        flow: From the management API; None: that API is unavailable.
-    """
-
-    name: str
-    kind: QueueKind
-    messages: int
-    consumers: int
-    flow: QueueFlow | None
 
     def to_json(self, pauses: Mapping[str, Pause] | None) -> dict[str, Any]:
         """The same for scripts; unknown values are None.
@@ -99,25 +81,15 @@ class QueueFigures:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A message as it lies in a queue.
+    """A message as it lies in a queue."""
 
-    Args:
-        message_id: The message's id; None: the body is not one of our messages.
-        actor: The actor that it is for.
-        published_at: When it was first published.
-        arguments: Its arguments, without secrets.
-        attempts: How often it has failed.
-        redelivered: It was delivered before and put back; a peek counts too.
-        garbage: The beginning of a body that is not a message, as ``repr`` of the bytes.
-    """
-
-    message_id: str | None
-    actor: str | None
-    published_at: datetime | None
-    arguments: dict[str, Any] | None
-    attempts: int
-    redelivered: bool
-    garbage: str | None = None
+    message_id: str | None  #: The message's id; None: the body is not one of our messages
+    actor: str | None  #: The actor that it is for
+    published_at: datetime | None  #: When it was first published
+    arguments: dict[str, Any] | None  #: Its arguments, without secrets
+    attempts: int  #: How often it has failed
+    redelivered: bool  #: It was delivered before and put back; a peek counts too
+    garbage: str | None = None  #: The beginning of a body that is not a message, as ``repr`` of the bytes
 
     def shown(self, most: int) -> str:
         """The arguments as JSON, cut after ``most`` characters."""
@@ -126,14 +98,7 @@ class Seen:
 
 
 class Queues:
-    """The queues of one RabbitMQ.
-
-    Args:
-        urls: ``RABBITMQ_URL``.
-        declared: The queues that every process declares.
-        api: RabbitMQ's management API.
-        mask: Applied to what is shown of messages.
-    """
+    """The queues of one RabbitMQ."""
 
     def __init__(self, urls: str, declared: Sequence[Queue], api: ManagementApi, mask: Mask) -> None:
         self._urls = urls
@@ -141,7 +106,7 @@ class Queues:
         self._api = api
         self._mask = mask
 
-    async def figures(self) -> tuple[list[QueueFigures], str | None]:
+    async def figures(self) -> tuple[list[QueueStatus], str | None]:
         """Every queue, and why the management API is unavailable; None: it answered.
 
         Raises:
@@ -186,9 +151,7 @@ class Queues:
         """Delete all messages that wait in a queue; delivered messages are not touched.
 
         Args:
-            name: The queue.
             at_most: The number of messages that the person agreed to delete; None: any number.
-            by: The person.
 
         Returns:
             How many were deleted.
@@ -207,7 +170,6 @@ class Queues:
         the messages behind them. They count as redelivered afterwards, but not as attempted.
 
         Args:
-            name: The queue.
             limit: How many; at most :data:`MOST_SHOWN`.
 
         Raises:
@@ -309,17 +271,12 @@ def _connected(urls: str) -> Iterator[Any]:
         raise NotPublished(f"RabbitMQ cannot be reached: {error!r}; check RABBITMQ_URL") from error
 
 
-def joined(queues: Sequence[QueueStatus], flows: Sequence[QueueFlow]) -> list[QueueFigures]:
-    """Our own queues in the order of their declaration, then other queues by name."""
+def joined(queues: Sequence[QueueStatus], flows: Sequence[QueueFlow]) -> list[QueueStatus]:
+    """Our own queues in the order of their declaration, then other queues by name, each with its flow."""
     by_name = {flow.name: flow for flow in flows}
     own = {queue.name for queue in queues}
-    found = [
-        QueueFigures(queue.name, queue.kind, queue.messages, queue.consumers, by_name.get(queue.name))
-        for queue in queues
-    ]
+    found = [replace(queue, flow=by_name.get(queue.name)) for queue in queues]
     found += [
-        QueueFigures(flow.name, queue_kind(flow.name), flow.messages, flow.consumers, flow)
-        for flow in flows
-        if flow.name not in own
+        QueueStatus(flow.name, flow.messages, flow.consumers, flow) for flow in flows if flow.name not in own
     ]
     return found

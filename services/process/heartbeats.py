@@ -47,69 +47,34 @@ _ALL = """
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """A process that runs, or was lost within the last day.
+    """A process that runs, or was lost within the last day."""
 
-    Args:
-        kind: bot, worker, scheduler or admin.
-        host: Its machine.
-        pid: Its process id there.
-        release: The release of its code.
-        started_at: When it started.
-        seen_at: Its last heartbeat.
-        lost: Its last heartbeat is too old; it did not stop cleanly.
-    """
-
-    kind: str
-    host: str
-    pid: int
-    release: str
-    started_at: datetime
-    seen_at: datetime
-    lost: bool
-
-
-class Heartbeat:
-    """The heartbeat of one process.
-
-    Args:
-        database: Where it is recorded.
-        kind: The process's kind.
-    """
-
-    def __init__(self, database: Database, kind: str) -> None:
-        self._database = database
-        self._row = (uuid4(), kind, HOST, PID, RELEASE, datetime.now(UTC))
-
-    async def beat(self) -> None:
-        """Record that this process runs.
-
-        Raises:
-            DatabaseUnavailable: It was not recorded.
-        """
-        await self._database.asides.fetch(_BEAT, *self._row, timeout=BEAT_S / 2)
-
-    async def leave(self) -> None:
-        """Record that this process stops.
-
-        Raises:
-            DatabaseUnavailable: It was not recorded; the process will count as lost.
-        """
-        await self._database.asides.fetch(_LEAVE, self._row[0], timeout=LEAVE_S)
+    kind: str  #: bot, worker, scheduler or admin
+    host: str  #: Its machine
+    pid: int  #: Its process id there
+    release: str  #: The release of its code
+    started_at: datetime  #: When it started
+    seen_at: datetime  #: Its last heartbeat
+    lost: bool  #: Its last heartbeat is too old; it did not stop cleanly
 
 
 @asynccontextmanager
 async def present(database: Database, kind: str) -> AsyncIterator[None]:
-    """Send heartbeats while the block runs, and sign off when it ends.
+    """Send heartbeats while the block runs, and sign off when it ends; PostgreSQL may be away.
 
-    PostgreSQL may be away.
+    A process that cannot sign off will count as lost.
     """
-    heartbeat = Heartbeat(database, kind)
+    row = (uuid4(), kind, HOST, PID, RELEASE, datetime.now(UTC))
+
+    async def beat() -> None:
+        await database.asides.fetch(_BEAT, *row, timeout=BEAT_S / 2)
+
     try:
-        async with periodic({heartbeat.beat: BEAT_S}, at_once=True):
+        async with periodic({beat: BEAT_S}, at_once=True):
             yield
     finally:
         try:
-            await heartbeat.leave()
+            await database.asides.fetch(_LEAVE, row[0], timeout=LEAVE_S)
         except DatabaseUnavailable as error:
             log.warning("process.not_signed_off", reason=str(error))
 

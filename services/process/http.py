@@ -13,9 +13,7 @@ async def serve_http(app: web.Application, setting: str, listen: str, *, grace: 
     """Serve while the block runs, then finish the running requests.
 
     Args:
-        app: The web application.
         setting: The setting that holds the address, for the error message.
-        listen: ``host:port``.
         grace: Seconds that running requests have to finish at the end.
 
     Raises:

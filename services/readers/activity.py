@@ -58,13 +58,7 @@ _ANSWERED = text("""
 
 
 class Activity:
-    """The activity of this process since the last write.
-
-    Args:
-        database: Where it is written.
-        clock: The present time.
-        home: The time zone by whose days answers are counted.
-    """
+    """The activity of this process since the last write."""
 
     def __init__(self, database: Database, clock: Clock, home: ZoneInfo) -> None:
         self._database = database

@@ -49,16 +49,11 @@ class Trend:
     """A number of today beside yesterday's, both up to the same time of day.
 
     Half a day against a whole one would mislead.
-
-    Args:
-        until: The cut-off, at most five minutes ago.
-        today: Today's number up to the cut-off.
-        yesterday: Yesterday's number up to the same time of day.
     """
 
-    until: datetime
-    today: int
-    yesterday: int
+    until: datetime  #: The cut-off, at most five minutes ago
+    today: int  #: Today's number up to the cut-off
+    yesterday: int  #: Yesterday's number up to the same time of day
 
     @property
     def change(self) -> float | None:
@@ -68,47 +63,29 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class SignViews:
-    """The views of one sign.
-
-    Args:
-        sign: The sign.
-        views: Views of today's text.
-        trend: Today beside yesterday.
-    """
+    """The views of one sign."""
 
     sign: Sign
-    views: int
-    trend: Trend
+    views: int  #: Views of today's text
+    trend: Trend  #: Today beside yesterday
 
 
 @dataclass(frozen=True, slots=True)
 class HourViews:
-    """The views shown in one hour of home time, of any reader's day.
+    """The views shown in one hour of home time, of any reader's day."""
 
-    Args:
-        hour: From 0 to 23.
-        today: None: the hour has not begun yet.
-        yesterday: The same hour of yesterday.
-    """
-
-    hour: int
-    today: int | None
-    yesterday: int
+    hour: int  #: From 0 to 23
+    today: int | None  #: None: the hour has not begun yet
+    yesterday: int  #: The same hour of yesterday
 
 
 @dataclass(frozen=True, slots=True)
 class DayViews:
-    """One day of the series.
+    """One day of the series."""
 
-    Args:
-        day: The readers' own day.
-        views: How often its texts were shown.
-        readers: How many readers asked for one.
-    """
-
-    day: date
-    views: int
-    readers: int
+    day: date  #: The readers' own day
+    views: int  #: How often its texts were shown
+    readers: int  #: How many readers asked for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,34 +93,21 @@ class Analytics:
     """What readers did today.
 
     A view belongs to the day of its text, which is the reader's own day. "Today" is the present date in home time.
-
-    Args:
-        day: Today in home time.
-        horoscopes_today: How often today's texts were shown; each view counts once.
-        trend: Today beside yesterday.
-        yesterday: All of yesterday's views.
-        signs: By sign, in the order of the zodiac.
-        hours: By hour.
-        week: The last seven days, the oldest first and today last.
-        readers_today: Readers who asked for today's text.
-        answered: Requests that were answered at once.
-        waited: Requests whose text had to be written first.
-        p50_s: The median seconds of the answers given at once, as the bots measured them; None: there were none.
-        p99_s: The 99th percentile of the same.
     """
 
-    day: date
-    horoscopes_today: int
-    trend: Trend
-    yesterday: int
-    signs: list[SignViews]
-    hours: list[HourViews]
-    week: list[DayViews]
-    readers_today: int
-    answered: int
-    waited: int
+    day: date  #: Today in home time
+    horoscopes_today: int  #: How often today's texts were shown; each view counts once
+    trend: Trend  #: Today beside yesterday
+    yesterday: int  #: All of yesterday's views
+    signs: list[SignViews]  #: By sign, in the order of the zodiac
+    hours: list[HourViews]  #: By hour
+    week: list[DayViews]  #: The last seven days, the oldest first and today last
+    readers_today: int  #: Readers who asked for today's text
+    answered: int  #: Requests that were answered at once
+    waited: int  #: Requests whose text had to be written first
+    #: The median seconds of the answers given at once, as the bots measured them; None: there were none.
     p50_s: float | None
-    p99_s: float | None
+    p99_s: float | None  #: The 99th percentile of the same
 
     @property
     def from_cache(self) -> float | None:

@@ -29,7 +29,6 @@ class Readers:
     """Stores reader profiles.
 
     Args:
-        database: Where they are stored.
         home: The time zone of readers who have not chosen one.
     """
 

@@ -25,17 +25,11 @@ Buttons = tuple[tuple[tuple[str, str], ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A message to a reader.
-
-    Args:
-        text: Plain text.
-        buttons: The buttons below the text.
-        bold: The length of the bold beginning, in UTF-16 code units.
-    """
+    """A message to a reader."""
 
     text: str
-    buttons: Buttons = ()
-    bold: int = 0
+    buttons: Buttons = ()  #: The buttons below the text
+    bold: int = 0  #: The length of the bold beginning, in UTF-16 code units
 
 
 def horoscope(sign: Sign, day: date, text: str, language: Language) -> Reply:

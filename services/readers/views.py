@@ -67,12 +67,7 @@ _PRUNE_TIMES = "DELETE FROM view_times WHERE view_date < $1"
 
 
 class Views:
-    """Counts views in ``horoscope_views``.
-
-    Args:
-        database: Where views are counted.
-        clock: The present time.
-    """
+    """Counts views in ``horoscope_views``."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._counting = database.lane()

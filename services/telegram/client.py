@@ -102,8 +102,6 @@ async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -
     """Make a call; wait and repeat it when Telegram asks for a pause.
 
     Args:
-        bot: The client.
-        method: The call.
         pace: Shared by calls that should pause together; None: a pace of its own.
 
     Raises:
