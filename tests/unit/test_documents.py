@@ -1,6 +1,7 @@
 """The documents hold together: their links, pictures and diagrams, and what they say about the code."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -81,6 +82,17 @@ def test_every_promise_names_the_tests_that_hold_it() -> None:
     assert [promise.split()[0] for promise in promises] == [f"P{number}" for number in range(1, 17)]
     for promise in promises:
         assert "../../tests/" in promise or promise.strip().endswith("\nPlanned.")
+
+
+def test_the_documents_draw_the_house_as_the_checks_hold_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    floors, rooms, *_ = project["tool"]["importlinter"]["contracts"]
+    described = rows("ops/docs/architecture.md", "The floors")
+    assert [floor.strip("`") for floor, _ in described] == floors["layers"]
+    described = rows("ops/docs/architecture.md", "The rooms of services")
+    assert [re.findall(r"`(\w+)`", names) for names, _ in described] == [
+        layer.split(" | ") for layer in rooms["layers"]
+    ]
 
 
 def test_the_documents_name_every_exit_code() -> None:
