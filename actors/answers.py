@@ -66,7 +66,7 @@ class _Answers:
         outcomes = self.worker_app.outcomes
         replay = replay_of(delivered.options)
         if replay and await outcomes.over([replay]):
-            log.info("replay.passed_over", actor=self.actor.name, count=1)
+            log.info("replay.skipped", actor=self.actor.name, count=1)
             return
         ladder = self.actor.ladder.delays(self.worker_app.app.settings)
         await self.actor.handler(self.worker_app, message, current_attempt(delivered, ladder))
@@ -79,7 +79,7 @@ class _Answers:
         over = await outcomes.over([*replays]) if replays else set()
         due = [parsed for message, parsed in messages if not over or replay_of(message.options) not in over]
         if len(due) < len(messages):
-            log.info("replay.passed_over", actor=self.actor.name, count=len(messages) - len(due))
+            log.info("replay.skipped", actor=self.actor.name, count=len(messages) - len(due))
         if due:
             await self.actor.handler(self.worker_app, due)
         if replays - over:

@@ -1,1 +1,1 @@
-"""What is stored and what is said: signs, messages, tables, errors. Imports nothing of ours."""
+"""Signs, messages, tables and errors: the base of all other packages."""

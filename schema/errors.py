@@ -192,5 +192,5 @@ def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:
     """
     if rung is None or isinstance(error, PermanentError):
         return None
-    asked = error.retry_after if isinstance(error, PassingError) else None
-    return max(rung, math.ceil(asked or 0))
+    retry_after = error.retry_after if isinstance(error, PassingError) else None
+    return max(rung, math.ceil(retry_after or 0))

@@ -33,7 +33,7 @@ def shown_in(zone: tzinfo | None, at: datetime) -> datetime:
         return at
 
 
-def instant_asked(written: str, now: datetime, zone: tzinfo | None) -> datetime:
+def parse_instant(written: str, now: datetime, zone: tzinfo | None) -> datetime:
     """The instant, in UTC, of an age such as «2h» or a time such as «2026-11-22 14:00».
 
     Args:
@@ -52,7 +52,7 @@ def instant_asked(written: str, now: datetime, zone: tzinfo | None) -> datetime:
         raise ValueError(f"{written} is outside the calendar") from error
 
 
-def instant_noted(value: object) -> datetime | None:
+def iso_instant(value: object) -> datetime | None:
     """The instant, in UTC, of an ISO 8601 string in a message's options; None: it is not one."""
     try:
         return _in_utc(value, UTC) if isinstance(value, str) else None

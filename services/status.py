@@ -1,4 +1,4 @@
-"""Is today ready, is anything stuck: what an operator asks first."""
+"""The service's status for operators: days, ticks, queues, processes, and alarms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ _DAYS = text("""
     ORDER BY sign.place
 """)
 _TICKS = text("SELECT name, at, did, extract(epoch FROM now() - at) AS age_s FROM ticks")
-# A worker with other settings may have written something since; then the model is not to blame any more.
+# A worker with other settings may have written a text since; then the outage is over for this service.
 _OUTAGE = text("""
     SELECT reason, since, failures, refused FROM model_outages AS outage
     WHERE known_at IS NOT NULL AND failed_at > now() - make_interval(secs => :believed)
@@ -65,44 +65,33 @@ _COUNTS = text("""
 
 STATES = ("written", "writing", "pending", "retrying", "given_up", "missing")
 
-#: Seconds without a reconcile tick after which somebody should look for the scheduler.
+#: Seconds without a reconcile tick after which an alarm is raised.
 NO_TICK_S = 900
 
-#: The kinds of processes without which the service does not do what it is there for.
+#: The kinds of processes that the service needs.
 NEEDED = ("bot", "worker", "scheduler")
 
 
 @dataclass(frozen=True, slots=True)
 class SignStatus:
-    """The text of one sign and day: what became of it so far.
-
-    Args:
-        sign: Whose text.
-        state: One of :data:`STATES`.
-        since: When the state began.
-        attempts: How often somebody began to write it.
-        retry_at: When its ladder tries again.
-        writer: The process that writes it or last tried to: host and pid.
-        error: Why the last attempt failed.
-        generated_at: When the text that readers are shown was written; None: there is none.
-        anew: What becomes of the text that is to take its place: writing, retrying or given_up; None: nothing
-            is to.
-    """
+    """The text of one sign and day."""
 
     sign: str
-    state: str
-    since: datetime | None
-    attempts: int
-    retry_at: datetime | None
-    writer: str | None
-    error: str | None
-    generated_at: datetime | None = None
-    anew: str | None = None
+    state: str  #: One of :data:`STATES`
+    since: datetime | None  #: When the state began
+    attempts: int  #: How often a worker began to write it
+    retry_at: datetime | None  #: When its ladder tries again
+    writer: str | None  #: The process that writes it or last tried to: host and pid
+    error: str | None  #: Why the last attempt failed
+    generated_at: datetime | None = None  #: When the text that readers see was written; None: there is none
+    anew: str | None = (
+        None  #: The state of its replacement: writing, retrying or given_up; None: it gets none
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class DayStatus:
-    """The twelve signs of one day, in the zodiac's order: each one's state, and all that is known of it."""
+    """The texts of one day, in the order of the zodiac."""
 
     day: date
     states: dict[str, str]
@@ -110,42 +99,28 @@ class DayStatus:
 
     @property
     def written(self) -> int:
-        """How many of the twelve can be shown."""
+        """How many texts exist."""
         return sum(state == "written" for state in self.states.values())
 
     @property
     def unwritten(self) -> list[SignStatus]:
-        """Those that cannot be shown."""
+        """The texts that do not exist."""
         return [sign for sign in self.signs if sign.state != "written"]
 
 
 @dataclass(frozen=True, slots=True)
 class TickStatus:
-    """A kind of tick.
+    """A kind of tick."""
 
-    Args:
-        name: midnight or reconcile.
-        at: When the last one came; None: none ever did.
-        did: What came of it.
-        due: When the next one is due.
-    """
-
-    name: str
-    at: datetime | None
-    did: str
-    due: datetime
+    name: str  #: midnight or reconcile
+    at: datetime | None  #: When the last one came; None: never
+    did: str  #: What it did
+    due: datetime  #: When the next one comes
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole service at a glance.
-
-    Args:
-        dead_letters: Those that wait for a person: in the archive, and on their way there as far as RabbitMQ tells.
-        running: How many processes of each kind live.
-        pauses: The queues that are paused.
-        alarms: What needs a person, in words.
-    """
+    """The status of the whole service."""
 
     days: list[DayStatus]
     ticks: list[TickStatus]
@@ -154,17 +129,17 @@ class Status:
     readers: int
     waiters: int
     parked: int
-    dead_letters: int
+    dead_letters: int  #: Those that need a person: in the archive, or in RabbitMQ on their way there
     tokens_today: int
     cost_today_usd: float | None
-    running: dict[str, int]
+    running: dict[str, int]  #: The number of running processes, by kind
     pauses: list[Pause] = field(default_factory=list)
-    alarms: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)  #: Conditions that need a person
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What PostgreSQL knows: rows as they were read."""
+    """What PostgreSQL knows of the service."""
 
     days: list[DayStatus]
     ticks: list[TickStatus]
@@ -177,7 +152,7 @@ class Records:
 
 
 async def read_records(database: Database, usage: Usage, clock: Clock, home: ZoneInfo) -> Records:
-    """The days that must exist, the ticks, the model's outage, the counters, the processes and the pauses.
+    """Read the days that must exist, ticks, the model's outage, counts, processes and pauses.
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached.
@@ -207,7 +182,7 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
 
 
 async def read_day(connection: AsyncConnection, day: date) -> DayStatus:
-    """What became of the twelve texts of a day."""
+    """Read the state of a day's twelve texts."""
     rows = await connection.execute(_DAYS, {"signs": [sign.value for sign in Sign], "day": day})
     signs = [
         SignStatus(
@@ -220,10 +195,10 @@ async def read_day(connection: AsyncConnection, day: date) -> DayStatus:
 
 
 def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
-    """Put the parts together and say what needs a person.
+    """Derive the status and its alarms.
 
     Args:
-        queues: What RabbitMQ knows; None: it cannot be reached, and nothing is said that would need it.
+        queues: From RabbitMQ; None: it cannot be reached, so alarms about queues are left out.
     """
     alarms = [] if queues is None else _queue_alarms(queues, records.pauses)
     alarms += [
@@ -291,7 +266,7 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
 def _queue_alarms(queues: list[QueueStatus], pauses: Mapping[str, Pause]) -> list[str]:
     if not queues:
         return ["RabbitMQ has no queues: no process has been started"]
-    # Few workers may be told to archive, and while nothing has died nobody misses them.
+    # The dead letters' queue may have no consumer while it is empty: few workers may be set to archive.
     unserved = [
         queue.name
         for queue in queues

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from actors import REPLAYABLE, TABLE
 from schema.signs import Sign
-from services.days import instant_asked, shown_in
+from services.days import parse_instant, shown_in
 from services.dead_letters.death import CAUSES
 from services.dead_letters.filters import STATES, Filter
 
@@ -87,7 +87,7 @@ class _Moment(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
-            return shown_in(None, instant_asked(value, datetime.now(UTC), None))
+            return shown_in(None, parse_instant(value, datetime.now(UTC), None))
         except ValueError:
             self.fail(
                 f"{value!r} is no moment; expected a date or time such as 2026-11-22 or 2026-11-22T06:30, "

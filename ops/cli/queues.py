@@ -20,7 +20,7 @@ from services.database.pool import Database
 from services.messaging import pauses
 from services.messaging.management import ManagementApi
 from services.messaging.pauses import Pause
-from services.messaging.queues import MOST_SHOWN, Queues, QueueStatus, Seen
+from services.messaging.queues import MOST_SHOWN, QueuedMessage, Queues, QueueStatus
 from services.process.logs import Mask
 from services.process.settings import Settings
 
@@ -138,7 +138,7 @@ def peek(name: str, limit: int, as_json: bool) -> None:
     """Show the oldest messages of QUEUE, which stay where they are. Nobody may consume it meanwhile."""
     settings = _settings("rabbitmq_url")
 
-    async def work(queues: Queues) -> tuple[list[Seen], int]:
+    async def work(queues: Queues) -> tuple[list[QueuedMessage], int]:
         seen = await queues.peek(name, limit)
         return seen, (await queues.find(name)).messages
 
@@ -238,7 +238,7 @@ def _print_queues(found: list[QueueStatus], unmanaged: str | None, paused: dict[
         )
 
 
-def _print_seen(seen: list[Seen], waiting: int) -> None:
+def _print_seen(seen: list[QueuedMessage], waiting: int) -> None:
     for place, each in enumerate(seen, 1):
         again = ", redelivered" if each.redelivered else ""
         if each.garbage is not None:

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ops.cli.console import clock_time
-from services.days import instant_noted
+from services.days import iso_instant
 from services.dead_letters.preflight import Verdict
 from services.dead_letters.records import Edit, Group, Letter, Listed, Replayed
 from services.dead_letters.replays import Run
@@ -177,7 +177,7 @@ def _show_attempts(screen: Screen, letter: Letter) -> None:
         screen.say("\nAttempts", "bold")
         names = ["seconds", "host", "release", "error"]
         rows = [
-            (instant_noted(each.get("at")) or each.get("at"), *(each.get(name) for name in names))
+            (iso_instant(each.get("at")) or each.get("at"), *(each.get(name) for name in names))
             for each in letter.tries
         ]
         screen.table(["at", *names[:-1]], names[-1:], rows)

@@ -42,7 +42,7 @@ async def by_call(answer: Answer, bot: Bot, bus: Bus, readers: Readers, activity
         await readers.blocked(answer.chat_id)
         return
     if answer.view:
-        activity.answered(answer.source, time.monotonic() - answer.began)
+        activity.note_answer(answer.source, time.monotonic() - answer.began)
         await bus.publish(answer.view)
 
 
@@ -53,5 +53,5 @@ async def in_response(answer: Answer, bus: Bus, activity: Activity) -> dict[str,
     """
     if answer.view:
         await bus.publish(answer.view)
-        activity.answered(answer.source, time.monotonic() - answer.began)
+        activity.note_answer(answer.source, time.monotonic() - answer.began)
     return telegram.showing_in_response(answer.chat_id, answer.message_id, answer.reply)

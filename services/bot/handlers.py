@@ -244,7 +244,7 @@ class Handlers:
         today = await self._horoscopes.today(asker.reader, asker.request_id)
         if today is None:
             return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
-        self._activity.asked(asker.reader, today.day)
+        self._activity.note_request(asker.reader, today.day)
         if today.text is None or today.asked_before:
             await self._wait(asker, today, message_id, now)
             return None
@@ -285,12 +285,12 @@ class Handlers:
                 await self._readers.blocked(asker.reader)
                 self._begun.pop(asker.request_id, None)
                 return
-            self._activity.answered(MISSING)
+            self._activity.note_answer(MISSING)
         self._begun.pop(asker.request_id, None)
         self._typing.begin(asker.request_id, asker.chat_id)
         with suppress(DatabaseUnavailable):
             # Checked after the waiter is recorded: a worker that is writing then will also answer this waiter.
-            if await self._waiters.in_hand(waiter.sign, waiter.day):
+            if await self._waiters.is_being_written(waiter.sign, waiter.day):
                 return
         await self._bus.publish(
             HoroscopeRequested(asker.request_id, waiter.sign, waiter.day, answered=False, at=now)

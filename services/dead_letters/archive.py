@@ -14,7 +14,7 @@ from schema.errors import InvalidEnvelope
 from schema.messages import DEAD_LETTERS, DeadLetter
 from schema.signs import Sign
 from services.database.pool import Database
-from services.days import instant_noted
+from services.days import iso_instant
 from services.dead_letters.death import CAUSES_OF_RABBITMQ, TRACEBACK_LIMIT, Death, fingerprint
 from services.dead_letters.outcomes import replay_of
 from services.messaging.envelope import decode
@@ -214,7 +214,7 @@ def _death_untold(letter: DeadLetter, parts: dict[str, Any] | None) -> Death:
         cause, error = str(said.get("cause")), str(said.get("reason"))
         queue = letter.headers.get("queue") or (parts or {}).get("queue_name")
         return Death(
-            id=uuid4(), at=instant_noted(said.get("at")) or _arrival(letter), queue=str(queue), cause=cause,
+            id=uuid4(), at=iso_instant(said.get("at")) or _arrival(letter), queue=str(queue), cause=cause,
             error_type=error.partition(":")[0], error=error, release=str(said.get("release")),
             host=str(said.get("host")),
         )  # fmt: skip

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from schema.errors import Refused
 from schema.signs import Sign
-from services.days import instant_asked
+from services.days import parse_instant
 
 #: The states of a dead letter. A ``dead`` one waits for a person, a ``waiting`` one for the outcome of its replay.
 State = Literal["dead", "waiting", "succeeded", "died_again", "dropped"]
@@ -152,7 +152,7 @@ def parse_filter(
     for name, (read, expected) in _FIELDS.items():
         if value := given.get(name, "").strip():
             try:
-                found[name] = instant_asked(value, now, zone) if read is None else read(value)
+                found[name] = parse_instant(value, now, zone) if read is None else read(value)
             except ValueError:
                 faults[name] = expected
     if faults:

@@ -196,16 +196,19 @@ class Leases:
             runs_out = clock() + LEASE_S
             while trouble is None:
                 await asyncio.sleep(RENEW_EVERY_S)
-                asked = clock()
+                renewed_at = clock()
                 try:
-                    async with asyncio.timeout(runs_out - asked), self._database.transaction() as connection:
+                    async with (
+                        asyncio.timeout(runs_out - renewed_at),
+                        self._database.transaction() as connection,
+                    ):
                         renewed = await connection.execute(_RENEW, _key(lease) | {"lease": LEASE_S})
                 except (DatabaseUnavailable, TimeoutError) as error:
                     log.warning("lease.not_renewed", sign=lease.sign, day=lease.day, reason=str(error))
                     if clock() + RENEW_EVERY_S >= runs_out:
                         trouble = DatabaseUnavailable(f"the lease ran out while PostgreSQL was away: {error}")
                 else:
-                    runs_out = asked + LEASE_S
+                    runs_out = renewed_at + LEASE_S
                     if not renewed.rowcount:
                         trouble = LeaseLost(_lost(lease))
             writer.cancel()

@@ -147,7 +147,7 @@ class Night:
         overdue = await self._waiters.overdue()
         for waiter, bound in overdue:
             if waiter.created_at < bound:
-                log.error("waiter.out_of_time", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
+                log.error("waiter.timed_out", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
                 await self._bus.publish(DeliverHoroscope(waiter.sign, waiter.day, given_up_at=bound))
             else:
                 log.warning("waiter.overdue", sign=waiter.sign, day=waiter.day, since=waiter.created_at)

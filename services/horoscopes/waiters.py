@@ -53,7 +53,7 @@ _ADD = f"""
     INSERT INTO waiters
         (request_id, chat_id, zodiac_sign, horoscope_date, language, replaces, claimed_until)
     SELECT *, now() + make_interval(secs => $7)
-    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::date[], $5::text[], $6::bigint[]) AS asked (request_id)
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::date[], $5::text[], $6::bigint[]) AS request (request_id)
     ORDER BY request_id
     ON CONFLICT DO NOTHING
     RETURNING {_COLUMNS}
@@ -78,11 +78,11 @@ _NAME = """
 _IN_HAND = f"""
     SELECT EXISTS (
                SELECT FROM generations
-               WHERE zodiac_sign = asked.sign AND horoscope_date = asked.day
+               WHERE zodiac_sign = wanted.sign AND horoscope_date = wanted.day
                  AND state = 'writing' AND expires_at > now())
            AND NOT EXISTS (SELECT FROM model_outages
                WHERE known_at IS NOT NULL AND failed_at > now() - make_interval(secs => {BELIEVED_S}))
-    FROM unnest($1::text[], $2::date[]) WITH ORDINALITY AS asked (sign, day, place)
+    FROM unnest($1::text[], $2::date[]) WITH ORDINALITY AS wanted (sign, day, place)
     ORDER BY place
 """
 _ANSWERED = "SELECT 1 FROM waiters WHERE request_id = $1 AND answered_at IS NOT NULL"
@@ -189,7 +189,7 @@ class Waiters:
         await self._database.writes.fetch(_NAME, *zip(*named, strict=True), timeout=STATEMENT_S)
         return [None] * len(named)
 
-    async def in_hand(self, sign: Sign, day: date) -> bool:
+    async def is_being_written(self, sign: Sign, day: date) -> bool:
         """A worker is writing the text now, and will answer every waiter that is recorded by now."""
         return await self._looking.ask((sign.value, day))
 

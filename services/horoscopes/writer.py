@@ -98,11 +98,11 @@ class Writer:
             PermanentError: It failed, and another attempt would fail too.
         """
         if day < first_day_alive(self._clock()):
-            log.info("order.passed_over", sign=sign, day=day, reason=Refusal.OVER)
+            log.info("order.skipped", sign=sign, day=day, reason=Refusal.OVER)
             await self._tell_all(sign, day)
             return Refusal.OVER
         if order.ladder is Ladder.NIGHT and not order.replaces and (reason := await self._usage.exhausted()):
-            log.warning("order.passed_over", sign=sign, day=day, reason=reason)
+            log.warning("order.skipped", sign=sign, day=day, reason=reason)
             return Refusal.LIMITED
         lease = await self._leases.acquire(sign, day, order)
         if isinstance(lease, Refusal):

@@ -80,7 +80,7 @@ class QueueStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class QueuedMessage:
     """A message as it lies in a queue."""
 
     message_id: str | None  #: The message's id; None: the body is not one of our messages
@@ -163,7 +163,7 @@ class Queues:
         """
         return await asyncio.to_thread(self._purge, name, at_most, by)
 
-    async def peek(self, name: str, limit: int) -> list[Seen]:
+    async def peek(self, name: str, limit: int) -> list[QueuedMessage]:
         """Read the oldest messages of a queue without removing them.
 
         They are taken and put back. A classic queue restores their places, but a consumer would meanwhile get
@@ -205,13 +205,13 @@ class Queues:
         log.warning("queue.purged", queue=name, count=count, by=by)
         return count
 
-    def _peek(self, name: str, limit: int) -> list[Seen]:
+    def _peek(self, name: str, limit: int) -> list[QueuedMessage]:
         if consumers := self._find(name).consumers:
             raise Refused(
                 f"{name} has {consumers} consumers, which would get its messages out of order during the peek; first: "
                 f"horoscope queues pause {name}, and wait until it has no consumers"
             )
-        seen: list[Seen] = []
+        seen: list[QueuedMessage] = []
         with _connected(self._urls) as connection:
             channel = connection.channel()
             while len(seen) < min(limit, MOST_SHOWN):
@@ -222,14 +222,14 @@ class Queues:
             channel.close()  # puts all of them back
         return seen
 
-    def _seen(self, body: bytes, *, redelivered: bool) -> Seen:
+    def _seen(self, body: bytes, *, redelivered: bool) -> QueuedMessage:
         try:
             message = decode(body)
         except InvalidEnvelope:
             masked = self._mask.in_bytes(body)  # before it is cut: half a secret is still a secret
             beginning = repr(masked[:_GARBAGE_SHOWN]) + ("…" if len(masked) > _GARBAGE_SHOWN else "")
-            return Seen(None, None, None, None, 0, redelivered, beginning)
-        return Seen(
+            return QueuedMessage(None, None, None, None, 0, redelivered, beginning)
+        return QueuedMessage(
             message_id=self._mask(message["message_id"]),
             actor=self._mask(message["actor_name"]),
             published_at=datetime.fromtimestamp(message["message_timestamp"] / 1000, UTC),

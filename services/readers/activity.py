@@ -67,12 +67,12 @@ class Activity:
         self._readers: dict[int, date] = {}
         self._answers: Counter[tuple[date, str, int]] = Counter()
 
-    def asked(self, reader: int, day: date) -> None:
+    def note_request(self, reader: int, day: date) -> None:
         """Note that a reader asked for the text of their own today."""
         if reader in self._readers or len(self._readers) < READERS_AT_MOST:
             self._readers[reader] = day
 
-    def answered(self, source: str, seconds: float = 0.0) -> None:
+    def note_answer(self, source: str, seconds: float = 0.0) -> None:
         """Note an answer from :data:`CACHE` or :data:`MEMORY` and its seconds, or a reader who must wait (MISSING)."""
         self._answers[day_in(self._home, self._clock()), source, bucket_of(seconds)] += 1
         if source == MISSING:

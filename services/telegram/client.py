@@ -219,10 +219,10 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pac
         try:
             await call(bot, showing(chat_id, message_id, reply), pace)
         except TelegramBadRequest as error:
-            said = error.message.lower()
-            if _NOT_MODIFIED not in said and not any(sign in said for sign in _VANISHED):
+            reason = error.message.lower()
+            if _NOT_MODIFIED not in reason and not any(sign in reason for sign in _VANISHED):
                 raise
-            if _NOT_MODIFIED in said:
+            if _NOT_MODIFIED in reason:
                 return message_id
         else:
             return message_id

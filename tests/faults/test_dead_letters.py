@@ -184,7 +184,7 @@ async def test_the_message_of_a_replay_that_another_has_taken_the_place_of_is_pa
     await inspector.replays.start(verdicts, what="once more", by="Anna", why="it does not come", force=True)
     await scene.sql.execute("UPDATE replay_runs SET state = 'cancelled'")  # it is never published
     (worker,) = await scene.processes.workers(1, queues=(message.queue,))
-    await worker.said("replay.passed_over")
+    await worker.said("replay.skipped")
     await scene.queues.drained(message.queue)
     await until_views(scene.sql, 0)
     assert not scene.sandbox.model.calls

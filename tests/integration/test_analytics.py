@@ -136,29 +136,29 @@ class TestActivity:
             await readers.choose_sign(reader, Sign.LEO, Language.RU)
         bots = [Activity(database, lambda: at(DAY, 12), MOSCOW) for _ in range(2)]
         for bot in bots:
-            bot.asked(1, DAY)
-            bot.asked(1, DAY)
-            bot.asked(404, DAY)  # nobody that we know
-        bots[1].asked(2, DAY)
-        bots[1].asked(3, YESTERDAY)
+            bot.note_request(1, DAY)
+            bot.note_request(1, DAY)
+            bot.note_request(404, DAY)  # nobody that we know
+        bots[1].note_request(2, DAY)
+        bots[1].note_request(3, YESTERDAY)
         for bot in (*bots, *bots):
             await bot.write()
         found = await figures(database, at(DAY, 12))
         assert found.readers_today == 2
         assert found.week[-2].readers == 1
         # Who flies west is not new to a day that they have been counted in.
-        bots[0].asked(2, YESTERDAY)
+        bots[0].note_request(2, YESTERDAY)
         await bots[0].write()
         assert [day.readers for day in (await figures(database, at(DAY, 12))).week[-2:]] == [1, 2]
 
     async def test_answers_are_told_by_source_and_time(self, database: Database) -> None:
         activity = Activity(database, lambda: at(DAY, 12), MOSCOW)
         for _ in range(98):
-            activity.answered(CACHE, 0.004)
-        activity.answered(MEMORY, 0.004)
-        activity.answered(CACHE, 0.4)
+            activity.note_answer(CACHE, 0.004)
+        activity.note_answer(MEMORY, 0.004)
+        activity.note_answer(CACHE, 0.4)
         for _ in range(25):
-            activity.answered(MISSING)
+            activity.note_answer(MISSING)
         await activity.write()
         await activity.write()
         found = await figures(database, at(DAY, 12))
@@ -171,14 +171,14 @@ class TestActivity:
     ) -> None:
         activity = Activity(database, lambda: at(DAY, 12), MOSCOW)
         await Readers(database, MOSCOW).choose_sign(1, Sign.LEO, Language.RU)
-        activity.asked(1, DAY)
-        activity.answered(CACHE, 0.01)
+        activity.note_request(1, DAY)
+        activity.note_answer(CACHE, 0.01)
         async with Database(f"postgresql://127.0.0.1:{free_port}/nothing") as nowhere:
             activity._database = nowhere
             with pytest.raises(Exception, match="cannot be reached"):
                 await activity.write()
         activity._database = database
-        activity.answered(CACHE, 0.01)
+        activity.note_answer(CACHE, 0.01)
         await activity.write()
         found = await figures(database, at(DAY, 12))
         assert (found.readers_today, found.answered) == (1, 2)

@@ -78,7 +78,7 @@ async def test_what_is_shown_holds_no_secret_and_no_bytes_make_it_stumble(
     for body in garbage:
         queues.put(WORK, body)
     first, *others = await service.peek(WORK, 100)
-    assert first == services.Seen(
+    assert first == services.QueuedMessage(
         message_id="id-1",
         actor="act",
         published_at=datetime(2026, 11, 22, 6, 35, tzinfo=UTC),

@@ -136,25 +136,27 @@ async def test_whoever_could_not_be_told_for_a_day_is_given_up(
     assert await waiters.still_waiting([waiter.request_id]) == set()
 
 
-async def test_a_text_is_in_hand_while_somebody_writes_it_and_the_model_is_up(
+async def test_a_text_is_being_written_while_a_worker_has_its_lease_and_the_model_is_up(
     waiters: Waiters, sql: asyncpg.Connection
 ) -> None:
-    assert not await waiters.in_hand(Sign.LEO, DAY)
+    assert not await waiters.is_being_written(Sign.LEO, DAY)
     await sql.execute(
         "INSERT INTO generations (zodiac_sign, horoscope_date, state, token, ladder, expires_at)"
         " VALUES ('leo', $1, 'writing', 1, 'request', now() + interval '9 seconds')",
         DAY,
     )
-    several = await asyncio.gather(*(waiters.in_hand(sign, DAY) for sign in (Sign.LEO, Sign.VIRGO, Sign.LEO)))
+    several = await asyncio.gather(
+        *(waiters.is_being_written(sign, DAY) for sign in (Sign.LEO, Sign.VIRGO, Sign.LEO))
+    )
     assert several == [True, False, True]
     await sql.execute(
         "INSERT INTO model_outages (endpoint, failures, repeats, refused, kind, reason, known_at)"
         " VALUES ('x', 3, 0, FALSE, 'unavailable', 'no answer', now())"
     )
-    assert not await waiters.in_hand(Sign.LEO, DAY)
+    assert not await waiters.is_being_written(Sign.LEO, DAY)
     await sql.execute("DELETE FROM model_outages")
     await sql.execute("UPDATE generations SET expires_at = now() - interval '1 second'")
-    assert not await waiters.in_hand(Sign.LEO, DAY)
+    assert not await waiters.is_being_written(Sign.LEO, DAY)
 
 
 async def test_typing_shows_as_long_as_somebody_waits(app: App, sandbox: Sandbox) -> None:

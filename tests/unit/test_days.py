@@ -13,9 +13,9 @@ from services.days import (
     day_in,
     days_to_write,
     first_day_alive,
-    instant_asked,
-    instant_noted,
+    iso_instant,
     next_night,
+    parse_instant,
 )
 
 MOSCOW = ZoneInfo("Europe/Moscow")
@@ -147,7 +147,7 @@ def test_no_day_is_ordered_in_which_nobody_lives_until_the_next_night_save_tomor
     ],
 )
 def test_a_moment_is_asked_for_by_an_age_or_by_a_time_at_home(written: str, meant: datetime) -> None:
-    assert instant_asked(written, datetime(2026, 11, 22, 12, tzinfo=UTC), MOSCOW) == meant
+    assert parse_instant(written, datetime(2026, 11, 22, 12, tzinfo=UTC), MOSCOW) == meant
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_moment_is_asked_for_by_an_age_or_by_a_time_at_home(written: str, mean
 )
 def test_what_is_no_moment_or_beyond_all_time_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        instant_asked(written, datetime(2026, 11, 22, 12, tzinfo=UTC), MOSCOW)
+        parse_instant(written, datetime(2026, 11, 22, 12, tzinfo=UTC), MOSCOW)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_what_is_no_moment_or_beyond_all_time_is_refused(written: str) -> None:
     ],
 )
 def test_what_a_message_notes_is_an_instant_or_nothing(said: object, noted: datetime | None) -> None:
-    assert instant_noted(said) == noted
+    assert iso_instant(said) == noted
 
 
 def test_a_night_in_moscow_orders_two_days_and_keeps_yesterday() -> None:

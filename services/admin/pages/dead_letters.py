@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from schema.messages import Message
 from schema.signs import Sign
 from services.admin.pages.page import Shown, Visit
-from services.days import instant_noted
+from services.days import iso_instant
 from services.dead_letters.death import CAUSES
 from services.dead_letters.filters import JUDGEMENTS, STATES, Filter, Query
 from services.dead_letters.preflight import FORCED
@@ -177,7 +177,7 @@ def _attempts(tries: Sequence[dict[str, Any]]) -> list[Attempt]:
     """The attempts that a message carries; they may hold anything, since anybody can publish a message."""
     return [
         Attempt(
-            at=instant_noted(each.get("at")),
+            at=iso_instant(each.get("at")),
             seconds=_duration(each.get("seconds")),
             host=str(each.get("host", "")),
             pid=str(each.get("pid", "")),

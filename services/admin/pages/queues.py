@@ -6,7 +6,7 @@ from starlette.responses import Response
 from services.admin.auth import remote
 from services.admin.pages.page import Act, Question, Shown, Visit
 from services.messaging import pauses
-from services.messaging.queues import QueueStatus, Seen
+from services.messaging.queues import QueuedMessage, QueueStatus
 
 #: Messages that a look into a queue shows.
 PEEKED = 20
@@ -19,7 +19,7 @@ async def queues(visit: Visit) -> Shown:
     return Shown("queues.html", values, live=True)
 
 
-async def queue(visit: Visit, seen: list[Seen] | None = None) -> Shown:
+async def queue(visit: Visit, seen: list[QueuedMessage] | None = None) -> Shown:
     """``GET /queues/{name}``."""
     found = await _find(visit)
     pause = (await pauses.read_pauses(visit.site.database)).get(found.name)
