@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import asyncpg
 import pika
@@ -16,13 +17,17 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from actors import REPLAYABLE, topology
 from ops.stack.ports import free_port
+from schema.messages import HoroscopeRequested
+from schema.signs import Sign
 from services.admin import auth, rendering, snapshots
 from services.admin.server import make_page, open_snapshots, serve_http
 from services.app import open_servers
+from services.database.pool import Database
 from services.days import ONE_DAY, day_in
 from services.messaging.bus import Bus
 from tests.browser import chromium
-from tests.operators import PASSWORD, put_generation, put_process, put_text, settings_of
+from tests.operators import PASSWORD, add_dead_letter, put_generation, put_process, put_text, settings_of
+from tests.proxy import Cable
 
 # One browser for all tests here, so one event loop too.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -50,14 +55,27 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
+async def cable(database_url: str) -> AsyncIterator[Cable]:
+    """The page's connection to PostgreSQL, to be unplugged."""
+    async with Cable(database_url) as cable:
+        yield cable
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with Database(database_url) as database:
+        yield database
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def address(
-    database_url: str, rabbitmq_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    cable: Cable, rabbitmq_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[str]:
     """Where the page is, with a day behind it that has its troubles."""
     monkeypatch.setitem(auth._SCRYPT, "n", 2)
     monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
     monkeypatch.setattr(rendering, "REFRESH_S", 0.5)
-    settings = settings_of(database_url, rabbitmq_url, admin_listen=f"127.0.0.1:{free_port()}")
+    settings = settings_of(cable.url, rabbitmq_url, admin_listen=f"127.0.0.1:{free_port()}")
     today = day_in(settings.home_timezone, datetime.now(UTC))
     for sign in ("aries", "taurus", "gemini"):
         await put_text(db, sign, today)
@@ -109,8 +127,19 @@ async def page(address: str, browser: Browser, screen: tuple[int, int, Scheme, s
     await page.locator("#refresh:not([hidden])").wait_for()
     yield page
     await page.close()
-    expected = ("net::ERR", "status of 401", "status of 403")  # a page that is away, or refuses
+    expected = (
+        "net::ERR",
+        "status of 401",
+        "status of 403",
+        "status of 503",
+    )  # a page that is away, or refuses
     assert [problem for problem in problems if not any(each in problem for each in expected)] == []
+
+
+def view() -> HoroscopeRequested:
+    """A view that is not counted: its replay is ready."""
+    now = datetime.now(UTC)
+    return HoroscopeRequested(uuid4(), Sign.LEO, now.date(), answered=True, at=now)
 
 
 async def sign_in(page: Page, password: str = PASSWORD) -> None:
@@ -277,6 +306,117 @@ async def test_a_queue_is_paused_looked_into_purged_and_resumed(
     await page.get_by_role("link", name="views", exact=True).click()
     await page.get_by_role("button", name="Resume").click()
     await expect(page.locator("#paused")).to_have_count(0)
+
+
+PHONE = pytest.mark.parametrize(
+    "screen", [(390, 844, "light", "ru-RU"), (390, 844, "light", "en-GB")], ids=["ru", "en"]
+)
+LINES = """selector => {
+    const range = document.createRange();
+    range.selectNodeContents(document.querySelector(selector));
+    return new Set([...range.getClientRects()].map((box) => Math.round(box.bottom))).size;
+}"""
+
+
+async def test_the_live_marker_covers_nothing(page: Page, address: str, database: Database) -> None:
+    await add_dead_letter(database, view())
+    await page.goto(f"{address}/dead/replay?state=dead")
+    await page.get_by_label("Why").fill("the model is back")
+    await page.get_by_role("button", name="Replay").click()
+    for path in (None, "/", "/queues", "/dead", "/dead/runs", "/processes"):
+        if path:
+            await page.goto(address + path)
+        else:
+            await expect(page.get_by_role("status").first).to_have_text("Run 1 is on record.")
+        for width in (1440, 900, 390):
+            await page.set_viewport_size({"width": width, "height": 900})
+            covered = await page.evaluate("""() => {
+                const marker = document.getElementById("refresh").getBoundingClientRect();
+                return [...document.querySelectorAll("main > .banner, #content > *, #content a, .top")]
+                    .filter((each) => {
+                        const box = each.getBoundingClientRect();
+                        return box.left < marker.right && box.right > marker.left
+                            && box.top < marker.bottom && box.bottom > marker.top;
+                    }).map((each) => each.outerHTML.slice(0, 80));
+            }""")
+            assert covered == [], (path, width)
+
+
+async def test_the_heading_of_a_narrow_column_stays_in_one_line(
+    page: Page, address: str, database: Database
+) -> None:
+    for _ in range(2):
+        await add_dead_letter(database, view())
+    letter = await add_dead_letter(database, view())
+    await page.goto(f"{address}/dead/replay?id={letter}")
+    await page.get_by_label("Why").fill(
+        "the model is back, and this tells at length why the letters are replayed " * 4
+    )
+    await page.get_by_role("button", name="Replay").click()
+    await expect(page.locator("h1")).to_contain_text("Run 1")
+    for path in ("/dead", "/dead/runs"):
+        await page.goto(address + path)
+        assert await page.evaluate(LINES, ".cards:is(.letters, .runs) thead th:first-child") == 1, path
+
+
+@PHONE
+async def test_the_menu_of_a_phone_is_one_row(page: Page, database: Database) -> None:
+    for _ in range(12):
+        await add_dead_letter(database, view())
+    await page.reload()
+    await expect(page.locator("#dead-waiting")).to_contain_text("12")
+    rows = "[...document.querySelectorAll('#nav > a')].map((link) => link.getBoundingClientRect().top)"
+    assert len(set(await page.evaluate(rows))) == 1
+    assert await page.evaluate("nav.scrollWidth <= nav.clientWidth"), "nothing is out of sight"
+
+
+async def test_the_list_of_dead_letters_is_live_and_keeps_what_somebody_does_meanwhile(
+    page: Page, address: str, database: Database, db: asyncpg.Connection
+) -> None:
+    letters = [await add_dead_letter(database, view()) for _ in range(30)]
+    await page.goto(f"{address}/dead")
+    await page.evaluate("window.still = true")
+    chosen = page.locator(f"#letter-{letters[10]} input")
+    await chosen.check()
+    gone = page.locator(f"#letter-{letters[12]}")
+    await gone.locator("input").check()
+    link = page.locator(f"#letter-{letters[10]}").get_by_role("link")
+    await link.focus()
+    place = (await link.bounding_box() or {})["y"]
+
+    new = await add_dead_letter(database, view())
+    await expect(page.locator(f"#letter-{new}")).to_be_attached()
+    await expect(page.locator("#dead-waiting")).to_contain_text("31")
+    await expect(link).to_be_focused()
+    await expect(chosen).to_be_checked()
+    assert abs((await link.bounding_box() or {})["y"] - place) < 2, "what is read does not move"
+
+    await db.execute("UPDATE dead_letters SET state = 'dropped' WHERE id = ANY($1)", letters[11:13])
+    await expect(page.locator(f"#letter-{letters[11]}")).to_have_count(0)
+    await expect(gone, "it is chosen").to_have_class("is-gone")
+    await gone.locator("input").uncheck()
+    await expect(gone).to_have_count(0)
+    assert await page.evaluate("window.still"), "it was not loaded anew"
+    await page.get_by_role("button", name="Drop the chosen").click()
+    await expect(page.locator("h1")).to_contain_text("Drop letters: 1?")
+
+
+async def test_what_was_done_is_told_once(page: Page, address: str) -> None:
+    await page.goto(f"{address}/queues/views")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("status")).to_have_text("views is paused.")
+    await page.reload()
+    await expect(page.locator("#paused")).to_be_visible()
+    await expect(page.get_by_role("status")).to_have_count(0)
+
+
+async def test_a_page_that_needs_a_server_comes_back_with_it(page: Page, address: str, cable: Cable) -> None:
+    cable.unplug()
+    await page.goto(f"{address}/dead/runs")
+    await expect(page.locator("h1")).to_have_text("Error 503")
+    await expect(page.locator("#away-postgresql")).to_be_visible()
+    cable.plug()
+    await expect(page.locator("h1")).to_have_text("Runs of replays")
 
 
 async def test_without_scripts_the_page_is_whole(

@@ -82,8 +82,11 @@ async def test_the_navigation_counts_what_waits_for_a_person_on_every_page(
     await add_dead_letter(database, view())
     await add_dead_letter(database, view())
     await inspector.edits.drop([first], by="x", why="y")
-    for path in ("/", "/queues", "/dead", f"/dead/{first}", "/dead/runs"):
-        assert "Dead letters 2 wait for a person" in await seen(operator, path)
+    for path in ("/", "/queues", "/queues/views", "/queues/views/purge", f"/texts/{TODAY}/leo", "/processes", "/dead",
+                 f"/dead/{first}", f"/dead/drop?id={first}", "/dead/runs"):  # fmt: skip
+        assert "Dead letters 2 wait for a person" in await seen(operator, path), path
+    for path, status in (("/nothing", 404), ("/dead/drop", 422)):
+        assert "Dead letters 2 wait for a person" in await seen(operator, path, status), path
 
 
 async def test_letters_are_shown_by_group_and_one_by_one_latest_first(
@@ -140,6 +143,24 @@ async def test_a_filter_finds_what_it_asks_for_and_tells_what_makes_no_sense(
     assert (await operator.get("/dead?id=x")).status_code == 422
     for odd in ("text=%00%ff", "text=%ED%A0%80", "actor=%27%3B--", "group=%00"):
         assert (await operator.get(f"/dead?{odd}")).status_code == 200, odd
+
+
+async def test_letters_that_nobody_can_mend_are_selected_and_dropped_together(
+    operator: Operator, database: Database, inspector: Inspector
+) -> None:
+    ready = await add_dead_letter(database, view())
+    done = [await add_dead_letter(database, DeliverHoroscope(Sign.LEO, TODAY)) for _ in range(2)]
+    assert 'href="/dead?state=dead&amp;verdict=done"' in (await operator.get("/dead")).text
+    selected = (await operator.get("/dead?state=dead&verdict=done")).text
+    assert numbers(selected) == done[::-1]
+    assert '<option value="done" selected>' in selected
+    link = re.search(r'href="(/dead/drop[^"]*)"', selected)
+    assert link
+    dropped = await operator.confirm(unescape(link[1]), why="nobody waits")
+    assert dropped.status_code == 303
+    assert "Letters dropped: 2." in await seen(operator, dropped.headers["location"])
+    assert await inspector.records.ids(Filter()) == [ready]
+    assert (await operator.get("/dead?verdict=x")).status_code == 422
 
 
 async def test_a_long_list_comes_in_pages(

@@ -1,18 +1,23 @@
-// Keeps a page up to date: asks for what may have changed, and changes only that.
-// What somebody does meanwhile stays: focus, scroll, open tables, selected text.
+// Keeps a page up to date: asks the server for its live parts, and changes only what differs.
+// Focus, scroll position, open tables, selected text and ticked boxes stay.
 "use strict";
 
 (() => {
   const PATIENCE_MS = 15000;
 
+  const content = document.getElementById("content");
   const bar = document.getElementById("refresh");
+  if (!bar) {
+    recover(1000 * content.dataset.recovers);
+    return;
+  }
   const said = document.getElementById("refresh-said");
   const news = document.getElementById("refresh-news");
   const button = document.getElementById("refresh-pause");
   const words = bar.dataset;
   const EVERY_MS = 1000 * words.every;
 
-  let shown = document.getElementById("content").dataset.time;
+  let shown = content.dataset.time;
   let paused = false;
   let lost = false;
   let timer = 0;
@@ -53,11 +58,8 @@
       if (isSelecting()) {
         say("selected", words.selected);
       } else {
-        for (const root of fresh.querySelectorAll("[data-live]")) {
-          const here = document.getElementById(root.id);
-          if (here) become(here, root);
-        }
-        shown = document.getElementById("content").dataset.time;
+        update(fresh);
+        shown = content.dataset.time;
         say("live", words.updated);
       }
       if (lost) announce(words.back);
@@ -74,7 +76,23 @@
     }
   }
 
-  // Make one element like another, keeping every part that is in both.
+  // The error page of a server that is away: load the page again when the server is back.
+  function recover(every) {
+    setTimeout(async () => {
+      const response = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store" }).catch(() => null);
+      if (!response || response.status >= 500) recover(every);
+      else location.reload();
+    }, every);
+  }
+
+  function update(fresh) {
+    for (const root of fresh.querySelectorAll("[data-live]")) {
+      const here = document.getElementById(root.id);
+      if (here) become(here, root);
+    }
+  }
+
+  // Make one element like another. Parts that are in both are kept, and so are rows with a ticked box.
   function become(old, fresh) {
     for (const { name } of [...old.attributes]) {
       if (!fresh.hasAttribute(name) && !isOwn(old, name)) old.removeAttribute(name);
@@ -85,12 +103,8 @@
     let place = old.firstChild;
     for (const wanted of [...fresh.childNodes]) {
       let part = sought(old, place, wanted);
-      // What nobody wants any more goes, so that what comes after it need not be moved and keeps its focus.
-      while (part && place && place !== part && !isWanted(fresh, place)) {
-        const next = place.nextSibling;
-        place.remove();
-        place = next;
-      }
+      // Remove what is gone before the part that is wanted: moving that part instead would take its focus away.
+      while (part && place && place !== part && !isWanted(fresh, place)) place = dismiss(place);
       if (!part) {
         part = old.insertBefore(document.importNode(wanted, true), place);
       } else {
@@ -100,27 +114,38 @@
         else if (part.nodeValue !== wanted.nodeValue) part.nodeValue = wanted.nodeValue;
       }
     }
-    while (place) {
-      const next = place.nextSibling;
-      place.remove();
-      place = next;
-    }
+    while (place) place = dismiss(place);
   }
 
-  // The part of the page that `wanted` is a newer state of: by its id, or else what stands in its place.
+  // Remove a part that is gone, unless a box in it is ticked: then only mark it. Returns what comes after it.
+  function dismiss(part) {
+    const next = part.nextSibling;
+    if (part.nodeName === "TR" && part.querySelector("input:checked")) part.className = "is-gone";
+    else part.remove();
+    return next;
+  }
+
+  // The part of the page that `wanted` is a newer state of: the one with its id, or else the one in its place.
   function sought(old, place, wanted) {
-    if (wanted.id) {
-      const same = document.getElementById(wanted.id);
+    const id = idOf(wanted);
+    if (id) {
+      const same = document.getElementById(id);
       return same && same.parentNode === old && same.nodeName === wanted.nodeName ? same : null;
     }
-    return place && !place.id && place.nodeName === wanted.nodeName ? place : null;
+    return place && !idOf(place) && place.nodeName === wanted.nodeName ? place : null;
   }
 
   function isWanted(fresh, part) {
-    return Boolean(part.id) && [...fresh.children].some((child) => child.id === part.id);
+    const id = idOf(part);
+    return Boolean(id) && [...fresh.children].some((child) => idOf(child) === id);
   }
 
-  // Whether a table is open is for whoever looks at it to say.
+  // Not `part.id`: of a form that is a field with this name.
+  function idOf(part) {
+    return part.nodeType === Node.ELEMENT_NODE ? part.getAttribute("id") : null;
+  }
+
+  // The reader opens and closes details; an update does not.
   function isOwn(element, attribute) {
     return attribute === "open" && element.nodeName === "DETAILS";
   }
