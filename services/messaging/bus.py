@@ -62,9 +62,10 @@ class Bus:
         self._publisher = publisher
         self._database = database
         self._parking = Coalescer(self._park)
-        #: Messages that are being parked, and messages held in memory, by their order of arrival.
-        self._asked: dict[int, _Row] = {}
-        self._held: dict[int, _Row] = {}
+        #: Messages that are not parked yet, in their order of arrival; they are parked in this order.
+        self._unparked: dict[int, _Row] = {}
+        #: Those of them whose publishers no longer wait: PostgreSQL did not take them in time.
+        self._held: set[int] = set()
         self._places = itertools.count()
         self._emptying: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -89,7 +90,9 @@ class Bus:
         try:
             await self._send(message.queue, body, PATIENCE_S if hurried else CONFIRM_TIMEOUT_S)
         except NotPublished as error:
-            row = {"queue": message.queue, "body": body, "reason": str(error)}
+            # PostgreSQL stores no lone surrogate and no NUL; one refused message would stop all that follow.
+            reason = str(error).encode(errors="replace").decode().replace("\0", "")
+            row = {"queue": message.queue, "body": body, "reason": reason}
             await self._keep(row, PARKING_PATIENCE_S if hurried else None)
             return False
         return True
@@ -97,7 +100,7 @@ class Bus:
     async def _keep(self, row: _Row, patience: float | None) -> None:
         """Park a message; hold it if that fails or takes longer than ``patience`` seconds."""
         place = next(self._places)
-        self._asked[place] = row
+        self._unparked[place] = row
         try:
             async with asyncio.timeout(patience):
                 await self._parking.ask(place)
@@ -108,13 +111,14 @@ class Bus:
             if not isinstance(error, DatabaseUnavailable | TimeoutError):
                 log.exception("message.not_parked")
         finally:
-            if place in self._asked:
-                self._hold(place, self._asked.pop(place))
+            if place in self._unparked:
+                self._hold(place)
 
     async def _empty(self) -> None:
         try:
             with suppress(Exception):  # the next round of send_parked reports it
-                await self._park_held()
+                while self._held:
+                    await self._park_held()
         finally:
             self._emptying = None
 
@@ -168,7 +172,10 @@ class Bus:
                 await self._park_held()
         if self._emptying:
             self._emptying.cancel()
-        self._lose([*self._held.values()], "the process ends while RabbitMQ and PostgreSQL are both away")
+        self._lose(
+            [self._unparked.pop(place) for place in self._held],
+            "the process ends while RabbitMQ and PostgreSQL are both away",
+        )
         for tally in (self._parked, self._lost):
             tally.say()
 
@@ -197,17 +204,24 @@ class Bus:
         return len(sent), 0 if self._publisher.silent or not parked else parked[-1].id
 
     async def _park(self, places: Sequence[int]) -> list[None]:
-        """Insert messages. Each stays in memory until that is done, so that none is lost when it is cancelled."""
+        """Insert messages, and before them every older one that is not parked yet.
+
+        Each stays in memory until that is done, so that none is lost when it is cancelled.
+        """
         async with self._one_at_a_time:  # two calls would park some messages twice
-            found = {place: self._asked.get(place) or self._held.get(place) for place in places}
-            rows = {place: row for place, row in found.items() if row}
-            if rows:
+            last = max(places)
+            while rows := self._oldest(last):
                 await self._insert([*rows.values()])
-            for place in rows:
-                self._asked.pop(place, None)
-                self._held.pop(place, None)
+                for place in rows:
+                    self._unparked.pop(place, None)
+                    self._held.discard(place)
             metrics.HELD.set(len(self._held))
         return [None] * len(places)
+
+    def _oldest(self, last: int) -> dict[int, _Row]:
+        """The oldest messages that are not parked yet, up to one of them."""
+        oldest = itertools.islice(self._unparked.items(), _PARK_AT_ONCE)
+        return {place: row for place, row in oldest if place <= last}
 
     async def _insert(self, rows: Sequence[_Row]) -> None:
         try:
@@ -226,11 +240,14 @@ class Bus:
             metrics.PARKED.labels(row["queue"]).inc()
         self._parked.add(len(rows), reason=rows[-1]["reason"])
 
-    def _hold(self, place: int, row: _Row) -> None:
-        self._held[place] = row
+    def _hold(self, place: int) -> None:
+        self._held.add(place)
         if len(self._held) > HELD_AT_MOST:
-            oldest = self._held.pop(next(iter(self._held)))
-            self._lose([oldest], "RabbitMQ and PostgreSQL are both away, and memory is full")
+            oldest = next(place for place in self._unparked if place in self._held)
+            self._held.remove(oldest)
+            self._lose(
+                [self._unparked.pop(oldest)], "RabbitMQ and PostgreSQL are both away, and memory is full"
+            )
         self._kept.add(1, held=len(self._held))
         metrics.HELD.set(len(self._held))
 
@@ -240,9 +257,8 @@ class Bus:
         self._lost.add(len(rows), reason=reason)
 
     async def _park_held(self) -> None:
-        held = sorted(self._held)  # messages that arrive now are parked in the next round
-        for first in range(0, len(held), _PARK_AT_ONCE):
-            await self._park(held[first : first + _PARK_AT_ONCE])
+        if self._held:
+            await self._park([max(self._held)])  # messages that arrive now are parked in the next round
 
 
 class _Tally:

@@ -128,6 +128,35 @@ async def test_what_could_not_be_published_is_parked_and_sent_in_order_once(
     assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 0
 
 
+async def test_messages_are_parked_in_their_order_while_postgresql_is_slow(
+    database: Database, sql: asyncpg.Connection, free_port: int
+) -> None:
+    async with (
+        Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
+        Bus(publisher, database) as bus,
+    ):
+        async with sql.transaction():
+            await sql.execute("LOCK TABLE parked_messages IN ACCESS EXCLUSIVE MODE")
+            for number in range(3):
+                await bus.publish(view(number))  # none is parked within its patience
+        for number in range(3, 5):
+            await bus.publish(view(number))
+        await bus.send_parked()
+    kept = await sql.fetch("SELECT body FROM parked_messages ORDER BY id")
+    assert [UUID(json.loads(row[0])["kwargs"]["request_id"]).int for row in kept] == [*range(5)]
+
+
+async def test_no_reason_keeps_a_message_from_being_parked(
+    app: App, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send(*_: Any, **__: Any) -> None:
+        raise NotPublished("reset by \0 \udcff")
+
+    monkeypatch.setattr(app.publisher, "send", send)
+    await app.bus.publish(GenerateDay(DAY))
+    assert await sql.fetchval("SELECT reason FROM parked_messages") == "reset by  ?"
+
+
 async def test_while_both_servers_are_away_messages_are_held_in_memory(
     database: Database, sql: asyncpg.Connection, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +215,8 @@ async def test_a_process_that_ends_parks_what_it_holds(
         Publisher(f"amqp://127.0.0.1:{free_port}", []) as publisher,
         Bus(publisher, database) as bus,
     ):
-        bus._hold(0, {"queue": "views", "body": b"{}", "reason": "both are away"})
+        bus._unparked[0] = {"queue": "views", "body": b"{}", "reason": "both are away"}
+        bus._hold(0)
     assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 1
 
 
@@ -272,7 +302,7 @@ async def test_only_what_postgresql_did_not_take_is_held_and_may_be_lost(
     ):
         await asyncio.gather(*(bus.publish(GenerateDay(DAY + timedelta(days=each))) for each in range(20)))
         assert not bus._held
-        assert not bus._asked
+        assert not bus._unparked
     assert await sql.fetchval("SELECT count(*) FROM parked_messages") == 20
 
 
