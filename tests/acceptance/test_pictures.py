@@ -1,6 +1,7 @@
 """The pictures of the README, taken from the running service; `make screenshots` keeps them."""
 
 import random
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from schema.signs import Sign
 from tests.acceptance.conftest import until_written
 from tests.browser import chromium
 from tests.operators import PASSWORD
-from tests.processes import Processes
+from tests.processes import Processes, clock_from
 from tests.queues import Queues
 from tests.waiting import until_sql, until_views
 
@@ -97,7 +98,10 @@ async def test_a_reader_and_an_operator_see_what_the_readme_shows(
     free_port: int,
     tmp_path: Path,
     request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    clock = clock_from(NOW)
+    monkeypatch.setattr(time, "time", lambda: clock().timestamp())  # the sandbox's
     listen = f"127.0.0.1:{free_port}"
     settings = {"TEXT_LANGUAGE": "en", "ADMIN_LISTEN": listen, "ADMIN_PASSWORD": PASSWORD}
     await processes.workers(2, settings, clock=NOW)
@@ -121,11 +125,11 @@ async def test_a_reader_and_an_operator_see_what_the_readme_shows(
 
     async with chromium() as browser:
         for scheme in ("light", "dark"):
-            chat = await _open(browser, sandbox.url, scheme, 420, 760, 1.4)
+            chat = await _open(browser, sandbox.url, scheme, 420, 745, 1.4)
             await expect(chat.locator(".message").last).to_contain_text("Leo · ", timeout=PATIENCE_S * 1000)
             await _take(chat, request, tmp_path, f"chat-{scheme}.png")
 
-            page = await _open(browser, f"http://{listen}", scheme, 1180, 990, 1)
+            page = await _open(browser, f"http://{listen}", scheme, 1180, 968, 1)
             await page.get_by_label("Password").fill(PASSWORD)
             await page.get_by_role("button", name="Sign in").click()
             await expect(page.locator("#horoscopes-today")).not_to_have_text("0", timeout=PATIENCE_S * 1000)
