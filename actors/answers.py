@@ -69,18 +69,25 @@ class _Answers:
             log.info("replay.skipped", actor=self.actor.name, count=1)
             return
         ladder = self.actor.ladder.delays(self.worker_app.app.settings)
-        await self.actor.handler(self.worker_app, message, current_attempt(delivered, ladder))
+        effect = await self.actor.handler(self.worker_app, message, current_attempt(delivered, ladder))
         if replay:
-            await outcomes.succeeded([replay])
+            await outcomes.answered({replay: effect})
 
     async def _handle_batch(self, messages: Sequence[Parsed]) -> None:
         outcomes = self.worker_app.outcomes
-        replays = {replay for message, _ in messages if (replay := replay_of(message.options))}
-        over = await outcomes.over([*replays]) if replays else set()
-        due = [parsed for message, parsed in messages if not over or replay_of(message.options) not in over]
+        replays = [replay_of(message.options) for message, _ in messages]
+        asked = {replay for replay in replays if replay}
+        over = await outcomes.over([*asked]) if asked else set()
+        due = [
+            (parsed, replay)
+            for (_, parsed), replay in zip(messages, replays, strict=True)
+            if replay not in over
+        ]
         if len(due) < len(messages):
             log.info("replay.skipped", actor=self.actor.name, count=len(messages) - len(due))
-        if due:
-            await self.actor.handler(self.worker_app, due)
-        if replays - over:
-            await outcomes.succeeded([*replays - over])
+        if not due:
+            return
+        effects = await self.actor.handler(self.worker_app, [parsed for parsed, _ in due])
+        if asked - over:
+            had_effect = {replay for (_, replay), effect in zip(due, effects, strict=True) if effect}
+            await outcomes.answered({replay: replay in had_effect for replay in asked - over})

@@ -150,4 +150,5 @@ def current_attempt(message: Delivered, ladder: tuple[int, ...]) -> Attempt:
         again=failed > 0 or "held" in message.options or message.redelivered,
         redelivered=message.redelivered,
         retry_in=ladder[failed] if failed < len(ladder) else None,
+        replayed=replay_of(message.options) is not None,
     )

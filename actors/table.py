@@ -22,12 +22,13 @@ class Batch:
 class Actor:
     """One row: which handler answers a message, from which queue, and on which ladder it is retried.
 
-    A plain handler is called with (worker_app, message, attempt); a batch handler with (worker_app, messages).
+    A plain handler is called with (worker_app, message, attempt) and returns whether it had an effect; a batch
+    handler is called with (worker_app, messages) and returns the same of each message, in their order.
     """
 
     message: type[Message]
     queue: str
-    handler: Callable[..., Coroutine[Any, Any, None]]
+    handler: Callable[..., Coroutine[Any, Any, Any]]
     ladder: Ladder
     batch: Batch | None = None
 

@@ -12,7 +12,7 @@ import dramatiq
 import structlog
 from dramatiq.middleware import CurrentMessage
 
-from actors import TABLE, topology
+from actors import REPLAYABLE, TABLE, topology
 from actors.answers import actor_function
 from actors.app import WorkerApp, open_worker_app
 from actors.batches import BatchConsumer, Batches
@@ -26,6 +26,7 @@ from schema.errors import HoroscopeError
 from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
 from services.app import App, open_app
 from services.days import Clock, system_clock
+from services.dead_letters.preflight import NOTE_S, Preflight
 from services.dead_letters.replayer import replaying
 from services.health import serve_health
 from services.messaging.attempts import Ladder
@@ -82,7 +83,12 @@ async def run(
         followed(app.database) as pauses,
         periodic({app.bus.send_parked: UNPARK_S, app.night.nudge_waiters: WAITERS_S}),
         periodic(
-            {app.views.prune: PRUNE_S, worker_app.archive.prune: PRUNE_S, worker_app.poison.prune: PRUNE_S},
+            {
+                app.views.prune: PRUNE_S,
+                worker_app.archive.prune: PRUNE_S,
+                worker_app.poison.prune: PRUNE_S,
+                Preflight(app.database, REPLAYABLE, clock).note_done: NOTE_S,
+            },
             at_once=True,
         ),
         replaying(app.database, app.publisher),

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 #: The newest migration: what this release needs at the least.
-REVISION = "0004"
+REVISION = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -234,7 +234,12 @@ dead_letters = Table(
     Column(
         "digest", LargeBinary, nullable=False, comment="The same for copies of one message that died alike."
     ),
-    Column("state", String(10), nullable=False, comment="dead, waiting, succeeded, died_again or dropped."),
+    Column(
+        "state",
+        String(20),
+        nullable=False,
+        comment="dead, waiting, did_it, nothing_to_do, died_again or dropped.",
+    ),
     Column("state_since", _instant, nullable=False, server_default=func.now()),
     Column("message_id", Text, comment="NULL: the bytes are no message."),
     Column("actor", Text, comment="The actor that it names; NULL: the bytes are no message."),
@@ -262,8 +267,16 @@ dead_letters = Table(
     Column("said_by", Text, comment="Who dropped it."),
     Column("said", Text, comment="Why it was dropped."),
     Column("imported_at", _instant, comment="It died elsewhere and was brought here."),
+    Column(
+        "done",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="When it was last judged, a replay of it had nothing left to do.",
+    ),
     Index("ix_dead_letters_fingerprint", "fingerprint", "state", "release", "died_at", "actor"),
     Index("ix_dead_letters_state", "state", "id"),
+    Index("ix_dead_letters_done", "id", postgresql_where=text("done AND state = 'dead'")),
     Index("ix_dead_letters_digest", "digest", postgresql_using="hash"),
     comment="Messages that finally failed, each with the whole truth about its death.",
 )
@@ -320,9 +333,9 @@ replays = Table(
     Column("edit", BigInteger, comment="What was published in its place; NULL: the message as it died."),
     Column(
         "state",
-        String(10),
+        String(20),
         nullable=False,
-        comment="planned, publishing, published, succeeded, died_again, cancelled or superseded.",
+        comment="planned, publishing, published, did_it, nothing_to_do, died_again, cancelled or superseded.",
     ),
     Column("published_at", _instant),
     Column("ended_at", _instant),

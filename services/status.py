@@ -57,7 +57,9 @@ _COUNTS = text("""
             WHERE spent_on = :today) AS tokens,
            (SELECT sum(cost_usd) FROM model_usage WHERE spent_on = :today) AS cost_usd,
            (SELECT count(*) FROM readers WHERE zodiac_sign IS NOT NULL AND blocked_at IS NULL) AS readers,
-           (SELECT count(*) FROM dead_letters WHERE state = 'dead') AS dead,
+           (SELECT count(*) FROM dead_letters WHERE state = 'dead')
+               - (SELECT count(*) FROM dead_letters WHERE state = 'dead' AND done) AS dead,
+           (SELECT count(*) FROM dead_letters WHERE state = 'dead' AND done) AS done,
            (SELECT count(*) FROM dead_letters WHERE state = 'waiting' AND state_since < now() - interval '1 day')
                AS unheard
 """)
@@ -129,12 +131,23 @@ class Status:
     readers: int
     waiters: int
     parked: int
-    dead_letters: int  #: Those that need a person: in the archive, or in RabbitMQ on their way there
+    dead_letters: int  #: Those that a person can mend: in the archive, or in RabbitMQ on their way there
+    done_letters: int  #: Those with nothing left to do, as workers last judged them; they raise no alarm
     tokens_today: int
     cost_today_usd: float | None
     running: dict[str, int]  #: The number of running processes, by kind
     pauses: list[Pause] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)  #: Conditions that need a person
+
+    @property
+    def notes(self) -> list[str]:
+        """Hints that need nobody now."""
+        if not self.done_letters:
+            return []
+        more = "more " if self.dead_letters else ""
+        dead = "dead letter has" if self.done_letters == 1 else "dead letters have"
+        drop = 'horoscope dead drop --verdict done --why "nothing left to do"'
+        return [f"{self.done_letters} {more}{dead} nothing left to do; drop them: {drop}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +268,7 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
         waiters=counts.waiters,
         parked=counts.parked,
         dead_letters=dead,
+        done_letters=counts.done,
         tokens_today=int(counts.tokens),
         cost_today_usd=None if counts.cost_usd is None else float(counts.cost_usd),
         running=running,

@@ -1,7 +1,7 @@
 """The row «dead letters»: how fast they are archived and replayed, and how long a look at 100,000 of them takes.
 
 A round fills the queue with letters as a worker buries them while the worker is stopped, lets it archive them, and
-has it replay all of them as fast as it can, until each is known to have succeeded: they are views, whose effect is
+has it replay all of them as fast as it can, until each is known to have had its effect: they are views, whose effect is
 the least work there is. Then the table is filled up, and people's questions are asked of it.
 """
 
@@ -68,7 +68,7 @@ class Turn:
     Args:
         archived: From the queue into the table.
         published: Out of the table, confirmed and on record.
-        settled: Published, answered, and known to have succeeded.
+        settled: Published, answered, and known to have had their effect.
         peak_mib: The most memory that the worker ever held.
     """
 
@@ -126,12 +126,12 @@ async def _turn(stage: Stage, inspector: Inspector, worker: Running) -> Turn:
     run = await inspector.replays.start(verdicts, what="all", by="the benchmark", why="to see", rate=FASTEST)
     await _reached(stage, "SELECT count(*) FROM replay_runs WHERE state = 'finished'", 1)
     published = LETTERS / (time.perf_counter() - began)
-    await _reached(stage, "SELECT count(*) FROM replays WHERE state = 'succeeded'", LETTERS)
+    await _reached(stage, "SELECT count(*) FROM replays WHERE state = 'did_it'", LETTERS)
     settled = LETTERS / (time.perf_counter() - began)
     worker.check()
     if (counted := await stage.counted()) != LETTERS or (
         await inspector.replays.run(run.id)
-    ).succeeded != LETTERS:
+    ).did_it != LETTERS:
         raise BenchError(f"{LETTERS} views were counted as {counted}")
     if left := stage.queued(VIEWS) + stage.queued(DEAD_LETTERS):
         raise BenchError(f"{left} messages are left")
@@ -191,7 +191,7 @@ def _judge(turns: Sequence[Turn], looks: dict[str, list[float]]) -> Result:
     rates = {
         "archived a second": Spread.of(turn.archived for turn in turns),
         "replayed a second, published": Spread.of(turn.published for turn in turns),
-        "replayed a second, known to have succeeded": Spread.of(turn.settled for turn in turns),
+        "replayed a second, known to have had their effect": Spread.of(turn.settled for turn in turns),
     }
     slowest = max(looks["groups"])
     peak = max(turn.peak_mib for turn in turns)

@@ -226,10 +226,9 @@ def _print_status(seen: statuses.Status) -> None:
         + ("" if seen.cost_today_usd is None else f" (${seen.cost_today_usd:.4f})")
     )
     console.print("   ".join(f"{kind}s {count}" for kind, count in seen.running.items()))
-    for alarm in seen.alarms:
-        console.print(f"! {alarm}", style="bold red", markup=False)
-    if not seen.alarms:
-        console.print("All is well.", style="green")
+    ends = [(f"! {alarm}", "bold red") for alarm in seen.alarms] or [("All is well.", "green")]
+    for line, style in (*ends, *((note, "dim") for note in seen.notes)):
+        console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def _unwritten(day: statuses.DayStatus) -> dict[str, list[str]]:

@@ -19,10 +19,9 @@ from ops.cli.options import NUMBER, Words, named_or_filtered
 from ops.cli.tables import Screen
 from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector
-from services.dead_letters.plan import Plan
 from services.dead_letters.preflight import FORCED, Verdict
 from services.dead_letters.records import PAGE
-from services.dead_letters.replays import FASTEST, RATE, Run
+from services.dead_letters.replays import FASTEST, RATE, Plan, Run
 
 #: What a shell says of a command that Ctrl-C has ended.
 EXIT_INTERRUPTED = 130

@@ -16,7 +16,7 @@ from services.days import iso_instant
 from services.dead_letters.preflight import Verdict
 from services.dead_letters.records import Edit, Group, Letter, Listed, Replayed
 from services.dead_letters.replays import Run
-from services.dead_letters.transfer import body_told
+from services.dead_letters.transfer import body_as_json
 from services.process.logs import Mask
 
 #: Columns of a table that nobody looks at on a terminal.
@@ -89,7 +89,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         told: dict[str, Any] = {}
         for name, inner in value.items():
-            told |= body_told(inner) if isinstance(inner, bytes) else {name: plain(inner)}
+            told |= body_as_json(inner) if isinstance(inner, bytes) else {name: plain(inner)}
         return told
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
@@ -162,7 +162,7 @@ def show_letter(screen: Screen, letter: Letter, verdict: Verdict | None) -> None
 
 def _show_contents(screen: Screen, letter: Letter) -> None:
     if letter.arguments is None:
-        told = body_told(letter.body)
+        told = body_as_json(letter.body)
         for name, content in told.items():
             cut = f" … ({len(letter.body)} bytes)" if len(content) > _BODY_SHOWN else ""
             screen.say(f"\n{'Body' if name == 'body' else 'Body in Base64'}", "bold")
@@ -280,7 +280,8 @@ def progress(run: Run) -> str:
     counts = {
         "not published yet": run.planned,
         "waiting for their outcome": run.waiting,
-        "succeeded": run.succeeded,
+        "did it": run.did_it,
+        "nothing to do any more": run.nothing_to_do,
         "died again": run.died_again,
         "cancelled": run.cancelled,
         "superseded": run.superseded,

@@ -1,14 +1,15 @@
-"""Taking dead letters out of their queue and into PostgreSQL, each once."""
+"""Moves dead letters from their queue into PostgreSQL, each once, and deletes old ones that were dealt with."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import orjson
 import structlog
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from schema.errors import InvalidEnvelope
 from schema.messages import DEAD_LETTERS, DeadLetter
@@ -22,73 +23,107 @@ from services.process.logs import Mask
 
 log = structlog.get_logger(__name__)
 
-#: What was dropped can be taken back for so long.
+#: Dropped letters can be restored for this long.
 DROPPED_KEPT = timedelta(days=30)
-#: What a replay dealt with is history for so long. What is dead is kept until somebody has dealt with it.
+#: Replayed letters are kept for this long. Letters that are dead are never deleted.
 RESOLVED_KEPT = timedelta(days=90)
 
-#: Letters that are thrown away by one statement; the rest go next time.
+#: Letters that one statement deletes; the rest are deleted next time.
 _PRUNED_AT_ONCE = 20_000
-#: An index holds the names of actors and releases, and PostgreSQL refuses a row whose part of it is long.
+#: Characters of the names of actors and releases: they are part of an index, and PostgreSQL refuses long entries.
 _NAME_LIMIT = 200
 
-#: Options of a message that are about the life that it has had, not about what it asks for.
+#: Options of a message that describe its life so far; they are not published again.
 _OF_ITS_LIFE = ("attempts", "traceback", "death", "held", "replay")
+
+#: The columns that a dead letter has on arrival, from its queue or from a file, with their types. Its body is apart.
+_TYPED = """
+    death uuid, digest bytea, state text, message_id text, actor text, queue text, arguments jsonb, zodiac_sign text,
+    day date, masked boolean, cause text, error_type text, error text, traceback text, fingerprint text,
+    attempts jsonb, release text, host text, published_at timestamptz, died_at timestamptz
+"""
+COLUMNS = tuple(column.split()[0] for column in _TYPED.split(","))
+
+
+def insertion(more: str, fresh: str, inserted: Sequence[str], then: str) -> TextClause:
+    """A statement that inserts the letters bound by :func:`bound` whose deaths are new; it returns their number.
+
+    Letters that are known are left out before the insert, so that they take no ids.
+
+    Args:
+        more: Further columns of a bound row beside :data:`COLUMNS`, with their types.
+        fresh: A query of the rows to insert, from the table ``arrived`` of all rows.
+        inserted: Columns of ``fresh`` that are inserted beside :data:`COLUMNS`.
+        then: Further steps of the WITH clause; ``kept`` has the id and the death of each inserted letter.
+    """
+    columns = ", ".join(("body", *COLUMNS, *inserted))
+    return text(f"""
+        WITH arrived AS (
+            SELECT * FROM jsonb_to_recordset(CAST(:letters AS jsonb)) AS letter (place integer, {_TYPED}, {more})
+            JOIN unnest(CAST(:bodies AS bytea[])) WITH ORDINALITY AS body (body, place) USING (place)
+        ), fresh AS (
+            {fresh}
+        ), kept AS (
+            INSERT INTO dead_letters ({columns})
+            SELECT {columns} FROM fresh
+            WHERE NOT EXISTS (SELECT FROM dead_letters AS known WHERE known.death = fresh.death)
+            ORDER BY place
+            ON CONFLICT (death) DO NOTHING
+            RETURNING id, death
+        ), {then}
+        SELECT count(*) FROM kept
+    """)
+
+
+def bound(letters: Iterable[tuple[dict[str, Any], bytes]]) -> dict[str, Any]:
+    """The parameters of an :func:`insertion`: each letter's row, with its digest in hexadecimal, and its body."""
+    letters = list(letters)
+    rows = [
+        row | {"place": place, "digest": f"\\x{row['digest']}"} for place, (row, _) in enumerate(letters, 1)
+    ]
+    return {"letters": json.dumps(rows, default=str), "bodies": [body for _, body in letters]}
+
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('dead_letters'))")
 
-# A copy of a letter that is here already is left out: one that has the same death; one of the same message, with as
-# many attempts behind it, that waits for a person or for what its replay comes to; one whose replay has succeeded
-# by another copy, or gave way to another replay. Whose workers were lost begins anew when it is replayed, under the same id.
-_KEEP = text("""
-    WITH arrived AS (
-        SELECT * FROM jsonb_to_recordset(CAST(:letters AS jsonb)) AS letter (
-            place integer, death uuid, digest text, again boolean, message_id text, actor text, queue text,
-            arguments jsonb, zodiac_sign text, day date, masked boolean, cause text, error_type text, error text,
-            traceback text, fingerprint text, attempts jsonb, release text, host text, published_at timestamptz,
-            died_at timestamptz, replay uuid)
-        JOIN unnest(CAST(:bodies AS bytea[])) WITH ORDINALITY AS body (body, place) USING (place)
-    ), fresh AS (
+# A copy of a known letter is left out. That is a letter with the same death; with the same message and as many attempts,
+# while the known letter is dead or waits for its replay; or one whose replay was answered by another copy or was
+# superseded. A message whose workers were lost starts anew when it is replayed, under the same id.
+_KEEP = insertion(
+    "again boolean, replay uuid",
+    """
         SELECT arrived.*, parent.id AS parent, COALESCE(parent.replays + 1, 0) AS replays
         FROM arrived
         LEFT JOIN replays ON replays.id = arrived.replay
         LEFT JOIN dead_letters AS parent ON parent.id = replays.letter
-        WHERE (replays.state IS NULL OR replays.state NOT IN ('succeeded', 'superseded'))
+        WHERE (replays.state IS NULL OR replays.state NOT IN ('did_it', 'nothing_to_do', 'superseded'))
           AND NOT EXISTS (
-              SELECT FROM dead_letters AS known WHERE known.digest = decode(arrived.digest, 'hex')
+              SELECT FROM dead_letters AS known WHERE known.digest = arrived.digest
                  AND (arrived.again OR arrived.message_id IS NOT NULL AND known.state IN ('dead', 'waiting')))
-    ), forgotten AS (
-        DELETE FROM suspects USING arrived
-        WHERE suspects.queue = arrived.queue AND suspects.message_id = arrived.message_id
-    ), kept AS (
-        INSERT INTO dead_letters (
-            death, digest, state, message_id, actor, queue, arguments, zodiac_sign, day, body, masked, cause,
-            error_type, error, traceback, fingerprint, attempts, release, host, published_at, died_at, replays,
-            parent)
-        SELECT death, decode(digest, 'hex'), 'dead', message_id, actor, queue, arguments, zodiac_sign, day, body,
-               masked, cause, error_type, error, traceback, fingerprint, attempts, release, host, published_at,
-               died_at, replays, parent
-        FROM fresh ORDER BY place
-        ON CONFLICT (death) DO NOTHING
-        RETURNING id, death
-    ), ended AS (
-        UPDATE replays
-        SET state = 'died_again', died_as = kept.id, ended_at = fresh.died_at
-        FROM fresh JOIN kept USING (death)
-        WHERE replays.id = fresh.replay AND replays.id = ANY(ARRAY(
-            SELECT id FROM replays WHERE id IN (SELECT replay FROM arrived) ORDER BY id FOR UPDATE))
-        RETURNING replays.letter
-    ), died_again AS (
-        UPDATE dead_letters SET state = 'died_again', state_since = now()
-        WHERE id = ANY(ARRAY(SELECT letter FROM ended)) AND state = 'waiting'
-    )
-    SELECT count(*) FROM kept
-""")
+    """,
+    ("parent", "replays"),
+    """
+        forgotten AS (
+            DELETE FROM suspects USING arrived
+            WHERE suspects.queue = arrived.queue AND suspects.message_id = arrived.message_id
+        ), ended AS (
+            UPDATE replays
+            SET state = 'died_again', died_as = kept.id, ended_at = fresh.died_at
+            FROM fresh JOIN kept USING (death)
+            WHERE replays.id = fresh.replay AND replays.id = ANY(ARRAY(
+                SELECT id FROM replays WHERE id IN (SELECT replay FROM arrived) ORDER BY id FOR UPDATE))
+            RETURNING replays.letter
+        ), died_again AS (
+            UPDATE dead_letters SET state = 'died_again', state_since = now()
+            WHERE id = ANY(ARRAY(SELECT letter FROM ended)) AND state = 'waiting'
+        )
+    """,
+)
 _PRUNE = text("""
     DELETE FROM dead_letters WHERE id IN (
         SELECT id FROM dead_letters
         WHERE state = 'dropped' AND state_since < now() - CAST(:dropped AS interval)
-           OR state IN ('succeeded', 'died_again') AND state_since < now() - CAST(:resolved AS interval)
+           OR state IN ('did_it', 'nothing_to_do', 'died_again') AND state_since < now() - CAST(:resolved AS interval)
         LIMIT :at_once)
 """)
 _PRUNE_RUNS = text("""
@@ -103,11 +138,11 @@ _PRUNE_NOTES = text("""
 
 
 class Archive:
-    """Where dead letters are kept.
+    """Keeps dead letters in PostgreSQL.
 
     Args:
-        database: Where that is.
-        mask: Takes secrets out of whatever nobody took them out of before.
+        database: The database.
+        mask: Takes secrets out of messages that no worker has masked.
     """
 
     def __init__(self, database: Database, mask: Mask) -> None:
@@ -115,26 +150,24 @@ class Archive:
         self._mask = mask
 
     async def keep(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep dead letters, whatever they are, each once; note of replays that they have died.
+        """Keep each letter once, whatever its bytes are; a replay whose message is among them has died again.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL is away; whether they were kept is not known.
+            DatabaseUnavailable: PostgreSQL is away; it is unknown whether they were kept.
         """
         rows: dict[Any, tuple[dict[str, Any], bytes]] = {}
         for letter in letters:
             row, body = _row(letter, self._mask)
             twin = row["digest"] if row["again"] or row["message_id"] is not None else row["death"]
             rows.setdefault(twin, (row, body))
-        told = [row | {"place": place} for place, (row, _) in enumerate(rows.values(), 1)]
-        given = {"letters": orjson.dumps(told).decode(), "bodies": [body for _, body in rows.values()]}
         async with self._database.transaction() as connection:
-            # Of two copies that come at once, one must see the other.
+            # Two copies that arrive at once must see each other.
             await connection.execute(_ONE_AT_A_TIME)
-            kept = (await connection.execute(_KEEP, given)).scalar_one()
+            kept = (await connection.execute(_KEEP, bound(rows.values()))).scalar_one()
         log.info("dead_letters.archived", count=kept, copies=len(letters) - kept)
 
     async def prune(self) -> None:
-        """Throw away what was dealt with long ago; never what is dead.
+        """Delete letters that were dropped or replayed long ago, and what belongs to them; never dead ones.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away.
@@ -147,21 +180,22 @@ class Archive:
 
 
 def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
-    """A letter as the columns of its row, each as PostgreSQL takes it, and the body that is kept."""
-    told = Death.read(letter.headers)
-    parts = None if told and told.cause == InvalidEnvelope.cause else _parts(letter.body)
-    death = told or _death_untold(letter, parts)
+    """The columns of a letter's row, as JSON has them, and the body that is kept."""
+    noted = Death.read(letter.headers)
+    parts = None if noted and noted.cause == InvalidEnvelope.cause else _parts(letter.body)
+    death = noted or _unnoted_death(letter, parts)
     options = parts["options"] if parts else {}
     arguments = parts["kwargs"] if parts else None
     actor = parts["actor_name"] if parts else None
     asked = [parts["args"], parts["kwargs"]] if parts else None
-    body = _as_it_was_asked(parts, mask) if parts else mask.in_bytes(letter.body)
+    body = _as_published(parts, mask) if parts else mask.in_bytes(letter.body)
     trace = options.get("traceback")
     row = {
         "death": death.id,
         "digest": _digest(parts, letter.body),
-        # Where nobody named the death, only this tells that the letter may have been kept before.
-        "again": letter.redelivered and told is None,
+        # Without the id of a noted death, a redelivered letter may have been kept before.
+        "again": letter.redelivered and noted is None,
+        "state": "dead",
         "message_id": parts["message_id"] if parts else None,
         "actor": actor[:_NAME_LIMIT] if actor is not None else None,
         "queue": death.queue,
@@ -191,14 +225,14 @@ def _parts(body: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _as_it_was_asked(parts: dict[str, Any], mask: Mask) -> bytes:
-    """The message as somebody first published it."""
+def _as_published(parts: dict[str, Any], mask: Mask) -> bytes:
+    """The message as it was first published."""
     options = {name: value for name, value in parts["options"].items() if name not in _OF_ITS_LIFE}
     return orjson.dumps(mask.in_json(parts | {"options": options}))
 
 
 def _digest(parts: dict[str, Any] | None, body: bytes) -> str:
-    """The same for copies of one message that have as many attempts behind them; of bytes, for the same bytes."""
+    """A digest that copies of one message share while they have the same number of attempts; or one of the bytes."""
     if parts:
         options = parts["options"]
         what = [parts["message_id"], parts["actor_name"], parts["args"], parts["kwargs"]]
@@ -207,8 +241,8 @@ def _digest(parts: dict[str, Any] | None, body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _death_untold(letter: DeadLetter, parts: dict[str, Any] | None) -> Death:
-    """The death of a letter that no worker of this release buried: RabbitMQ's own, an older release's, or anybody's."""
+def _unnoted_death(letter: DeadLetter, parts: dict[str, Any] | None) -> Death:
+    """The death of a letter without the header of :class:`Death`: RabbitMQ's, release 0.1's or somebody's own."""
     said = parts["options"].get("death") if parts else None
     if isinstance(said, dict):  # as release 0.1 noted it
         cause, error = str(said.get("cause")), str(said.get("reason"))
@@ -248,7 +282,7 @@ def _day(arguments: dict[str, Any] | None) -> date | None:
 
 
 def storable(value: Any) -> Any:
-    """PostgreSQL keeps no NUL in a text."""
+    """The value without NUL, which PostgreSQL keeps in no text."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, dict):

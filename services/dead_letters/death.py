@@ -1,4 +1,4 @@
-"""How a message died, as it is told beside the dead letter on its way to the archive."""
+"""The death of a message, as a header of its dead letter carries it to the archive."""
 
 import hashlib
 import traceback
@@ -14,16 +14,16 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from schema.errors import PermanentError
 from services.process.heartbeats import HOST, RELEASE
 
-#: The end of a traceback tells most; this many characters of it are kept.
+#: Characters of a traceback that are kept: its end says most.
 TRACEBACK_LIMIT = 8000
 _ERROR_LIMIT = 2000
 _REASON_LIMIT = 500
 
-#: Of an exception's traceback, the frames that are ours.
+#: The packages whose frames of a traceback make up a fingerprint.
 _OWN = ("schema", "services", "actors", "ops")
 
 LADDER_EXHAUSTED = "ladder exhausted"
-#: The causes that no exception names: of RabbitMQ's own, by the reason that it gives in ``x-death``.
+#: Causes of messages that RabbitMQ gave up, by the reason that it names in ``x-death``.
 CAUSES_OF_RABBITMQ = {
     "rejected": "rejected",
     "expired": "too old",
@@ -41,18 +41,16 @@ CAUSES = (
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """One death.
+    """The death of one message.
 
     Args:
-        id: The same for every copy of it.
-        at: When.
-        queue: Where the message came from.
+        id: The same for every copy of the dead letter.
+        queue: The queue that the message came from.
         cause: One of :data:`CAUSES`.
-        error_type: The exception's class; empty: there was none.
+        error_type: The exception's class; empty: nothing was raised.
         error: The error in one line.
-        frames: Those of our own functions that the exception came through, outermost first.
-        release: Of the code that gave the message up.
-        host: Where it ran.
+        frames: Our own functions that the exception came through, outermost first.
+        release: Of the code that gave the message up, on ``host``.
         masked: The message held a secret, which is not kept.
     """
 
@@ -69,13 +67,13 @@ class Death:
 
     @classmethod
     def of(cls, error: BaseException, queue: str, mask: Callable[[str], str], *, replay: UUID | None) -> Self:
-        """The death that an error means, at this moment.
+        """The death of a message that an error ends now.
 
         Args:
-            error: Why the message will not be tried again.
-            queue: Where it came from.
+            error: The reason why the message will not be tried again.
+            queue: The queue that the message came from.
             mask: Takes secrets out.
-            replay: The replay that it came by: one replay dies once, however many copies of it there were.
+            replay: The replay that published it: all copies of a replay share one death.
         """
         return cls(
             id=uuid5(replay, "death") if replay else uuid4(),
@@ -90,7 +88,7 @@ class Death:
         )
 
     def headers(self) -> dict[str, Any]:
-        """What stands beside the letter in its queue; ``death`` for the archive, the rest for eyes."""
+        """The headers of the dead letter: ``death`` is for the archive, the others are for people."""
         return {
             "cause": self.cause,
             "reason": self.error[:_REASON_LIMIT],
@@ -100,7 +98,7 @@ class Death:
 
     @classmethod
     def read(cls, headers: Mapping[str, Any]) -> "Death | None":
-        """What :meth:`headers` were made from; None when they tell nothing of the kind."""
+        """The death that :meth:`headers` wrote; None: there is none."""
         try:
             death = _deaths.validate_json(headers.get("death") or "")
             return replace(death, at=death.at.astimezone(UTC))
@@ -122,7 +120,7 @@ def traced(error: BaseException, mask: Callable[[str], str]) -> str:
 
 
 def own_frames(error: BaseException) -> tuple[str, ...]:
-    """The functions of ours that an error came through, outermost first; one that calls itself stands once."""
+    """Our own functions that an error came through, outermost first; a recursive one is listed once."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     named = (
         f"{module}:{frame.f_code.co_qualname}"
@@ -133,9 +131,9 @@ def own_frames(error: BaseException) -> tuple[str, ...]:
 
 
 def fingerprint(death: Death, actor: str | None) -> str:
-    """The same for failures of one kind: cause, exception and our own functions, without lines and values.
+    """A digest that failures of one kind share: cause, exception and our own functions, without lines and values.
 
-    What died before any function of ours was called is told apart by its actor and its queue.
+    Without a function of ours, the queue and the actor take the functions' place.
     """
     kind = (death.cause, death.error_type, *(death.frames or (death.queue, actor or "")))
     return hashlib.sha256("\0".join(kind).encode(errors="replace")).hexdigest()[:16]

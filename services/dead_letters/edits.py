@@ -1,4 +1,4 @@
-"""What people do to dead letters beside replaying them: edit, drop, take back, note."""
+"""Changes dead letters on a person's behalf: edit, drop, restore, and notes on groups."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,18 @@ from sqlalchemy import text
 
 from schema.errors import NotFound, Refused
 from services.database.pool import Database
+from services.dead_letters.outcomes import OPEN
 from services.dead_letters.preflight import Preflight
 from services.dead_letters.records import Letter, Records
 from services.dead_letters.replays import in_turn
 
 log = structlog.get_logger(__name__)
 
-# What a run has planned is still dead, and is published as it was when it was planned.
-_FREE = """
+# A letter that a run has planned is still dead, but is published as it was when the run was planned.
+_FREE = f"""
     state = 'dead' AND NOT EXISTS (
         SELECT FROM replays
-        WHERE letter = dead_letters.id AND replays.state IN ('planned', 'publishing', 'published'))
+        WHERE letter = dead_letters.id AND replays.state IN {OPEN})
 """
 _EDIT = text(f"""
     INSERT INTO dead_letter_edits (letter, actor, arguments, edited_by)
@@ -44,12 +45,7 @@ _UNNOTE = text("DELETE FROM dead_letter_notes WHERE fingerprint = :group")
 
 
 class Edits:
-    """Acts of people, each on record with who did it.
-
-    Args:
-        database: Where the letters are.
-        records: How they are looked up.
-        preflight: Knows what fits an actor.
+    """Changes letters, and records who did it.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
@@ -62,17 +58,17 @@ class Edits:
     async def edit(
         self, number: int, *, by: str, arguments: dict[str, Any] | None = None, actor: str | None = None
     ) -> Letter:
-        """Say what is replayed in the place of a message; the message as it died is kept, and every edit.
+        """Change what a replay of a letter publishes; the message as it died is kept, and so is every edit.
 
         Args:
-            number: The letter's.
-            by: Who says so.
-            arguments: All of them; None: as they are.
-            actor: Who is to answer it; None: as it is.
+            number: The letter's id.
+            by: Who edits it.
+            arguments: All arguments; None: as they are.
+            actor: The actor that is to answer it; None: as it is.
 
         Raises:
-            InvalidMessage: They do not fit the actor.
-            Refused: There is no such letter, it is not dead any more, or it is about to be replayed.
+            InvalidMessage: The arguments do not fit the actor.
+            Refused: There is no such letter, it is not dead any more, or a run has planned to replay it.
         """
         letter = await self._records.whole(number)
         now = letter.edit or letter
@@ -90,10 +86,10 @@ class Edits:
         return await self._records.whole(number)
 
     async def drop(self, ids: Sequence[int], *, by: str, why: str) -> int:
-        """Give letters up; they can be taken back until they are pruned.
+        """Give letters up; they can be restored until they are pruned.
 
         Returns:
-            How many; those that are not dead, or are about to be replayed, are left as they are.
+            How many were dropped; letters that are not dead, or are about to be replayed, stay as they are.
         """
         async with self._database.transaction() as connection:
             await in_turn(connection)
@@ -102,14 +98,14 @@ class Edits:
         return dropped.rowcount
 
     async def restore(self, ids: Sequence[int], *, by: str) -> int:
-        """Take dropped letters back; how many there were."""
+        """Make dropped letters dead again; returns how many were dropped."""
         async with self._database.transaction() as connection:
             restored = await connection.execute(_RESTORE, {"ids": sorted(ids)})
         log.info("dead_letters.restored", count=restored.rowcount, by=by)
         return restored.rowcount
 
     async def note(self, group: str, note: str, *, by: str) -> None:
-        """Note something of a group of letters; an empty note deletes what was noted.
+        """Replace the note on a group of letters; an empty note deletes it.
 
         Raises:
             Refused: There is no such group.

@@ -10,8 +10,9 @@ from schema.errors import Refused
 from schema.signs import Sign
 from services.days import parse_instant
 
-#: The states of a dead letter. A ``dead`` one waits for a person, a ``waiting`` one for the outcome of its replay.
-State = Literal["dead", "waiting", "succeeded", "died_again", "dropped"]
+#: The states of a dead letter. A ``dead`` one waits for a person, a ``waiting`` one for the outcome of its replay. That
+#: is one of the next three: the replay had its effect, it was answered without one, or it became another dead letter.
+State = Literal["dead", "waiting", "did_it", "nothing_to_do", "died_again", "dropped"]
 STATES: tuple[State, ...] = get_args(State)
 
 #: What a replay of a letter would do. ``ready``: it would be published. ``unfit``: its bytes or its arguments fit no
@@ -52,23 +53,20 @@ _CONDITIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Selects the dead letters that meet every condition.
+    """Selects the dead letters that meet every condition; None is no condition.
 
     Args:
-        ids: One of these; empty: any.
-        state: Their state; None: any.
-        verdict: What a replay of them would do at this moment; None: anything.
-        judged: The letters that have this verdict; None: see :meth:`services.dead_letters.records.Records.judged`.
-        actor: The actor that the message names.
+        ids: Their ids; empty is no condition.
+        verdict: What a replay of them would do at this moment.
+        judged: The letters with this verdict, set by :meth:`services.dead_letters.records.Records.judged`.
         queue: The queue in which they died.
-        cause: The cause of their death; hyphens may stand for its spaces.
+        cause: Of their death; hyphens may stand for its spaces.
         error: The exception's class, or words of the error.
-        group: The fingerprint of their failure.
-        sign: The sign among their arguments.
-        day: The day among their arguments.
+        text: Words of the error or the arguments, or the message's id.
+        sign: Among their arguments, as is the day.
         since: They died then or later.
         until: They died before.
-        text: Words of the error or the arguments, or the message's id.
+        group: The fingerprint of their failure.
         run: They are part of this run of replays.
     """
 

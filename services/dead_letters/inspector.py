@@ -1,4 +1,4 @@
-"""What the command line and the page work with, put together once."""
+"""Everything that the command line and the page need to deal with dead letters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from services.dead_letters.replays import Replays
 
 @dataclass(frozen=True, slots=True)
 class Inspector:
-    """Dead letters as people deal with them: looked up, mended, replayed."""
+    """Looks dead letters up, changes them and replays them."""
 
     records: Records
     edits: Edits
@@ -22,13 +22,7 @@ class Inspector:
 
 
 def make_inspector(database: Database, actors: Mapping[str, type[Message]], clock: Clock) -> Inspector:
-    """The inspector on a database.
-
-    Args:
-        database: Where the letters are.
-        actors: What each actor answers, by its name.
-        clock: The time.
-    """
+    """The inspector of a database; ``actors`` has the message that each actor answers, by the actor's name."""
     preflight = Preflight(database, actors, clock)
     records = Records(database, preflight)
     return Inspector(records, Edits(database, records, preflight), Replays(database, preflight))

@@ -1,4 +1,4 @@
-"""What became of replays: said by whoever answers their messages."""
+"""The outcomes of replays, noted by the worker that answers the replayed message."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,27 +8,27 @@ from sqlalchemy import text
 
 from services.database.pool import Database
 
-#: A replay in one of these is over: a copy of its message has nothing left to do.
-OVER = ("succeeded", "died_again", "superseded")
+#: The states of a replay whose outcome is not known yet, as SQL has them.
+OPEN = "('planned', 'publishing', 'published')"
+#: The states of a replay that is over: a further copy of its message is not handled.
+OVER = ("did_it", "nothing_to_do", "died_again", "superseded")
 
-_ENDED = text("SELECT id FROM replays WHERE id = ANY(:ids) AND state = ANY(:over)")
-_SUCCEEDED = text("""
-    WITH done AS (
-        UPDATE replays SET state = 'succeeded', ended_at = now(), published_at = COALESCE(published_at, now())
+_OVER = text("SELECT id FROM replays WHERE id = ANY(:ids) AND state = ANY(:over)")
+# Of two copies that are answered at once one may have had the effect and the other say so first.
+_ANSWERED = text("""
+    WITH answered AS (
+        UPDATE replays SET state = CAST(:state AS varchar), ended_at = now(), published_at = COALESCE(published_at, now())
         WHERE id = ANY(ARRAY(SELECT id FROM replays WHERE id = ANY(:ids) ORDER BY id FOR UPDATE))
-          AND state IN ('publishing', 'published')
+          AND (state IN ('publishing', 'published') OR state = 'nothing_to_do' AND CAST(:state AS varchar) = 'did_it')
         RETURNING letter
     )
-    UPDATE dead_letters SET state = 'succeeded', state_since = now()
-    WHERE id = ANY(ARRAY(SELECT letter FROM done)) AND state = 'waiting'
+    UPDATE dead_letters SET state = CAST(:state AS varchar), state_since = now()
+    WHERE id = ANY(ARRAY(SELECT letter FROM answered)) AND state IN ('waiting', 'nothing_to_do')
 """)
 
 
 class Outcomes:
-    """The ends of replays; those that die are noted by the archive.
-
-    Args:
-        database: Where they are on record.
+    """Notes the outcomes of replays; the archive notes those that died again.
 
     Both methods raise :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
@@ -37,19 +37,24 @@ class Outcomes:
         self._database = database
 
     async def over(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Which of some replays are over."""
+        """Those of the replays whose outcome is known."""
         async with self._database.transaction() as connection:
-            rows = await connection.execute(_ENDED, {"ids": list(ids), "over": list(OVER)})
+            rows = await connection.execute(_OVER, {"ids": list(ids), "over": list(OVER)})
             return set(rows.scalars())
 
-    async def succeeded(self, ids: Sequence[UUID]) -> None:
-        """The messages of some replays were answered."""
-        async with self._database.transaction() as connection:
-            await connection.execute(_SUCCEEDED, {"ids": sorted(ids)})
+    async def answered(self, effects: Mapping[UUID, bool]) -> None:
+        """The messages of replays were answered: each had an effect, or there was nothing to do.
+
+        A worker that is lost after the effect leaves a message whose next delivery finds nothing to do, and says so.
+        """
+        for state, effect in (("did_it", True), ("nothing_to_do", False)):
+            if ids := sorted(replay for replay, had_effect in effects.items() if had_effect is effect):
+                async with self._database.transaction() as connection:
+                    await connection.execute(_ANSWERED, {"ids": ids, "state": state})
 
 
 def replay_of(options: Mapping[str, Any]) -> UUID | None:
-    """The replay that a message came by; None: it was published for the first time."""
+    """The replay that published a message; None: the message is no replay."""
     try:
         return UUID(options["replay"])
     except (KeyError, ValueError, AttributeError, TypeError):

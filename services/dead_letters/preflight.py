@@ -1,7 +1,7 @@
-"""What a replay of a dead letter would come to, before anything is published."""
+"""Judges dead letters: what a replay of each would do, before anything is published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -28,12 +28,14 @@ from services.horoscopes.night import MIDNIGHT, RECONCILE
 from services.messaging.envelope import decode
 from services.readers.views import OLDEST
 
-#: A message that was replayed so often and died again is not replayed any more, unless somebody insists.
+#: A message that died again after so many replays is ``capped``.
 REPLAYS_AT_MOST = 2
 
 #: Letters with one of these verdicts are replayed if a person insists.
 FORCED: tuple[Judgement, ...] = ("ready", "done", "capped", "waiting")
 
+#: Seconds between two calls of :meth:`Preflight.note_done`.
+NOTE_S = 15.0
 #: Letters that are judged in one transaction.
 _JUDGED_AT_ONCE = 1000
 
@@ -45,6 +47,15 @@ _LETTERS = text("""
         SELECT id, actor, arguments FROM dead_letter_edits WHERE letter = letter.id ORDER BY id DESC LIMIT 1
     ) AS edit ON true
     WHERE letter.id = ANY(:ids) ORDER BY letter.id
+""")
+_NEXT_DEAD = text("""
+    SELECT id FROM dead_letters WHERE state = 'dead' AND id > :after ORDER BY id LIMIT :limit
+""")
+# Rows that somebody else changes at this moment are skipped: their turn comes again.
+_NOTE_DONE = text("""
+    UPDATE dead_letters SET done = NOT done
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM dead_letters WHERE id = ANY(:ids) AND done <> (id = ANY(:done)) FOR UPDATE SKIP LOCKED))
 """)
 _COUNTED = text("SELECT request_id FROM view_receipts WHERE request_id = ANY(:ids)")
 _OWED = text("SELECT request_id FROM waiters WHERE answered_at IS NULL AND request_id = ANY(:ids)")
@@ -60,17 +71,15 @@ _TICKED = text("SELECT name, at FROM ticks")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a replay of one letter would come to.
+    """What a replay of one letter would do.
 
     Args:
-        id: The letter's.
-        judgement: One of :data:`Judgement`.
-        reason: In words; empty for what is ready.
-        actor: Who would answer it; None: nobody can.
-        queue: Where it would go.
+        id: The letter's id.
+        reason: In words; empty for a letter that is ready.
+        actor: The actor that would answer it, in ``queue``; None: its message fits none.
         replays: How often it had been replayed before it died.
-        death: The same wherever the letter is kept.
-        edit: What would be published in its place; None: the message as it died.
+        death: The id of its death, wherever the letter is kept.
+        edit: The edit that would be published; None: the message as it died.
     """
 
     id: Annotated[int, Field(ge=1, lt=1 << 63)]
@@ -85,15 +94,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What has come of messages' effects so far.
+    """The effects that messages have had so far.
 
     Args:
         counted: Requests whose view is counted.
-        owed: Requests that are owed an answer.
+        owed: Requests whose reader still waits.
         texts: When each text was written, by sign and day.
-        awaited: Texts that readers wait for, by sign and day.
+        awaited: Signs and days whose text a reader waits for.
         ticked_at: When the last tick of each kind came.
-        first_day: The earliest day that somebody lives in.
+        first_day: The earliest day that some time zone lives in.
     """
 
     counted: set[UUID]
@@ -117,19 +126,36 @@ class Preflight:
         self._database = database
         self._actors = actors
         self._clock = clock
+        self._noted_up_to = 0
 
     def message(self, actor: str | None, arguments: dict[str, Any]) -> Message:
-        """The message that an actor would be handed.
+        """The message that an actor would answer.
 
         Raises:
             InvalidMessage: There is no such actor, or the arguments do not fit it.
         """
-        if actor is None or actor not in self._actors:
+        if actor is None:
+            fitting = [name for name in self._actors if self._is_fit(name, arguments)]
+            takes = [
+                f"{name} takes {', '.join(each.name for each in fields(message))}"
+                for name, message in sorted(self._actors.items())
+            ]
+            which = f"these arguments fit {' and '.join(fitting)}" if fitting else "; ".join(takes)
+            raise InvalidMessage(
+                f"the letter names no actor; name one, on the command line with --actor, and its arguments: {which}"
+            )
+        if actor not in self._actors:
             raise InvalidMessage(f"there is no actor {actor!r}; there are {', '.join(sorted(self._actors))}")
         message = self._actors[actor].parse(arguments)
         if message.actor != actor:
             raise InvalidMessage(f"these are arguments for {message.actor}, not for {actor}")
         return message
+
+    def _is_fit(self, actor: str, arguments: dict[str, Any]) -> bool:
+        try:
+            return self.message(actor, arguments) is not None
+        except InvalidMessage:
+            return False
 
     async def verdicts(self, ids: Sequence[int]) -> list[Verdict]:
         """A verdict on each of these letters, in the order of their ids; deleted ones are left out.
@@ -144,6 +170,22 @@ class Preflight:
                 verdicts += await self._judge(connection, in_order[start : start + _JUDGED_AT_ONCE])
         return verdicts
 
+    async def note_done(self) -> None:
+        """Judge the next thousand dead letters and note, for the alarm, which have nothing left to do.
+
+        Called every :data:`NOTE_S`; each call goes on where the last one ended, and after the last letter with the first.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away.
+        """
+        async with self._database.transaction() as connection:
+            asked = {"after": self._noted_up_to, "limit": _JUDGED_AT_ONCE}
+            ids = (await connection.execute(_NEXT_DEAD, asked)).scalars().all()
+            verdicts = await self._judge(connection, ids)
+            done = [each.id for each in verdicts if each.judgement == "done"]
+            await connection.execute(_NOTE_DONE, {"ids": ids, "done": done})
+        self._noted_up_to = ids[-1] if len(ids) == _JUDGED_AT_ONCE else 0
+
     async def _judge(self, connection: AsyncConnection, ids: Sequence[int]) -> list[Verdict]:
         rows = (await connection.execute(_LETTERS, {"ids": ids})).all()
         messages = {row.id: self._fits(row) for row in rows}
@@ -152,7 +194,7 @@ class Preflight:
         return [self._verdict(row, messages[row.id], facts) for row in rows]
 
     def _fits(self, row: Row[Any]) -> Message | str:
-        """The message that would be published; or why there is none."""
+        """The message that would be published; or the reason why there is none."""
         try:
             if row.edit is not None:
                 return self.message(row.edited_actor, row.edited_arguments)
@@ -210,7 +252,7 @@ class Preflight:
 
 
 def _done(message: Message, facts: _Facts, published_at: datetime | None) -> str:
-    """Why a message has nothing left to do; empty when it has."""
+    """Why a message has nothing left to do; empty if it has something to do."""
     done, reason = False, ""
     match message:
         case HoroscopeRequested(answered=True, day=day) if day < facts.first_day - OLDEST:

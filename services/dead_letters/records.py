@@ -1,29 +1,30 @@
-"""Looking dead letters up: filtered, grouped by the kind of their failure, one in full."""
+"""Looks dead letters up: as a list, grouped by the kind of their failure, or one in full."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from schema.errors import NotFound, Refused
 from services.database.pool import Database
 from services.dead_letters.filters import Filter, State
 from services.dead_letters.preflight import Preflight
 
-#: Letters in one list at the most.
+#: Letters in one list at most.
 PAGE = 1000
 #: Letters that are judged at most to select those with a verdict.
 JUDGED_AT_MOST = 100_000
 
-_LISTED = """
-    SELECT letter.id, letter.state, letter.state_since, letter.message_id, letter.actor, letter.queue,
-           letter.arguments, letter.masked, letter.cause, letter.error_type, letter.error, letter.fingerprint,
-           letter.release, letter.host, letter.published_at, letter.died_at, letter.replays, letter.parent,
-           jsonb_array_length(letter.attempts) AS attempts
-    FROM dead_letters AS letter
+# The columns of Listed, and those that Letter has beside them, by their names there.
+_OF_LIST = """
+    letter.id, letter.state, letter.state_since, letter.message_id, letter.actor, letter.queue, letter.arguments,
+    letter.masked, letter.cause, letter.error_type, letter.error, letter.fingerprint AS group, letter.release,
+    letter.host, letter.published_at, letter.died_at, letter.replays, letter.parent,
+    jsonb_array_length(letter.attempts) AS attempts
 """
+_LISTED = f"SELECT {_OF_LIST} FROM dead_letters AS letter"
 _COUNT = "SELECT count(*) FROM dead_letters AS letter"
 _IDS = "SELECT letter.id FROM dead_letters AS letter"
 _GROUPS = """
@@ -45,8 +46,9 @@ _GROUPS = """
     LEFT JOIN dead_letter_notes AS note ON note.fingerprint = kinds.fingerprint
     ORDER BY kinds.dead DESC, kinds.last_seen DESC LIMIT :limit
 """
-_WHOLE = text("""
-    SELECT letter.*, note.note
+_WHOLE = text(f"""
+    SELECT {_OF_LIST}, letter.body, letter.traceback AS trace, letter.attempts AS tries, letter.death,
+           letter.archived_at, letter.imported_at, letter.said_by AS dropped_by, letter.said AS dropped_why, note.note
     FROM dead_letters AS letter LEFT JOIN dead_letter_notes AS note USING (fingerprint)
     WHERE letter.id = :id
 """)
@@ -73,24 +75,13 @@ class Listed:
     """A dead letter in a list.
 
     Args:
-        id: What people call it by.
-        state: What it is in.
-        state_since: Since when.
-        message_id: The message's; None: the bytes are no message.
-        actor: Which it names; None: as before.
-        queue: Where it died.
-        arguments: As they were published; None: as before.
+        message_id: None for bytes that are no message; so are ``actor`` and ``arguments``.
         masked: It held a secret, which is not kept: it cannot be replayed as it is.
-        cause: Of its death.
-        error_type: The exception's class; empty: RabbitMQ gave it up.
-        error: In one line.
+        error_type: The exception's class; empty if RabbitMQ gave the message up.
         group: The fingerprint of its failure.
-        release: Of the code that gave it up.
-        host: Where that ran.
-        published_at: When it was published first.
-        died_at: When it died.
+        release: Of the code that gave the message up, on ``host``.
         replays: How often it had been replayed before it died.
-        parent: The dead letter whose replay it is the death of.
+        parent: The dead letter whose replay died as this one.
         attempts: How many failed.
     """
 
@@ -117,7 +108,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What is to be published in the place of the message as it died."""
+    """The actor and the arguments that a replay publishes instead of those of the message as it died."""
 
     id: int
     actor: str
@@ -128,19 +119,15 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One time that a letter was published again.
+    """One replay of a letter.
 
     Args:
-        id: Travels with the message.
-        run: Which it was part of.
-        state: planned, publishing, published, succeeded, died_again, cancelled or superseded.
-        edit: What was published in the message's place; None: the message as it died.
-        published_at: When RabbitMQ had confirmed it.
-        ended_at: When it was known what became of it.
-        died_as: The dead letter that came of it.
-        asked_by: Who asked for it.
-        asked_at: When.
-        why: Why.
+        id: The replay's id, which travels with the message.
+        state: planned, publishing, published, did_it, nothing_to_do, died_again, cancelled or superseded.
+        edit: The edit that was published; None: the message as it died.
+        published_at: When RabbitMQ confirmed it.
+        ended_at: When its outcome was known.
+        died_as: The dead letter that it became.
     """
 
     id: UUID
@@ -160,16 +147,13 @@ class Letter(Listed):
     """A dead letter in full.
 
     Args:
-        body: What would be published again; of bytes that are no message, these.
+        body: The message as it would be published again, or the bytes that are no message.
         trace: The end of the last traceback; None: nothing was raised.
         tries: Every attempt: ``at``, ``seconds``, ``host``, ``pid``, ``release``, ``error``.
-        death: The same for every copy of this death, wherever it is kept.
-        archived_at: When it came here.
-        imported_at: When it was brought here from elsewhere.
-        dropped_by: Who dropped it.
-        dropped_why: Why.
-        note: What people noted of its group.
-        edits: What people made of it, oldest first.
+        death: The id of this death, wherever the letter is kept.
+        imported_at: When it was imported from elsewhere.
+        note: The note on its group.
+        edits: Oldest first.
         history: Its replays, oldest first.
     """
 
@@ -187,30 +171,20 @@ class Letter(Listed):
 
     @property
     def edit(self) -> Edit | None:
-        """What would be replayed in its place."""
+        """The edit that a replay would publish."""
         return self.edits[-1] if self.edits else None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Dead letters whose failures are of one kind.
+    """The selected letters whose failures are of one kind.
 
     Args:
-        fingerprint: Of the failure.
-        letters: How many, in any state that was asked for.
-        dead: How many of them wait for a person.
+        dead: How many of the letters are dead.
         first_seen: When the first died.
         last_seen: When the last died.
         releases: Of the code that gave them up.
-        cause: Of the latest one, as what follows.
-        error_type: The exception's class.
-        error: In one line.
-        actor: Which it names.
-        queue: Where it died.
-        latest: Its id.
-        note: What people noted.
-        noted_by: Who did last.
-        noted_at: When.
+        latest: The id of the latest letter, whose ``cause``, ``error_type``, ``error``, ``actor`` and ``queue`` these are.
     """
 
     fingerprint: str
@@ -232,7 +206,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many wait for a person, and how many for what their replay comes to."""
+    """Letters that are dead, and letters that wait for the outcome of their replay."""
 
     dead: int
     waiting: int
@@ -288,7 +262,7 @@ class Records:
             rows = await connection.execute(
                 text(f"{_LISTED} {where} ORDER BY letter.id DESC LIMIT :limit"), asked
             )
-            return [Listed(**_listed(row), attempts=row.attempts) for row in rows]
+            return [Listed(**row) for row in rows.mappings()]
 
     async def ids(self, wanted: Filter, *, limit: int | None = None) -> list[int]:
         """The ids of the selected letters, earliest first; at most ``limit``, None: all."""
@@ -319,50 +293,20 @@ class Records:
             NotFound: No letter has this number.
         """
         async with self._database.transaction() as connection:
-            row = (await connection.execute(_WHOLE, {"id": number})).one_or_none()
+            row = (await connection.execute(_WHOLE, {"id": number})).mappings().one_or_none()
             if row is None:
                 raise NotFound(f"there is no dead letter {number}")
             edits = [Edit(*edit) for edit in await connection.execute(_EDITS, {"id": number})]
             history = [Replayed(*replay) for replay in await connection.execute(_REPLAYS, {"id": number})]
-        return _whole(row, edits, history)
+        return Letter(**row, edits=edits, history=history)
 
     async def died_again(self, run: int, *, limit: int) -> list[tuple[int, int]]:
-        """Letters that a run has replayed in vain, each with the letter that it died as.
-
-        Args:
-            run: Its number.
-            limit: How many at the most.
-        """
+        """Letters whose replay in a run died again, each with the letter that it became; at most ``limit``."""
         async with self._database.transaction() as connection:
             rows = await connection.execute(_DIED_AGAIN, {"run": run, "limit": limit})
             return [(row.letter, row.died_as) for row in rows]
 
     async def counts(self) -> Counts:
-        """What an operator has to see to."""
+        """The numbers of dead and of waiting letters."""
         async with self._database.transaction() as connection:
             return Counts(*(await connection.execute(_COUNTS)).one())
-
-
-_LISTED_FIELDS = tuple(each.name for each in fields(Listed) if each.name not in {"group", "attempts"})
-
-
-def _listed(row: Row[Any]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _LISTED_FIELDS} | {"group": row.fingerprint}
-
-
-def _whole(row: Row[Any], edits: list[Edit], history: list[Replayed]) -> Letter:
-    return Letter(
-        **_listed(row),
-        attempts=len(row.attempts),
-        body=row.body,
-        trace=row.traceback,
-        tries=row.attempts,
-        death=row.death,
-        archived_at=row.archived_at,
-        imported_at=row.imported_at,
-        dropped_by=row.said_by,
-        dropped_why=row.said,
-        note=row.note,
-        edits=edits,
-        history=history,
-    )

@@ -1,12 +1,12 @@
-"""Carrying out runs of replays: without loss, and without an effect twice.
+"""Carries out runs of replays: no letter is lost, and no effect comes twice.
 
-Whichever process has a run's lease publishes its letters, a few at a time:
+The process that has the lease of a run publishes its letters, a few at a time:
 
-    planned ──► publishing ──► published ──► succeeded | died_again
-                 on record       confirmed     said by whoever answers it, or by the archive
+    planned ──► publishing ──► published ──► did_it | nothing_to_do | died_again
+                 recorded       confirmed     noted by the worker that answers it, or by the archive
 
-Who dies in the middle of it leaves letters that are ``publishing``: nobody knows whether they went out. They are
-published again, under the same id, and of two copies the worker passes over the one that comes second.
+A crash midway leaves letters in state ``publishing``: it is unknown whether they were sent. They are published again
+under the same id; of two copies the worker handles the first and skips the second.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from services.process.heartbeats import HOST, PID
 
 log = structlog.get_logger(__name__)
 
-#: Seconds after which a run whose process says nothing is taken over.
+#: Seconds after which another process takes over a run whose lease was not renewed.
 LEASE_S = 10
-#: Seconds between two looks for a run that nobody carries out.
+#: Seconds between two looks for a run without a process.
 LOOK_S = 1.0
-#: Messages that are published at once at the most, and seconds in which as many are sent as the rate allows.
+#: Messages published side by side, at most; and seconds of the rate that one batch takes up.
 AT_ONCE = 250
 _BEAT_S = 0.1
 
-#: Who carries a run out, as people find it.
+#: The name of this process in ``replay_runs``.
 HOLDER = f"{HOST} {PID}"
 
 _TAKE_OVER = text("""
@@ -52,15 +52,15 @@ _RENEW = text("""
     RETURNING id
 """)
 _LET_GO = text("UPDATE replay_runs SET expires_at = now() WHERE id = :run AND token = :token")
-# Whoever changes several replays locks them in the order of their ids first, or two who do so deadlock.
+# Every statement that changes several replays locks them in the order of their ids first, or two of them deadlock.
 #
-# Those that somebody left half-way come first: a cancelled run has nothing else to do. Arrays, not joins: as long as
-# PostgreSQL has no statistics of a burst it may take every state for rare, and join by that.
+# Replays that a crash left in state publishing come first: a cancelled run has nothing else to do. Arrays, not joins:
+# without statistics of a burst, PostgreSQL may take every state for rare and choose a slow join.
 _NEXT = text("""
     WITH due AS (
         SELECT id FROM replays WHERE run = :run AND state = 'publishing'
         UNION ALL
-        SELECT id FROM (SELECT id FROM replays WHERE run = :run AND state = 'planned' ORDER BY letter LIMIT :limit)
+        (SELECT id FROM replays WHERE run = :run AND state = 'planned' ORDER BY letter LIMIT :limit)
         LIMIT :limit
     ), begun AS (
         UPDATE replays SET state = 'publishing'
@@ -89,34 +89,29 @@ _FINISH = text("""
 
 
 class Replayer:
-    """Carries out runs that no other process does.
-
-    Args:
-        database: Where they are on record.
-        publisher: The connection to RabbitMQ.
-    """
+    """Carries out the runs that no other process has."""
 
     def __init__(self, database: Database, publisher: Publisher) -> None:
         self._database = database
         self._publisher = publisher
 
     async def work(self) -> None:
-        """Look for runs and carry them out, those of different queues beside each other, until this is cancelled."""
+        """Look for runs and carry them out side by side, until this is cancelled."""
         async with asyncio.TaskGroup() as runs:
             while True:
                 try:
                     while run := await self._take_over():
-                        runs.create_task(self._see_to(run), name=f"replay-run-{run.id}")
+                        runs.create_task(self._guarded(run), name=f"replay-run-{run.id}")
                 except DatabaseUnavailable:
-                    pass  # whoever shows the runs says so
-                except Exception:  # nor must a look that fails be the last
+                    pass  # the commands and the page report it
+                except Exception:  # the next look may succeed
                     log.exception("replay.failed")
                 await asyncio.sleep(LOOK_S)
 
-    async def _see_to(self, run: Row[Any]) -> None:
+    async def _guarded(self, run: Row[Any]) -> None:
         try:
             await self._carry_out(run)
-        except Exception:  # one run's fault must not end them all
+        except Exception:  # the fault of one run must not end the others
             log.exception("replay.failed")
 
     async def _take_over(self) -> Row[Any] | None:
@@ -152,7 +147,7 @@ class Replayer:
                     await connection.execute(_LET_GO, key)
 
     async def _next(self, key: dict[str, int], confirmed: Sequence[UUID], limit: int) -> Sequence[Row[Any]]:
-        """Put on record what is published, and what is about to be; none when the run is over or another's."""
+        """Record which letters are published, and return the next ones; none if the run is over or was taken over."""
         async with self._database.transaction() as connection:
             if (await connection.execute(_RENEW, key | {"lease": LEASE_S})).scalar() is None:
                 return []
@@ -164,7 +159,7 @@ class Replayer:
         return letters
 
     async def _publish(self, letters: Sequence[Row[Any]]) -> tuple[list[UUID], NotPublished | None]:
-        """Publish letters; the replays that are confirmed, and why others are not."""
+        """Publish letters; returns the replays that RabbitMQ confirmed, and the first error of the others."""
         sent = await asyncio.gather(
             *(self._publisher.send(*_again(letter)) for letter in letters), return_exceptions=True
         )
@@ -178,7 +173,7 @@ class Replayer:
 
 @asynccontextmanager
 async def replaying(database: Database, publisher: Publisher) -> AsyncIterator[None]:
-    """Carry out runs while the block runs; one that is not at its end then is left to another process."""
+    """Carry out runs while the block runs; a run that is not finished then is left to another process."""
     working = asyncio.create_task(Replayer(database, publisher).work(), name="replayer")
     try:
         yield
@@ -188,10 +183,10 @@ async def replaying(database: Database, publisher: Publisher) -> AsyncIterator[N
 
 
 def _again(letter: Row[Any]) -> tuple[str, bytes]:
-    """Where a letter goes, and its message as it is published again: as new, but for its id and its replay."""
+    """The queue of a letter and the message to publish: a new one, but for its id and its replay."""
     try:
         parts = decode(letter.body)
-    except InvalidEnvelope:  # somebody made a message of it
+    except InvalidEnvelope:  # an edit made a message of it
         parts = {"options": {}, "message_id": str(letter.death)}
     if letter.actor is not None:
         parts |= {"actor_name": letter.actor, "args": [], "kwargs": letter.arguments}

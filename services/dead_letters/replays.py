@@ -1,4 +1,4 @@
-"""Orders to publish dead letters again: put on record, followed, cancelled; ``replayer.py`` carries them out."""
+"""Runs of replays: planned, ordered, followed, cancelled and resumed; ``replayer.py`` carries them out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +6,26 @@ from datetime import datetime
 from uuid import uuid4
 
 import structlog
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import NotFound, Refused
 from services.database.pool import Database
+from services.dead_letters.outcomes import OPEN
 from services.dead_letters.preflight import FORCED, Preflight, Verdict
 from services.messaging.pauses import Pause, read_pauses
 
 log = structlog.get_logger(__name__)
 
-#: Messages a second, unless somebody says otherwise.
+#: Messages a second by default, and at most.
 RATE = 100
 FASTEST = 100_000
+#: Seconds without a process after which a run counts as abandoned.
+ABANDONED_S = 5
+
+#: Letters that an error names at most.
+_NAMED = 5
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('replay_runs'))")
 _BUSY = text("""
@@ -29,10 +36,10 @@ _BEGIN = text("""
     INSERT INTO replay_runs (state, queues, rate, what, why, started_by, token, holder, expires_at)
     VALUES ('running', :queues, :rate, :what, :why, :by, 0, '', now()) RETURNING id
 """)
-_SUPERSEDE = text("""
+_SUPERSEDE = text(f"""
     UPDATE replays SET state = 'superseded', ended_at = now()
     WHERE id = ANY(ARRAY(SELECT id FROM replays WHERE letter = ANY(:letters) ORDER BY id FOR UPDATE))
-      AND state IN ('planned', 'publishing', 'published')
+      AND state IN {OPEN}
 """)
 _PLAN = text("""
     INSERT INTO replays (id, run, letter, edit, state)
@@ -46,7 +53,7 @@ _PLAN = text("""
 _CANCEL = text("""
     UPDATE replay_runs SET state = 'cancelling', cancelled_by = :by WHERE id = :run AND state = 'running' RETURNING id
 """)
-# What waited for an earlier replay, which this run was to supersede, is back where it was.
+# A letter that waited for an earlier replay, which this run was to supersede, is dead again.
 _CANCEL_PLANNED = text("""
     WITH cancelled AS (
         UPDATE replays SET state = 'cancelled' WHERE run = :run AND state = 'planned' RETURNING letter
@@ -59,23 +66,27 @@ _RESUME = text("""
     UPDATE replay_runs SET state = 'running', cancelled_by = NULL, ended_at = NULL, expires_at = now()
     WHERE id = :run
 """)
-_RESUME_PLANNED = text("""
+_RESUME_PLANNED = text(f"""
     UPDATE replays SET state = 'planned'
     WHERE run = :run AND state = 'cancelled'
       AND EXISTS (SELECT FROM dead_letters WHERE id = replays.letter AND state = 'dead')
-      AND NOT EXISTS (  -- somebody replays it by another run
+      AND NOT EXISTS (  -- another run replays it
           SELECT FROM replays AS other
-          WHERE other.letter = replays.letter AND other.state IN ('planned', 'publishing', 'published'))
+          WHERE other.letter = replays.letter AND other.state IN {OPEN})
 """)
+# A run that has just begun or changed hands is not abandoned: some process looks for it within a second.
 _RUNS = """
-    SELECT run.id, run.state, run.queues, run.rate, run.what, run.why, run.started_by, run.started_at,
-           run.cancelled_by, run.ended_at, run.holder, run.expires_at <= now() AS abandoned, counts.*
+    SELECT run.id, CASE WHEN run.state = 'finished' AND counts.waiting > 0 THEN 'waiting' ELSE run.state END,
+           run.queues, run.rate, run.what, run.why, run.started_by, run.started_at, run.cancelled_by, run.ended_at,
+           run.holder, run.state IN ('running', 'cancelling')
+                       AND run.expires_at <= now() - make_interval(secs => :abandoned) AS abandoned, counts.*
     FROM (SELECT * FROM replay_runs {where} ORDER BY id DESC LIMIT :limit) AS run
     CROSS JOIN LATERAL (
         SELECT count(*) AS letters,
                count(*) FILTER (WHERE state IN ('planned', 'publishing')) AS planned,
                count(*) FILTER (WHERE state = 'published') AS waiting,
-               count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
+               count(*) FILTER (WHERE state = 'did_it') AS did_it,
+               count(*) FILTER (WHERE state = 'nothing_to_do') AS nothing_to_do,
                count(*) FILTER (WHERE state = 'died_again') AS died_again,
                count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
                count(*) FILTER (WHERE state = 'superseded') AS superseded
@@ -86,29 +97,76 @@ _RUNS = """
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """An order to publish dead letters again, and how far it is.
+class Plan:
+    """A reviewable list of exactly what a replay will publish.
 
     Args:
-        id: What people call it by.
-        state: running, cancelling, cancelled or finished: then every message is published.
-        queues: Where its messages go.
-        rate: Messages a second at the most.
-        what: Which letters were asked for, in words.
-        why: Why.
-        started_by: Who asked for it.
-        started_at: When.
-        cancelled_by: Who cancelled it.
+        what: The filter that selected the letters, in words.
+        force: Letters with a verdict of :data:`FORCED` are taken, too.
+        letters: The verdict on each letter when the plan was made.
+    """
+
+    made_at: AwareDatetime
+    made_by: str
+    what: str
+    force: bool
+    letters: tuple[Verdict, ...]
+
+    def to_json(self) -> bytes:
+        """The plan as the content of a file."""
+        return _plans.dump_json(self, indent=2)
+
+    @classmethod
+    def read(cls, content: bytes) -> "Plan":
+        """The plan in the content of a file.
+
+        Raises:
+            Refused: The file is no plan.
+        """
+        try:
+            return _plans.validate_json(content)
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, fault["loc"]))
+            raise Refused(f"that is no plan: {place}: {fault['msg']}") from None
+
+    def demand_unchanged(self, verdicts: Sequence[Verdict]) -> None:
+        """Compare the plan with the verdicts of now.
+
+        Raises:
+            Refused: A letter has changed since the plan was made.
+        """
+        now = {each.id: (each.death, each.judgement, each.edit) for each in verdicts}
+        changed = [
+            each.id for each in self.letters if now.get(each.id) != (each.death, each.judgement, each.edit)
+        ]
+        if changed:
+            more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+            named = ", ".join(map(str, changed[:_NAMED]))
+            raise Refused(f"dead letters {named}{more} have changed since the plan was made; make it anew")
+
+
+_plans = TypeAdapter(Plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An order to publish dead letters again, and its progress.
+
+    Args:
+        state: running, waiting for outcomes once every message is published, finished, cancelling or cancelled.
+        rate: Messages a second, at most.
+        what: The filter that selected the letters, in words.
         ended_at: When the last message was published.
-        holder: The process that publishes, host and pid; empty: none has begun.
-        abandoned: No process publishes at this moment; the next one that looks will.
-        letters: How many it is about.
-        planned: How many are not published yet.
-        waiting: How many are published, and nobody knows yet what came of them.
-        succeeded: How many were answered.
-        died_again: How many are dead letters anew.
-        cancelled: How many were not published.
-        superseded: How many were replayed once more before anybody knew.
+        holder: The process that publishes its messages, as host and pid; empty: none has begun.
+        abandoned: No process has published its messages for :data:`ABANDONED_S`.
+        planned: Letters that are not published yet; the following numbers count letters, too.
+        waiting: Published, with an unknown outcome.
+        did_it: Answered, with their effect.
+        nothing_to_do: Answered without an effect.
+        died_again: Dead letters anew.
+        cancelled: Not published.
+        superseded: Replayed once more before their outcome was known.
     """
 
     id: int
@@ -126,7 +184,8 @@ class Run:
     letters: int
     planned: int
     waiting: int
-    succeeded: int
+    did_it: int
+    nothing_to_do: int
     died_again: int
     cancelled: int
     superseded: int
@@ -134,20 +193,16 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Every message is published, or will not be."""
-        return self.state in {"finished", "cancelled"}
+        return self.state in {"waiting", "finished", "cancelled"}
 
     @property
     def is_settled(self) -> bool:
-        """And what became of each is known."""
+        """The outcome of every message is known."""
         return self.is_over and not self.waiting
 
 
 class Replays:
-    """Plans runs, and knows what became of each replay.
-
-    Args:
-        database: Where they are on record.
-        preflight: Says which letters may be replayed.
+    """Orders runs of replays and tells their progress.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
@@ -170,18 +225,18 @@ class Replays:
         rate: int = RATE,
         force: bool = False,
     ) -> Run:
-        """Put a run on record; a process that has :func:`services.dead_letters.replayer.replaying` open carries it out.
+        """Record a run; a process inside :func:`services.dead_letters.replayer.replaying` carries it out.
 
         Args:
-            verdicts: Of a moment ago; those that are not ready are left out.
-            what: Which letters were asked for, in words.
+            verdicts: Fresh verdicts; letters that are not ready are left out.
+            what: The filter that selected the letters, in words.
             by: Who asks.
-            why: Why.
-            rate: Messages a second at the most.
-            force: Also what is done, was replayed too often, or is being replayed.
+            why: The reason, for the record.
+            rate: Messages a second, at most.
+            force: Take every letter with a verdict of :data:`FORCED`.
 
         Raises:
-            Refused: None of them may be replayed; or another run is about one of the same queues.
+            Refused: None of them may be replayed, or another run publishes into one of the same queues.
         """
         taken = [each for each in verdicts if each.judgement in (FORCED if force else ("ready",))]
         if not taken:
@@ -207,40 +262,35 @@ class Replays:
         return await self.run(run)
 
     async def run(self, number: int) -> Run:
-        """A run, and how far it is.
+        """A run and its progress.
 
         Raises:
             NotFound: No run has this number.
         """
         async with self._database.transaction() as connection:
             statement = text(_RUNS.format(where="WHERE id = :run"))
-            row = (await connection.execute(statement, {"run": number, "limit": 1})).one_or_none()
+            row = (await connection.execute(statement, {"run": number} | _page(1))).one_or_none()
         if row is None:
             raise NotFound(f"there is no run {number}")
         return Run(*row)
 
     async def pauses(self, run: Run) -> list[Pause]:
-        """Which of a run's queues somebody has paused, so that its messages wait there."""
+        """The pauses of a run's queues: its messages wait there."""
         paused = await read_pauses(self._database)
         return [paused[queue] for queue in run.queues if queue in paused]
 
     async def runs(self, limit: int = 50, *, before: int | None = None) -> list[Run]:
-        """Runs, latest first.
-
-        Args:
-            limit: How many at the most.
-            before: Only those with a smaller number: the next page.
-        """
+        """Runs, latest first; only those with a smaller number than ``before``: the next page."""
         where, asked = ("WHERE id < :before", {"before": before}) if before is not None else ("", {})
         async with self._database.transaction() as connection:
-            rows = await connection.execute(text(_RUNS.format(where=where)), asked | {"limit": limit})
+            rows = await connection.execute(text(_RUNS.format(where=where)), asked | _page(limit))
             return [Run(*row) for row in rows]
 
     async def cancel(self, number: int, *, by: str) -> Run:
-        """Publish no more of a run; what is published already stays so.
+        """Publish no more letters of a run; published ones stay published.
 
         Raises:
-            Refused: It is over, or there is none of this number.
+            Refused: The run has published every letter or is cancelled, or no run has this number.
         """
         run = await self.run(number)
         async with self._database.transaction() as connection:
@@ -251,10 +301,10 @@ class Replays:
         return await self.run(number)
 
     async def resume(self, number: int, *, by: str) -> Run:
-        """Go on with a run that was cancelled.
+        """Go on with a cancelled run.
 
         Raises:
-            Refused: It was not; or nothing is left of it; or another run is about one of its queues.
+            Refused: The run is not cancelled, has nothing left, or another run publishes into one of its queues.
         """
         run = await self.run(number)
         async with self._database.transaction() as connection:
@@ -270,16 +320,20 @@ class Replays:
         return await self.run(number)
 
 
-async def in_turn(connection: AsyncConnection) -> None:
-    """One person at a time decides what becomes of letters, so that each sees what the one before did.
+def _page(limit: int) -> dict[str, int]:
+    return {"limit": limit, "abandoned": ABANDONED_S}
 
-    It must stand before whatever looks at the letters: a statement sees what was there when it began.
+
+async def in_turn(connection: AsyncConnection) -> None:
+    """Let one transaction at a time decide about letters, so that each sees what the one before it did.
+
+    Call it before any statement that reads letters: a statement sees the data of the moment it began.
     """
     await connection.execute(_ONE_AT_A_TIME)
 
 
 async def _demand_free(connection: AsyncConnection, queues: Sequence[str]) -> None:
-    """One run at a time in each queue; after :func:`in_turn`."""
+    """Refuse a second run in any of these queues; call it after :func:`in_turn`."""
     busy = (await connection.execute(_BUSY, {"queues": list(queues)})).one_or_none()
     if busy:
         raise Refused(

@@ -1,28 +1,27 @@
-"""Dead letters as a file, a line of JSON each: taken out here, brought in elsewhere."""
+"""Exports dead letters to a file and imports them elsewhere; a line of JSON for each."""
 
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import Refused
 from services.database.pool import Database
-from services.dead_letters.archive import storable
+from services.dead_letters.archive import COLUMNS, bound, insertion, storable
 from services.dead_letters.filters import Filter, State
 from services.process.logs import Mask
 
 #: Letters that are held in memory at once.
 PAGE = 100
-#: Faults of a file that are named at the most.
+#: Faults of a file that an error names at most.
 _NAMED = 10
 
 _PAGE = """
@@ -40,45 +39,31 @@ _PAGE = """
                      WHERE replays.letter = letter.id), '[]') AS history
     FROM dead_letters AS letter {where} ORDER BY letter.id LIMIT :page
 """
-_BRING_IN = text("""
-    WITH brought AS (
-        SELECT * FROM jsonb_to_recordset(CAST(:letters AS jsonb)) AS letter (
-            place integer, death uuid, digest text, state text, message_id text, actor text, queue text,
-            arguments jsonb, zodiac_sign text, day date, masked boolean, cause text, error_type text, error text,
-            traceback text, fingerprint text, attempts jsonb, release text, host text, published_at timestamptz,
-            died_at timestamptz, replays integer, dropped_by text, dropped_why text, edits jsonb)
-        JOIN unnest(CAST(:bodies AS bytea[])) WITH ORDINALITY AS body (body, place) USING (place)
-    ), kept AS (
-        INSERT INTO dead_letters (
-            death, digest, state, message_id, actor, queue, arguments, zodiac_sign, day, body, masked, cause,
-            error_type, error, traceback, fingerprint, attempts, release, host, published_at, died_at, replays,
-            said_by, said, imported_at)
-        SELECT death, decode(digest, 'hex'), state, message_id, actor, queue, arguments, zodiac_sign, day, body,
-               masked, cause, error_type, error, traceback, fingerprint, attempts, release, host, published_at,
-               died_at, replays, dropped_by, dropped_why, now()
-        FROM brought ORDER BY place
-        ON CONFLICT (death) DO NOTHING
-        RETURNING id, death
-    ), edited AS (
-        INSERT INTO dead_letter_edits (letter, actor, arguments, edited_by, edited_at)
-        SELECT kept.id, edit.value ->> 'actor', edit.value -> 'arguments', edit.value ->> 'edited_by',
-               CAST(edit.value ->> 'edited_at' AS timestamptz)
-        FROM kept JOIN brought USING (death)
-        CROSS JOIN LATERAL jsonb_array_elements(brought.edits) WITH ORDINALITY AS edit (value, place)
-        ORDER BY kept.id, edit.place
-    )
-    SELECT count(*) FROM kept
-""")
+_IMPORT = insertion(
+    "replays integer, said_by text, said text, edits jsonb",
+    "SELECT arrived.*, now() AS imported_at FROM arrived",
+    ("replays", "said_by", "said", "imported_at"),
+    """
+        edited AS (
+            INSERT INTO dead_letter_edits (letter, actor, arguments, edited_by, edited_at)
+            SELECT kept.id, edit.value ->> 'actor', edit.value -> 'arguments', edit.value ->> 'edited_by',
+                   CAST(edit.value ->> 'edited_at' AS timestamptz)
+            FROM kept JOIN arrived USING (death)
+            CROSS JOIN LATERAL jsonb_array_elements(arrived.edits) WITH ORDINALITY AS edit (value, place)
+            ORDER BY kept.id, edit.place
+        )
+    """,
+)
 
 
 def _in_utc(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
     except OverflowError:
-        raise ValueError("there is no such moment in UTC") from None
+        raise ValueError("UTC has no such time: its year is before 1 or after 9999") from None
 
 
-#: PostgreSQL keeps moments that nobody could read back.
+#: PostgreSQL would keep times that Python cannot read back.
 _Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
@@ -94,16 +79,16 @@ class _Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
-    """One line of a file. What has a default here tells of the life that the letter had there, and is not brought in.
+    """One line of a file. Fields with a default describe the letter's life where it was exported; they are not imported.
 
-    The fingerprint is: the functions that an error came through are not kept, so that nobody could tell it anew.
+    The fingerprint is imported: the functions that the error came through are not kept, so it cannot be computed anew.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     death: UUID
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    state: State
+    state: Literal[State, "succeeded"]  # as release 0.1 called what is now did_it or nothing_to_do
     message_id: str | None
     actor: str | None
     queue: str
@@ -136,32 +121,23 @@ class _Line:
 
 
 _lines = TypeAdapter(_Line)
-_BROUGHT_IN = (
-    "death", "digest", "state", "message_id", "actor", "queue", "arguments", "zodiac_sign", "day", "masked",
-    "cause", "error_type", "error", "traceback", "fingerprint", "attempts", "release", "host", "published_at",
-    "died_at", "replays", "dropped_by", "dropped_why", "edits",
-)  # fmt: skip
+_IMPORTED = {*COLUMNS, "replays", "dropped_by", "dropped_why", "edits"}
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """What came of a file.
-
-    Args:
-        new: Letters that were not here.
-        known: Letters that were here already, by their deaths; they stay as they are.
-    """
+class Imported:
+    """The result of an import: letters that were new, and letters that were here already and stay as they are."""
 
     new: int
     known: int
 
 
 class Transfer:
-    """Takes letters out and brings them in.
+    """Exports and imports dead letters.
 
     Args:
         database: Where they are kept.
-        mask: Takes secrets of this deployment out, both ways.
+        mask: Takes this deployment's secrets out, both ways.
 
     Both methods raise :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
@@ -171,9 +147,10 @@ class Transfer:
         self._mask = mask
 
     async def export(self, wanted: Filter) -> AsyncIterator[bytes]:
-        """The letters that a filter asks for, each in full as a line of JSON, earliest first.
+        """The selected letters, each in full as a line of JSON, earliest first; :data:`PAGE` at a time in memory.
 
-        A few are held at a time, however many there are.
+        Args:
+            wanted: Selects them; one with a verdict comes from :meth:`services.dead_letters.records.Records.judged`.
         """
         conditions = wanted.where()
         where = f"{conditions} {'AND' if conditions else 'WHERE'} letter.id > :after"
@@ -190,28 +167,29 @@ class Transfer:
             after = rows[-1].id
 
     def _line(self, row: Row[Any]) -> bytes:
-        told = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
-        body = self._mask.in_bytes(told.pop("body"))
-        told |= {
-            "digest": told["digest"].hex(),
-            "masked": told["masked"] or body != row.body,
-            "dropped_by": told.pop("said_by"),
-            "dropped_why": told.pop("said"),
+        letter = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
+        body = self._mask.in_bytes(letter.pop("body"))
+        letter |= {
+            "digest": letter["digest"].hex(),
+            "masked": letter["masked"] or body != row.body,
+            "dropped_by": letter.pop("said_by"),
+            "dropped_why": letter.pop("said"),
         }
-        line = self._mask.in_json(told) | body_told(body)
-        return json.dumps(line, default=_told, ensure_ascii=False).encode() + b"\n"
+        del letter["done"]
+        line = self._mask.in_json(letter) | body_as_json(body)
+        return json.dumps(line, default=_as_json, ensure_ascii=False).encode() + b"\n"
 
-    async def import_(self, lines: Iterable[bytes]) -> Brought:
-        """Bring letters in, each once; all of them, or none where a line is at fault.
+    async def import_(self, lines: Iterable[bytes]) -> Imported:
+        """Import letters, each once; all of them, or none if a line is wrong.
 
-        They are dead here, or dropped where they were; a replay of theirs elsewhere is none of here. A letter that
-        is here already, by its death, stays as it is.
+        A letter arrives dead, or dropped if it was dropped; its replays stay where they were. A letter whose death is
+        known here stays as it is.
 
         Args:
-            lines: As :meth:`export` gives them; empty ones are passed over.
+            lines: As :meth:`export` writes them; empty lines are skipped.
 
         Raises:
-            Refused: Some lines are no letters; each is named with its fault.
+            Refused: Some lines are no letters; the error names them.
         """
         total = new = 0
         faults: list[str] = []
@@ -227,18 +205,17 @@ class Transfer:
                         faults.append(f"line {number}: {error}")
                 total += len(page)
                 if not faults:
-                    new += await _bring_in(connection, letters)
+                    new += (await connection.execute(_IMPORT, bound(letters.values()))).scalar_one()
             if faults:
                 more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
-                told = "\n".join(["nothing was imported:", *faults[:_NAMED], *more])
-                raise Refused(self._mask(told))
-        return Brought(new, total - new)
+                raise Refused(self._mask("\n".join(["nothing was imported:", *faults[:_NAMED], *more])))
+        return Imported(new, total - new)
 
     def _read(self, content: bytes) -> tuple[dict[str, Any], bytes]:
-        """A line as the columns of a row, and its body.
+        """The columns of a letter's row, and its body.
 
         Raises:
-            ValueError: It is no letter; the message says why.
+            ValueError: The line is no letter; the message says why.
         """
         try:
             line = _lines.validate_json(content)
@@ -248,24 +225,19 @@ class Transfer:
                 ": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]]))
             ) from None
         body = self._mask.in_bytes(_body(line))
-        # Through JSON's own types, as the statement takes them.
-        told: dict[str, Any] = json.loads(_lines.dump_json(line, include=set(_BROUGHT_IN)))
-        kept = self._mask.in_json(storable(told))
-        altered = body != _body(line) or kept["arguments"] != storable(told["arguments"])
-        kept["masked"] = line.masked or altered
-        kept["state"] = "dropped" if line.state == "dropped" else "dead"
-        return kept, body
+        letter = storable(json.loads(_lines.dump_json(line, include=_IMPORTED)))
+        row: dict[str, Any] = self._mask.in_json(letter)
+        row |= {
+            "masked": line.masked or body != _body(line) or row["arguments"] != letter["arguments"],
+            "state": "dropped" if line.state == "dropped" else "dead",
+            "said_by": row.pop("dropped_by"),
+            "said": row.pop("dropped_why"),
+        }
+        return row, body
 
 
-async def _bring_in(connection: AsyncConnection, letters: Mapping[str, tuple[dict[str, Any], bytes]]) -> int:
-    told = [row | {"place": place} for place, (row, _) in enumerate(letters.values(), 1)]
-    given = {"letters": json.dumps(told), "bodies": [body for _, body in letters.values()]}
-    new: int = (await connection.execute(_BRING_IN, given)).scalar_one()
-    return new
-
-
-def body_told(body: bytes) -> dict[str, str]:
-    """A body as JSON can hold it: as text where it is text, and else in Base64."""
+def body_as_json(body: bytes) -> dict[str, str]:
+    """A body as fields of JSON: ``body`` if it is text, or else ``body_base64``."""
     try:
         return {"body": body.decode()}
     except UnicodeDecodeError:
@@ -283,6 +255,6 @@ def _body(line: _Line) -> bytes:
         raise ValueError(f"body_base64: {error}") from None
 
 
-def _told(value: Any) -> str:
-    """What JSON has no form for."""
+def _as_json(value: Any) -> str:
+    """A value that JSON has no type for."""
     return value.isoformat() if isinstance(value, date) else str(value)

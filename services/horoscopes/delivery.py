@@ -41,8 +41,8 @@ class Delivery:
         self._settling = asyncio.Lock()
         self._to_settle: list[UUID] = []
 
-    async def deliver(self, command: DeliverHoroscope) -> None:
-        """Answer every reader who waits for the text of a sign and day.
+    async def deliver(self, command: DeliverHoroscope) -> int:
+        """Answer every reader who waits for the text of a sign and day; returns their number.
 
         A waiter is settled after Telegram has shown the answer and the view is published. A crash in between repeats both:
         the edit changes nothing, and the view is recognised by its receipt.
@@ -53,11 +53,12 @@ class Delivery:
         sign, day = command.sign, command.day
         text = await self._horoscopes.text(sign, day)
         if text is None and command.given_up_at is None:
-            return
+            return 0
         before: datetime | None = None
         after: datetime | None = None
         if text is None:
             before, after = command.given_up_at, command.came_after
+        answered = 0
         troubles: dict[UUID, TelegramUnavailable] = {}
         while claimed := await self._waiters.claim(sign, day, limit=AT_ONCE, before=before, after=after):
             outcomes = await asyncio.gather(*(self._answer(waiter, text) for waiter in claimed))
@@ -67,6 +68,7 @@ class Delivery:
                 if trouble is not None
             }
             troubles |= troubled
+            answered += len(claimed) - len(troubled)
             log.info(
                 "waiters.answered",
                 sign=sign,
@@ -80,6 +82,7 @@ class Delivery:
             trouble = next(iter(troubles.values()))
             trouble.on_record = True
             raise trouble
+        return answered
 
     async def _answer(self, waiter: Waiter, text: str | None) -> TelegramUnavailable | None:
         """Answer and settle one waiter; returns the error if it must be tried again."""

@@ -87,24 +87,28 @@ class Night:
             await self._bus.publish(GenerateDay(day))
         await self._ticked(MIDNIGHT, f"ordered {_listed(days)}")
 
-    async def order(self, day: date, *, anew: bool = False, again: bool = False) -> None:
+    async def order(self, day: date, *, anew: bool = False, again: bool = False) -> int:
         """Delete out-of-date texts, then order the missing texts of a day.
 
         Args:
             anew: A person's order: also texts that were given up, or that a ladder is retrying.
             again: The message was handled before and may have died before it published its orders.
+
+        Returns:
+            The number of texts that were deleted or ordered.
         """
-        await self.prune()
+        deleted = await self.prune()
         if day < first_day_alive(self._clock()):
             log.info("day.over", day=day)
-            return
+            return deleted
         orders = await self._record_orders([day], anew=anew, again=again)
         log.info("day.ordered", day=day, missing=len(orders))
         for order in orders:
             await self._bus.publish(order)
+        return deleted + len(orders)
 
-    async def prune(self) -> None:
-        """Delete the texts of days that are over everywhere on Earth, and their records."""
+    async def prune(self) -> int:
+        """Delete the texts of days that are over everywhere on Earth, and their records; returns the number of texts."""
         now = self._clock()
         first = first_day_alive(now)
         async with self._database.transaction() as connection:
@@ -114,12 +118,16 @@ class Night:
         await self._outages.prune()
         if deleted.rowcount:
             log.info("texts.pruned", before=first, count=deleted.rowcount)
+        return deleted.rowcount
 
-    async def reconcile(self, *, again: bool = False) -> None:
+    async def reconcile(self, *, again: bool = False) -> int:
         """Order missing texts that are not being handled, and answer overdue waiters.
 
         Args:
             again: The message was handled before and may have died before it published its orders.
+
+        Returns:
+            The number of texts that were ordered, or asked for again because readers wait for them.
         """
         did = await self._usage.exhausted()
         orders = []
@@ -135,6 +143,7 @@ class Night:
         if nudged := await self.nudge_waiters():
             did += f"; asked again for {nudged} texts that readers wait for"
         await self._ticked(RECONCILE, did)
+        return len(orders) + nudged
 
     async def nudge_waiters(self) -> int:
         """Ask again for texts whose waiters are overdue, and end waits that have lasted too long.

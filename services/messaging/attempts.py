@@ -32,3 +32,4 @@ class Attempt:
     retry_in: int | None = (
         None  #: Seconds until the next attempt if this one fails; None: this is the last one
     )
+    replayed: bool = False  #: The message is the replay of a dead letter

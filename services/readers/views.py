@@ -46,12 +46,14 @@ _COUNT = """
         SELECT view_date, at, zodiac_sign, views FROM counted ORDER BY view_date, at, zodiac_sign
         ON CONFLICT (view_date, at, zodiac_sign)
         DO UPDATE SET view_count = view_times.view_count + excluded.view_count
+    ), summed AS (
+        INSERT INTO horoscope_views (zodiac_sign, view_date, view_count)
+        SELECT zodiac_sign, view_date, sum(views) FROM counted
+        GROUP BY zodiac_sign, view_date ORDER BY zodiac_sign, view_date
+        ON CONFLICT ON CONSTRAINT uq_horoscope_views_sign_date
+        DO UPDATE SET view_count = horoscope_views.view_count + excluded.view_count
     )
-    INSERT INTO horoscope_views (zodiac_sign, view_date, view_count)
-    SELECT zodiac_sign, view_date, sum(views) FROM counted
-    GROUP BY zodiac_sign, view_date ORDER BY zodiac_sign, view_date
-    ON CONFLICT ON CONSTRAINT uq_horoscope_views_sign_date
-    DO UPDATE SET view_count = horoscope_views.view_count + excluded.view_count
+    SELECT request_id FROM fresh
 """
 # Receipts are deleted by their physical place: to find each by its random id would take ten times as long. A receipt is
 # never updated, so it does not move.
@@ -74,8 +76,11 @@ class Views:
         self._pruning = database.lane()
         self._clock = clock
 
-    async def count(self, events: Sequence[HoroscopeRequested]) -> None:
+    async def count(self, events: Sequence[HoroscopeRequested]) -> set[UUID]:
         """Count a batch of views in one statement. A view that was counted before is not counted again.
+
+        Returns:
+            The requests whose views were counted now.
 
         Raises:
             TooOld: A view's day is so old that its receipt may have been pruned.
@@ -96,12 +101,13 @@ class Views:
             views.setdefault(
                 event.request_id.int, (event.request_id, places.setdefault(sort, len(places) + 1))
             )
-        await self._counting.fetch(
+        counted = await self._counting.fetch(
             _COUNT,
             *zip(*views.values(), strict=True),
             *zip(*places, strict=True),
             timeout=STATEMENT_TIMEOUT_S,
         )
+        return {row["request_id"] for row in counted}
 
     async def prune(self) -> None:
         """Delete receipts and times that are too old to be needed.

@@ -1,6 +1,7 @@
 """A developer's way with dead letters: found, mended, replayed by the workers, and told what became of each."""
 
 import asyncio
+import json
 import os
 import pty
 import signal
@@ -12,18 +13,27 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import asyncpg
+import pytest
 
-from schema.messages import GenerateHoroscope, HoroscopeRequested
+from schema.messages import DeliverHoroscope, GenerateDay, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.database.pool import Database
 from services.dead_letters.archive import Archive
 from services.dead_letters.filters import Filter
+from services.dead_letters.inspector import Inspector
 from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
+from tests.operators import put_generation, put_text
 from tests.processes import Processes
+from tests.waiting import until_sql
+
+
+@pytest.fixture
+def inspector(database: Database) -> Inspector:
+    return inspector_on(database)
 
 
 async def test_letters_are_mended_and_replayed_and_what_became_of_each_is_told(
-    processes: Processes, database: Database, sql: asyncpg.Connection
+    processes: Processes, database: Database, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
     async def dead(*command: Any, code: int = 0) -> str:
         ended, said = await processes.run("dead", *map(str, command))
@@ -45,7 +55,6 @@ async def test_letters_are_mended_and_replayed_and_what_became_of_each_is_told(
     dropping = ("drop", "--since", "2020-01-01", "--why", "noise")
     code, said = await processes.run("dead", *dropping, environment={"TZ": there.key})
     assert (code, "since 2020-01-01 00:00:00+09:00)? Nobody is there" in said) == (1, True), said
-    inspector = inspector_on(database)
     await inspector.edits.edit(
         3,
         by="Anna",
@@ -56,12 +65,60 @@ async def test_letters_are_mended_and_replayed_and_what_became_of_each_is_told(
     waited = await dead(
         "replay", "--all", "--why", "mended", "--by", "Anna", "--yes", "--wait", "--force", code=1
     )
-    assert "3: 2 succeeded, 1 died again" in waited
+    assert "3: 2 did it, 1 died again" in waited
     (listed,) = await inspector.records.listed(Filter())
     assert f"2 died again as {listed.id}: horoscope dead show {listed.id}" in waited
     assert (listed.cause, listed.parent, listed.replays) == ("too old", 2, 1)
     assert f"died again as {listed.id}" in await dead("show", 2)
     assert await sql.fetchval("SELECT count(*) FROM horoscope_cache") == 2
+
+
+async def test_a_replay_says_whether_it_did_anything(
+    processes: Processes, database: Database, inspector: Inspector, sql: asyncpg.Connection
+) -> None:
+    def request(*, answered: bool) -> HoroscopeRequested:
+        return HoroscopeRequested(uuid4(), Sign.LEO, TODAY, answered=answered, at=datetime.now(UTC))
+
+    counted = request(answered=True)
+    await sql.execute("INSERT INTO view_receipts VALUES ($1, $2)", counted.request_id, TODAY)
+    await put_text(sql, "leo", TODAY)
+    given_up_anew = datetime.now(UTC) + timedelta(hours=1)
+    await put_generation(sql, "virgo", TODAY, "given_up", since=given_up_anew)
+    nothing_to_do = [
+        counted,
+        request(answered=False),  # its reader waits no longer
+        GenerateHoroscope(Sign.LEO, TODAY),
+        GenerateHoroscope(Sign.VIRGO, TODAY),
+        GenerateDay(TODAY - timedelta(days=5)),
+        DeliverHoroscope(Sign.LEO, TODAY),
+    ]
+    done = [GenerateHoroscope(Sign.LIBRA, TODAY), request(answered=True)]
+    archive = Archive(database, MASK)
+    for message in (*nothing_to_do, *done):
+        await archive.keep([letter_of(message)])
+    await processes.workers(queues=["generation", "views", "requests", "delivery"])
+    code, said = await processes.run("dead", "replay", "--all", "--yes", "--force", "--wait")
+    assert (code, "8: 2 did it, 6 nothing to do any more" in said) == (0, True), said
+    assert await inspector.records.ids(Filter(state="nothing_to_do")) == [1, 2, 3, 4, 5, 6]
+    assert await inspector.records.ids(Filter(state="did_it")) == [7, 8]
+    code, said = await processes.run("dead", "run", "1", "--json")
+    run = json.loads(said)
+    assert (run["state"], run["did_it"], run["nothing_to_do"]) == ("finished", 2, 6)
+    code, said = await processes.run("dead", "show", "1")
+    assert "nothing to do" in said
+
+
+async def test_status_tells_quietly_of_letters_that_nobody_can_mend(
+    processes: Processes, database: Database, sql: asyncpg.Connection
+) -> None:
+    await Archive(database, MASK).keep([letter_of(DeliverHoroscope(Sign.LEO, TODAY))])
+    _, said = await processes.run("status")
+    assert "! dead letters: 1" in said
+    await processes.workers(queues=["delivery"])
+    await until_sql(sql, "SELECT count(*) FROM dead_letters WHERE done", 1)
+    _, said = await processes.run("status")
+    assert "! dead letters" not in said
+    assert "1 dead letter has nothing left to do; drop them: horoscope dead drop --verdict done" in said
 
 
 async def test_ctrl_c_at_a_question_ends_it_and_nothing_is_done(

@@ -68,7 +68,7 @@ async def test_an_operator_walks_from_the_group_to_the_end_of_the_replay(
         assert await sql.fetchval("SELECT count(*) FROM horoscope_cache") == 0
 
         await processes.workers()
-        await expect(page.locator("#count-succeeded")).to_have_text("1", timeout=20_000)
+        await expect(page.locator("#count-did_it")).to_have_text("1", timeout=20_000)
         await expect(page.locator("#settled")).to_be_visible()
         await expect(page.locator("#dead-waiting")).to_have_count(0)
         assert await page.evaluate("window.still"), "it was not loaded anew"
@@ -76,4 +76,4 @@ async def test_an_operator_walks_from_the_group_to_the_end_of_the_replay(
     await until_sql(sql, "SELECT count(*) FROM horoscope_cache WHERE zodiac_sign = 'virgo'", 2)
     run = await sql.fetchrow("SELECT started_by, why, state FROM replay_runs")
     assert tuple(run) == ("page, 127.0.0.1, Аня", "the key is right now", "finished")
-    assert await sql.fetchval("SELECT state FROM dead_letters") == "succeeded"
+    assert await sql.fetchval("SELECT state FROM dead_letters") == "did_it"

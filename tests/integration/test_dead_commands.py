@@ -14,6 +14,7 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 
+import services.dead_letters.replays
 from ops.cli import console, main, replays
 from schema.errors import ReaderGone
 from schema.messages import DEAD_LETTERS, DeadLetter, DeliverHoroscope, GenerateHoroscope
@@ -273,7 +274,7 @@ async def test_an_edit_is_checked_and_its_difference_printed(dead: Dead, letters
 async def test_bytes_are_made_a_message_by_an_edit(dead: Dead, letters: list[int]) -> None:
     arguments = json.dumps({"sign": "leo", "day": TODAY.isoformat()})
     command = ["edit", letters[2], "--arguments", arguments]
-    assert "there is no actor None" in (await dead(*command, code=1)).stderr
+    assert "the letter names no actor; name one" in (await dead(*command, code=1)).stderr
     await dead(*command, "--actor", "generation.GenerateHoroscope")
     assert (await told(dead, "show", letters[2]))["verdict"]["judgement"] == "ready"
     no_actor = await dead("edit", letters[2], "--actor", f"{DEAD_LETTERS}.{DeadLetter.__name__}", code=1)
@@ -378,6 +379,7 @@ async def test_a_run_that_nobody_carries_out_is_said_and_waited_for_no_longer_th
     dead: Dead, letters: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replays, "ABANDONED_S", 0.0)
+    monkeypatch.setattr(services.dead_letters.replays, "ABANDONED_S", 0)
     monkeypatch.setattr(replays, "LOOK_S", 0.05)
     result = await dead("replay", "--all", "--yes", "--wait", "--timeout", "0.5", code=1)
     assert result.stderr.count("is a worker running?") == 1
@@ -461,7 +463,7 @@ def test_a_shell_completes_what_is_known() -> None:
         shell = BashComplete(main, {}, "horoscope", "_HOROSCOPE_COMPLETE")
         return [each.value for each in shell.get_completions(["dead", *before], incomplete)]
 
-    assert completed("list", "--state", "d") == ["dead", "died_again", "dropped"]
+    assert completed("list", "--state", "d") == ["dead", "did_it", "died_again", "dropped"]
     assert completed("groups", "--cause", "ladder") == ["ladder-exhausted"]
     assert completed("replay", "--actor", "gen") == ["generation.GenerateDay", "generation.GenerateHoroscope"]
     assert completed("export", "--queue", "dead") == ["dead_letters"]

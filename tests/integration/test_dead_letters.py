@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actors import REPLAYABLE
 from schema.errors import (
     InvalidEnvelope,
     InvalidMessage,
@@ -26,8 +27,8 @@ from schema.errors import (
 from schema.messages import DeadLetter, DeliverHoroscope, GenerateHoroscope, HoroscopeRequested
 from schema.signs import Sign
 from services.database.pool import Database
-from services.days import ONE_DAY
-from services.dead_letters import records
+from services.days import ONE_DAY, system_clock
+from services.dead_letters import preflight, records
 from services.dead_letters.archive import Archive
 from services.dead_letters.death import Death
 from services.dead_letters.filters import Filter
@@ -328,6 +329,32 @@ async def test_letters_are_selected_by_what_a_replay_of_them_would_do(
     assert await inspector.records.ids(Filter(state=None, verdict="settled")) == [unwanted.id]
 
 
+async def test_letters_that_have_nothing_left_to_do_are_noted_a_few_at_a_time(
+    archive: Archive, database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "_JUDGED_AT_ONCE", 2)
+    for message in (
+        DeliverHoroscope(Sign.LEO, TODAY), GenerateHoroscope(Sign.LEO, TODAY), DeliverHoroscope(Sign.ARIES, TODAY),
+    ):  # fmt: skip
+        await archive.keep([letter_of(message)])
+    judge = preflight.Preflight(database, REPLAYABLE, system_clock)
+
+    async def noted() -> list[int]:
+        return [row["id"] for row in await sql.fetch("SELECT id FROM dead_letters WHERE done ORDER BY id")]
+
+    await judge.note_done()
+    assert await noted() == [1]
+    await judge.note_done()
+    assert await noted() == [1, 3]
+    await sql.execute(
+        "INSERT INTO waiters (request_id, chat_id, zodiac_sign, horoscope_date, language)"
+        " VALUES (gen_random_uuid(), 1, 'leo', $1, 'ru')",
+        TODAY,
+    )
+    await judge.note_done()
+    assert await noted() == [3], "a reader waits for it again"
+
+
 async def test_no_more_letters_are_judged_than_the_limit(
     archive: Archive, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +376,14 @@ async def test_an_edit_is_held_against_the_actor_and_the_original_stays(
         await inspector.edits.edit(letter.id, by="me", arguments={"day": TODAY.isoformat()})
     with pytest.raises(InvalidMessage, match=r"no actor 'generation\.Nobody'"):
         await inspector.edits.edit(letter.id, by="me", actor="generation.Nobody")
+    with pytest.raises(
+        InvalidMessage, match=r"names no actor; name one, .* with --actor, .*GenerateDay takes day, "
+    ):
+        await inspector.edits.edit(garbage.id, by="me", arguments={"sun": "rises"})
+    with pytest.raises(
+        InvalidMessage, match=r"names no actor; .*: these arguments fit generation\.GenerateDay$"
+    ):
+        await inspector.edits.edit(garbage.id, by="me", arguments={"day": TODAY.isoformat()})
     await inspector.edits.edit(letter.id, by="me", arguments={"sign": "aries", "day": TODAY.isoformat()})
     edited = await inspector.edits.edit(
         letter.id, by="you", arguments={"sign": "virgo", "day": TODAY.isoformat()}
@@ -391,7 +426,7 @@ async def test_what_was_dealt_with_long_ago_is_thrown_away_and_never_what_is_dea
 ) -> None:
     await archive.keep([letter_of(GenerateHoroscope(sign, TODAY)) for sign in Sign])
     ages = {
-        "dead": 1000, "waiting": 1000, "dropped": 31, "succeeded": 91, "died_again": 91,
+        "dead": 1000, "waiting": 1000, "dropped": 31, "did_it": 91, "nothing_to_do": 91, "died_again": 91,
     }  # fmt: skip
     for place, (state, days) in enumerate(ages.items()):
         for sign, age in zip(list(Sign)[2 * place :][:2], (days, days - 2), strict=True):
@@ -404,7 +439,14 @@ async def test_what_was_dealt_with_long_ago_is_thrown_away_and_never_what_is_dea
             )
     await archive.prune()
     kept = await sql.fetch("SELECT state, count(*) FROM dead_letters GROUP BY state")
-    assert dict(kept) == {"dead": 4, "waiting": 2, "dropped": 1, "succeeded": 1, "died_again": 1}
+    assert dict(kept) == {
+        "dead": 2,
+        "waiting": 2,
+        "dropped": 1,
+        "did_it": 1,
+        "nothing_to_do": 1,
+        "died_again": 1,
+    }
 
 
 async def test_whatever_somebody_publishes_is_kept(archive: Archive, inspector: Inspector) -> None:

@@ -73,7 +73,7 @@ async def order(operator: Operator, path: str, **fields: str) -> Any:
 
 
 async def test_the_navigation_counts_what_waits_for_a_person_on_every_page(
-    operator: Operator, database: Database, inspector: Inspector
+    operator: Operator, database: Database, inspector: Inspector, sql: asyncpg.Connection
 ) -> None:
     for path in ("/", "/dead"):
         assert 'id="dead-waiting"' not in (await operator.get(path)).text
@@ -87,6 +87,8 @@ async def test_the_navigation_counts_what_waits_for_a_person_on_every_page(
         assert "Dead letters 2 wait for a person" in await seen(operator, path), path
     for path, status in (("/nothing", 404), ("/dead/drop", 422)):
         assert "Dead letters 2 wait for a person" in await seen(operator, path, status), path
+    await sql.execute("UPDATE dead_letters SET done = true WHERE id = $1", first + 1)
+    assert "Dead letters 1 wait for a person" in await seen(operator, "/dead")
 
 
 async def test_letters_are_shown_by_group_and_one_by_one_latest_first(
@@ -499,8 +501,8 @@ async def test_a_form_that_is_sent_twice_orders_one_replay(
     assert sorted(answer.status_code for answer in sent) == [303, 409]
     assert "is under way in views" in next(answer.text for answer in sent if answer.status_code == 409)
     await sql.execute("UPDATE replay_runs SET state = 'finished'")
-    await sql.execute("UPDATE replays SET state = 'succeeded'")
-    await sql.execute("UPDATE dead_letters SET state = 'succeeded'")
+    await sql.execute("UPDATE replays SET state = 'did_it'")
+    await sql.execute("UPDATE dead_letters SET state = 'did_it'")
     late = await operator.http.post("/dead/replay", data=form)
     assert late.status_code == 409
     assert "None can be replayed" in late.text
@@ -514,17 +516,25 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
     assert "Nobody has replayed anything yet." in await seen(operator, "/dead/runs")
     await order(operator, "/dead/replay?state=dead")
     told = await seen(operator, "/dead/runs/1")
-    assert "Run 1 is on record." in told
-    assert "Known what became of 0 of 4 planned 4 waiting 0 succeeded 0 died again 0" in told
+    assert "is a worker running" not in told, "some process looks for it within a second"
+    await sql.execute("UPDATE replay_runs SET expires_at = now() - interval '1 minute'")
+    told = await seen(operator, "/dead/runs/1")
+    assert (
+        "Known what became of 0 of 4 planned 4 waiting 0 did it 0 nothing to do any more 0 died again 0"
+        in told
+    )
     assert "No process carries it out at this moment: is a worker running?" in told
-    states = ("planned", "published", "succeeded", "died_again")
+    states = ("planned", "published", "did_it", "died_again")
     for letter, state in zip(letters, states, strict=True):
         await sql.execute("UPDATE replays SET state = $2, died_as = 77 WHERE letter = $1", letter, state)
     await sql.execute("UPDATE replay_runs SET expires_at = now() + interval '1 hour', holder = 'host-a 41'")
     part = await operator.get("/dead/runs/1", x_live="1")
     assert "<html" not in part.text
     told = text_of(part.text)
-    assert "Known what became of 2 of 4 planned 1 waiting 1 succeeded 1 died again 1" in told
+    assert (
+        "Known what became of 2 of 4 planned 1 waiting 1 did it 1 nothing to do any more 0 died again 1"
+        in told
+    )
     assert "host-a 41" in told
     assert "is a worker running" not in told
     assert re.findall(r"\d+ → Letter \d+", told) == [f"{letters[3]} → Letter 77"]
@@ -561,8 +571,8 @@ async def test_the_history_of_runs_comes_in_pages(
         await add_dead_letter(database, view())
         await order(operator, "/dead/replay?state=dead")
         await sql.execute("UPDATE replay_runs SET state = 'finished'")
-        await sql.execute("UPDATE replays SET state = 'succeeded'")
-        await sql.execute("UPDATE dead_letters SET state = 'succeeded'")
+        await sql.execute("UPDATE replays SET state = 'did_it'")
+        await sql.execute("UPDATE dead_letters SET state = 'did_it'")
     html = (await operator.get("/dead/runs")).text
     assert re.findall(r'<tr id="run-(\d)"', html) == ["3", "2"]
     link = re.search(r'rel="next" href="([^"]*)"', html)

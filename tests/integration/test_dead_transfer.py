@@ -111,6 +111,30 @@ async def test_what_comes_again_is_known_and_stays_as_it_is(
     assert (letter.state, letter.imported_at) == ("dropped", None)
 
 
+async def test_known_letters_take_no_numbers(
+    archive: Archive, transfer: Transfer, database: Database
+) -> None:
+    await archive.keep([letter_of(LEO), letter_of(GARBAGE)])
+    for _ in range(3):
+        await transfer.import_(await export(transfer))
+    again = letter_of(GARBAGE)
+    await archive.keep([again])
+    await archive.keep([again])
+    await archive.keep([letter_of(GenerateHoroscope(Sign.ARIES, TODAY))])
+    assert [letter.id for letter in await letters_on(database)] == [1, 2, 3, 4]
+
+
+async def test_a_file_of_an_older_release_is_imported(
+    archive: Archive, transfer: Transfer, elsewhere: Database
+) -> None:
+    await archive.keep([letter_of(LEO)])
+    (line,) = await export(transfer)
+    older = line.replace(b'"state": "dead"', b'"state": "succeeded"')
+    assert older != line
+    assert (await Transfer(elsewhere, NOTHING).import_([older])).new == 1
+    assert [letter.state for letter in await letters_on(elsewhere)] == ["dead"]
+
+
 async def test_a_letter_twice_in_a_file_is_brought_in_once(
     archive: Archive, transfer: Transfer, database: Database, elsewhere: Database
 ) -> None:

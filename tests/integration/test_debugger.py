@@ -147,7 +147,7 @@ async def test_post_mortem_stops_where_it_raises(debug: Debug, die: Any, sql: as
     assert "It raised TooOld: a view of" in said
     assert "services/readers/views.py" in said
     assert f"'{old}'" in said
-    assert "-> await worker.app.views.count(events)" in said, "one frame up"
+    assert "-> counted = await worker.app.views.count(events)" in said, "one frame up"
     assert await everything(sql) == before
     raised, said = await debug("", post_mortem=True)
     assert raised, "also when nobody types"

@@ -42,6 +42,30 @@ async def test_every_migration_goes_up_down_and_up_again(empty_database_url: str
     assert [row[0] for row in left] == ["alembic_version"]
 
 
+async def test_replays_that_were_called_successes_did_it_and_the_way_back_forgets_the_difference(
+    empty_database_url: str,
+) -> None:
+    states = "SELECT array_agg(state ORDER BY id) FROM dead_letters"
+    async with Database(empty_database_url) as database:
+        await migrate(database, "0004")
+        sql = await asyncpg.connect(empty_database_url)
+        for state in ("succeeded", "dead"):
+            await sql.execute(
+                "INSERT INTO dead_letters (id, death, digest, state, queue, body, masked, cause, error_type, error,"
+                " fingerprint, attempts, release, host, died_at)"
+                " VALUES ($2, gen_random_uuid(), '', $1, 'views', '', false, '', '', '', '', '[]', '', '', now())",
+                state,
+                int(state == "dead"),
+            )
+        await migrate(database, "0005")
+        assert await sql.fetchval(states) == ["did_it", "dead"]
+        await sql.execute("UPDATE dead_letters SET state = 'nothing_to_do' WHERE state = 'dead'")
+        async with database.transaction() as connection:
+            await connection.run_sync(lambda sync: command.downgrade(_config(sync), "0004"))
+        assert await sql.fetchval(states) == ["succeeded", "succeeded"]
+        await sql.close()
+
+
 def test_the_revision_that_a_release_needs_is_the_newest() -> None:
     assert ScriptDirectory.from_config(_config()).get_current_head() == REVISION
 

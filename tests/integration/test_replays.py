@@ -29,9 +29,8 @@ from services.dead_letters.archive import Archive
 from services.dead_letters.filters import Filter
 from services.dead_letters.inspector import Inspector
 from services.dead_letters.outcomes import Outcomes
-from services.dead_letters.plan import Plan
 from services.dead_letters.replayer import Replayer, replaying
-from services.dead_letters.replays import Run, in_turn
+from services.dead_letters.replays import Plan, Run, in_turn
 from services.messaging.envelope import encode
 from services.messaging.publisher import Publisher
 from services.process.settings import Settings
@@ -99,7 +98,7 @@ async def test_a_run_publishes_each_letter_once_as_new_and_says_so(
     assert (run.state, run.letters, run.planned, run.queues) == ("running", 30, 30, [VIEWS])
     async with replaying(database, publisher):
         run = await until_over(inspector, run)
-    assert (run.state, run.planned, run.waiting) == ("finished", 0, 30)
+    assert (run.state, run.planned, run.waiting) == ("waiting", 0, 30)
     messages = taken(queues, VIEWS)
     letters = {each.message_id: each for each in await inspector.records.listed(Filter(state="waiting"))}
     assert sorted(message["message_id"] for message in messages) == sorted(map(str, letters))
@@ -121,17 +120,17 @@ async def test_what_became_of_a_replay_is_told(
         run = await until_over(inspector, await ordered(inspector, [first, second, third]))
     by_id = {UUID(message["options"]["replay"]): message for message in taken(queues, VIEWS)}
     letters = {number: await inspector.records.whole(number) for number in (first, second, third)}
-    await Outcomes(database).succeeded([letters[first].history[0].id])
+    await Outcomes(database).answered({letters[first].history[0].id: True})
     died = letters[second].history[0].id
     message = HoroscopeRequested.parse(by_id[died]["kwargs"])
     await archive.keep([letter_of(message, replay=died), letter_of(message, replay=died)])
 
     run = await inspector.replays.run(run.id)
-    assert (run.succeeded, run.died_again, run.waiting) == (1, 1, 1)
+    assert (run.did_it, run.died_again, run.waiting) == (1, 1, 1)
     assert not run.is_settled
     letters = {number: await inspector.records.whole(number) for number in (first, second, third)}
     assert [letters[number].state for number in (first, second, third)] == [
-        "succeeded",
+        "did_it",
         "died_again",
         "waiting",
     ]
@@ -143,16 +142,16 @@ async def test_what_became_of_a_replay_is_told(
     assert await Outcomes(database).over(list(by_id)) == {letters[first].history[0].id, died}
 
 
-async def test_a_copy_that_dies_after_another_has_succeeded_is_no_dead_letter(
+async def test_a_copy_that_dies_after_another_was_answered_is_no_dead_letter(
     archive: Archive, inspector: Inspector, database: Database, publisher: Publisher
 ) -> None:
     (number,) = await dead(archive, inspector, message := view())
     async with replaying(database, publisher):
         await until_over(inspector, await ordered(inspector, [number]))
     replay = (await inspector.records.whole(number)).history[0].id
-    await Outcomes(database).succeeded([replay])
+    await Outcomes(database).answered({replay: False})
     await archive.keep([letter_of(message, replay=replay)])
-    assert [each.state for each in await inspector.records.listed(Filter(state=None))] == ["succeeded"]
+    assert [each.state for each in await inspector.records.listed(Filter(state=None))] == ["nothing_to_do"]
 
 
 async def test_one_run_at_a_time_in_a_queue(
@@ -293,7 +292,7 @@ async def test_ten_thousand_at_a_rate_cancelled_and_resumed(
         with pytest.raises(Refused, match="no run 99"):
             await inspector.replays.resume(99, by="Boris")
         run = await until_over(inspector, await inspector.replays.resume(run.id, by="Boris"))
-    assert (run.state, run.waiting, run.cancelled) == ("finished", 9998, 2)
+    assert (run.state, run.waiting, run.cancelled) == ("waiting", 9998, 2)
     with pytest.raises(Refused, match="cannot be resumed"):
         await inspector.replays.resume(run.id, by="Boris")
     messages = taken(queues, VIEWS)
@@ -327,7 +326,7 @@ async def test_a_run_goes_on_when_rabbitmq_is_back(
             await queues.filled(VIEWS)
             cable.cut()
             run = await until_over(inspector, run)
-    assert (run.state, run.waiting) == ("finished", 300)
+    assert (run.state, run.waiting) == ("waiting", 300)
     replayed = [message["options"]["replay"] for message in taken(queues, VIEWS)]
     assert len(set(replayed)) == 300, "nothing is lost; what went out twice has one name"
 
@@ -350,6 +349,8 @@ async def test_a_run_whose_process_says_nothing_is_taken_over_and_the_first_one_
     left = await first._next(key, [], 5)
     assert len(left) == 5, "put on record, and then its process is seen no more"
     await sql.execute("UPDATE replay_runs SET expires_at = now()")
+    assert not (await inspector.replays.run(run.id)).abandoned, "some process takes it over within a second"
+    await sql.execute("UPDATE replay_runs SET expires_at = now() - interval '6 seconds'")
     assert (await inspector.replays.run(run.id)).abandoned
     async with replaying(database, publisher):
         await queues.filled(VIEWS)
@@ -377,8 +378,8 @@ async def test_a_replay_that_never_ends_can_be_replayed_once_more_and_its_first_
         await until_over(inspector, again)
     assert first.state == "superseded"
     assert await Outcomes(database).over([first.id, second.id]) == {first.id}
-    await Outcomes(database).succeeded([first.id, second.id])
-    assert (await inspector.records.whole(number)).state == "succeeded"
+    await Outcomes(database).answered({first.id: True, second.id: True})
+    assert (await inspector.records.whole(number)).state == "did_it"
 
 
 async def test_what_was_to_be_replayed_once_more_and_was_cancelled_is_dead_again(
@@ -425,11 +426,11 @@ async def test_a_replay_that_gave_way_to_another_and_died_does_not_speak_for_it(
         await until_over(inspector, await ordered(inspector, [number], force=True))
     first, second = (await inspector.records.whole(number)).history
     await archive.keep([letter_of(message, replay=first.id)])
-    await Outcomes(database).succeeded([second.id])
-    assert [each.state for each in await inspector.records.listed(Filter(state=None))] == ["succeeded"]
+    await Outcomes(database).answered({second.id: True})
+    assert [each.state for each in await inspector.records.listed(Filter(state=None))] == ["did_it"]
 
 
-@pytest.mark.parametrize("act", ["succeeded", "superseded"])
+@pytest.mark.parametrize("act", ["answered", "superseded"])
 async def test_whoever_changes_several_replays_locks_them_in_the_order_of_their_ids(
     archive: Archive,
     inspector: Inspector,
@@ -449,8 +450,8 @@ async def test_whoever_changes_several_replays_locks_them_in_the_order_of_their_
     async with database.transaction() as connection:
         await connection.execute(lock, {"ids": [first]})
         changing: asyncio.Task[object] = asyncio.create_task(
-            Outcomes(database).succeeded([*reversed(others), first])
-            if act == "succeeded"
+            Outcomes(database).answered(dict.fromkeys([*reversed(others), first], True))
+            if act == "answered"
             else inspector.replays.start(verdicts, force=True, **ORDERED)
         )
         waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()"
@@ -495,12 +496,17 @@ async def test_a_look_for_runs_that_fails_is_not_the_last(
 
 
 async def test_a_run_that_its_process_lets_go_of_is_free_at_once(
-    archive: Archive, inspector: Inspector, database: Database, publisher: Publisher, queues: Queues
+    archive: Archive,
+    inspector: Inspector,
+    database: Database,
+    publisher: Publisher,
+    queues: Queues,
+    sql: asyncpg.Connection,
 ) -> None:
-    run = await ordered(inspector, await dead(archive, inspector, *(view() for _ in range(60))), rate=1)
+    await ordered(inspector, await dead(archive, inspector, *(view() for _ in range(60))), rate=1)
     async with replaying(database, publisher):
         await queues.filled(VIEWS)
-    assert (await inspector.replays.run(run.id)).abandoned
+    assert await sql.fetchval("SELECT expires_at <= now() FROM replay_runs")
 
 
 async def test_what_another_run_has_taken_meanwhile_is_not_resumed(
@@ -513,6 +519,6 @@ async def test_what_another_run_has_taken_meanwhile_is_not_resumed(
         await until_over(inspector, run)
         other = await ordered(inspector, [first], rate=1)
         await until_over(inspector, other)
-    (await Outcomes(database).succeeded([(await inspector.records.whole(first)).history[-1].id]))
+    await Outcomes(database).answered({(await inspector.records.whole(first)).history[-1].id: True})
     resumed = await inspector.replays.resume(run.id, by="Anna")
     assert (resumed.planned, resumed.cancelled) == (1, 1)

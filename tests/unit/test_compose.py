@@ -287,7 +287,7 @@ def test_the_runbook_answers_every_alarm() -> None:
     states = {sign.value: "given_up" for sign in Sign} | {"leo": "missing"}
     today = DayStatus(date(2026, 11, 22), states, [])
     counts = SimpleNamespace(
-        views=0, waiters=3, overdue=3, parked=4, readers=5, dead=6, unheard=7, tokens=9, cost_usd=None
+        views=0, waiters=3, overdue=3, parked=4, readers=5, dead=6, done=0, unheard=7, tokens=9, cost_usd=None
     )
     down = SimpleNamespace(refused=False, failures=3, since=datetime(2026, 11, 22, tzinfo=UTC), reason="500")
     refusing = SimpleNamespace(refused=True, failures=3, since=down.since, reason="401")
@@ -306,6 +306,24 @@ def test_the_runbook_answers_every_alarm() -> None:
         assert any(re.fullmatch(pattern, alarm) for alarm in alarms), pattern
 
 
+def test_dead_letters_that_nobody_can_mend_raise_no_alarm() -> None:
+    counts = SimpleNamespace(
+        views=0, waiters=0, overdue=0, parked=0, readers=0, dead=0, done=4, unheard=0, tokens=0, cost_usd=None
+    )
+    seen = judge(Records([], [], 10, None, None, counts, []), None)
+    assert [alarm for alarm in seen.alarms if "dead" in alarm] == []
+    assert (seen.dead_letters, seen.done_letters) == (0, 4)
+    assert seen.notes == [
+        '4 dead letters have nothing left to do; drop them: horoscope dead drop --verdict done --why "nothing left to do"'
+    ]
+    counts.dead, counts.done = 2, 1
+    assert (
+        judge(Records([], [], 10, None, None, counts, []), None)
+        .notes[0]
+        .startswith("1 more dead letter has ")
+    )
+
+
 @pytest.mark.parametrize(
     ("waiting", "consumers", "alarms"),
     [
@@ -320,7 +338,7 @@ def test_dead_letters_are_those_in_the_archive_and_on_their_way_there(
     waiting: int | None, consumers: int | None, alarms: list[str]
 ) -> None:
     counts = SimpleNamespace(
-        views=0, waiters=0, overdue=0, parked=0, readers=0, dead=3, unheard=0, tokens=0, cost_usd=None
+        views=0, waiters=0, overdue=0, parked=0, readers=0, dead=3, done=0, unheard=0, tokens=0, cost_usd=None
     )
     queues = None
     if waiting is not None and consumers is not None:
@@ -338,7 +356,7 @@ def test_all_is_not_well_while_a_kind_of_process_does_not_live(lost: str) -> Non
         for kind in ("bot", "worker", "worker", "scheduler")
     ]
     counts = SimpleNamespace(
-        views=0, waiters=0, overdue=0, parked=0, readers=0, dead=0, unheard=0, tokens=0, cost_usd=None
+        views=0, waiters=0, overdue=0, parked=0, readers=0, dead=0, done=0, unheard=0, tokens=0, cost_usd=None
     )
     told = judge(Records([], [], 10, None, None, counts, living), None)
     assert told.alarms == [f"no {lost} runs"]
@@ -349,7 +367,16 @@ def test_a_paused_queue_needs_a_person_only_when_it_may_have_been_forgotten() ->
     def alarms(age_s: float) -> list[str]:
         pause = Pause("views", "ann@host", "why <not>", datetime(2026, 11, 22, 6, 35, tzinfo=UTC), age_s)
         counts = SimpleNamespace(
-            views=0, waiters=0, overdue=0, parked=0, dead=0, unheard=0, readers=0, tokens=0, cost_usd=None
+            views=0,
+            waiters=0,
+            overdue=0,
+            parked=0,
+            dead=0,
+            done=0,
+            unheard=0,
+            readers=0,
+            tokens=0,
+            cost_usd=None,
         )
         queues = [QueueStatus("views", 7, 0), QueueStatus("ticks", 0, 0)]
         told = judge(Records([], [], 10, None, None, counts, [], {"views": pause}), queues)
