@@ -41,29 +41,18 @@ CAUSES = (
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The death of one message.
+    """The death of one message."""
 
-    Args:
-        id: The same for every copy of the dead letter.
-        queue: The queue that the message came from.
-        cause: One of :data:`CAUSES`.
-        error_type: The exception's class; empty: nothing was raised.
-        error: The error in one line.
-        frames: Our own functions that the exception came through, outermost first.
-        release: Of the code that gave the message up, on ``host``.
-        masked: The message held a secret, which is not kept.
-    """
-
-    id: UUID
+    id: UUID  #: The same for every copy of the dead letter
     at: AwareDatetime
-    queue: str
-    cause: str
-    error_type: str = ""
-    error: str = ""
-    frames: tuple[str, ...] = ()
-    release: str = ""
+    queue: str  #: The queue that the message came from
+    cause: str  #: One of CAUSES
+    error_type: str = ""  #: The exception's class; empty: nothing was raised
+    error: str = ""  #: In one line
+    frames: tuple[str, ...] = ()  #: Our own functions that the exception came through, outermost first
+    release: str = ""  #: Of the code that gave the message up
     host: str = ""
-    masked: bool = False
+    masked: bool = False  #: The message held a secret, which is not kept
 
     @classmethod
     def of(cls, error: BaseException, queue: str, mask: Callable[[str], str], *, replay: UUID | None) -> Self:

@@ -53,38 +53,23 @@ _CONDITIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Selects the dead letters that meet every condition; None is no condition.
+    """Selects the dead letters that meet every condition; None is no condition."""
 
-    Args:
-        ids: Their ids; empty is no condition.
-        verdict: What a replay of them would do at this moment.
-        judged: The letters with this verdict, set by :meth:`services.dead_letters.records.Records.judged`.
-        queue: The queue in which they died.
-        cause: Of their death; hyphens may stand for its spaces.
-        error: The exception's class, or words of the error.
-        text: Words of the error or the arguments, or the message's id.
-        sign: Among their arguments, as is the day.
-        since: They died then or later.
-        until: They died before.
-        group: The fingerprint of their failure.
-        run: They are part of this run of replays.
-    """
-
-    ids: tuple[int, ...] = ()
+    ids: tuple[int, ...] = ()  #: Their ids; empty is no condition
     state: State | None = "dead"
-    verdict: Judgement | None = None
-    judged: tuple[int, ...] | None = None
+    verdict: Judgement | None = None  #: What a replay of them would do at this moment
+    judged: tuple[int, ...] | None = None  #: The letters with this verdict: see Records.judged
     actor: str | None = None
-    queue: str | None = None
-    cause: str | None = None
-    error: str | None = None
-    text: str | None = None
-    sign: Sign | None = None
+    queue: str | None = None  #: The queue in which they died
+    cause: str | None = None  #: Hyphens may stand for its spaces
+    error: str | None = None  #: The exception's class, or words of the error
+    text: str | None = None  #: Words of the error or the arguments, or the message's id
+    sign: Sign | None = None  #: Among their arguments, as is the day
     day: date | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    group: str | None = None
-    run: int | None = None
+    since: datetime | None = None  #: They died then or later
+    until: datetime | None = None  #: They died before
+    group: str | None = None  #: The fingerprint of their failure
+    run: int | None = None  #: They are part of this run of replays
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -202,19 +187,13 @@ FIELDS = tuple(_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The query of an address: a filter, and what was typed.
+    """The query of an address: a filter, and what was typed."""
 
-    Args:
-        wanted: The filter, without the conditions that cannot be understood.
-        typed: What was typed, by field.
-        faults: The fields that cannot be understood, each with what is expected.
-        is_given: A state was named, or letters one by one: it is not just the page's default.
-    """
-
-    wanted: Filter
-    typed: dict[str, str]
+    wanted: Filter  #: The filter, without the conditions that cannot be understood
+    typed: dict[str, str]  #: What was typed, by field
+    #: What is expected of each field that cannot be understood
     faults: Mapping[str, str] = field(default_factory=dict)
-    is_given: bool = True
+    is_given: bool = True  #: A state was named, or letters one by one: it is not just the page's default
 
     @property
     def is_definite(self) -> bool:

@@ -71,46 +71,28 @@ _TICKED = text("SELECT name, at FROM ticks")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a replay of one letter would do.
-
-    Args:
-        id: The letter's id.
-        reason: In words; empty for a letter that is ready.
-        actor: The actor that would answer it, in ``queue``; None: its message fits none.
-        replays: How often it had been replayed before it died.
-        death: The id of its death, wherever the letter is kept.
-        edit: The edit that would be published; None: the message as it died.
-    """
+    """What a replay of one letter would do."""
 
     id: Annotated[int, Field(ge=1, lt=1 << 63)]
     judgement: Judgement
-    reason: str
-    actor: str | None
+    reason: str  #: In words; empty for a letter that is ready
+    actor: str | None  #: The actor that would answer it; None: its message fits none
     queue: str | None
-    replays: int
-    death: UUID
-    edit: int | None
+    replays: int  #: How often it had been replayed before it died
+    death: UUID  #: The id of its death, wherever the letter is kept
+    edit: int | None  #: The edit that would be published; None: the message as it died
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """The effects that messages have had so far.
+    """The effects that messages have had so far."""
 
-    Args:
-        counted: Requests whose view is counted.
-        owed: Requests whose reader still waits.
-        texts: When each text was written, by sign and day.
-        awaited: Signs and days whose text a reader waits for.
-        ticked_at: When the last tick of each kind came.
-        first_day: The earliest day that some time zone lives in.
-    """
-
-    counted: set[UUID]
-    owed: set[UUID]
-    texts: dict[tuple[str, date], datetime]
-    awaited: set[tuple[str, date]]
-    ticked_at: dict[str, datetime]
-    first_day: date
+    counted: set[UUID]  #: Requests whose view is counted
+    owed: set[UUID]  #: Requests whose reader still waits
+    texts: dict[tuple[str, date], datetime]  #: When each text was written, by sign and day
+    awaited: set[tuple[str, date]]  #: Signs and days whose text a reader waits for
+    ticked_at: dict[str, datetime]  #: When the last tick of each kind came
+    first_day: date  #: The earliest day that some time zone lives in
 
 
 class Preflight:

@@ -72,38 +72,27 @@ _COUNTS = text("""
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A dead letter in a list.
-
-    Args:
-        message_id: None for bytes that are no message; so are ``actor`` and ``arguments``.
-        masked: It held a secret, which is not kept: it cannot be replayed as it is.
-        error_type: The exception's class; empty if RabbitMQ gave the message up.
-        group: The fingerprint of its failure.
-        release: Of the code that gave the message up, on ``host``.
-        replays: How often it had been replayed before it died.
-        parent: The dead letter whose replay died as this one.
-        attempts: How many failed.
-    """
+    """A dead letter in a list."""
 
     id: int
     state: State
     state_since: datetime
-    message_id: str | None
+    message_id: str | None  #: None for bytes that are no message; so are the actor and the arguments
     actor: str | None
     queue: str
     arguments: dict[str, Any] | None
-    masked: bool
+    masked: bool  #: It held a secret, which is not kept: it cannot be replayed as it is
     cause: str
-    error_type: str
+    error_type: str  #: The exception's class; empty if RabbitMQ gave the message up
     error: str
-    group: str
-    release: str
+    group: str  #: The fingerprint of its failure
+    release: str  #: Of the code that gave the message up
     host: str
     published_at: datetime | None
     died_at: datetime
-    replays: int
-    parent: int | None
-    attempts: int
+    replays: int  #: How often it had been replayed before it died
+    parent: int | None  #: The dead letter whose replay died as this one
+    attempts: int  #: How many failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +108,15 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One replay of a letter.
+    """One replay of a letter."""
 
-    Args:
-        id: The replay's id, which travels with the message.
-        state: planned, publishing, published, did_it, nothing_to_do, died_again, cancelled or superseded.
-        edit: The edit that was published; None: the message as it died.
-        published_at: When RabbitMQ confirmed it.
-        ended_at: When its outcome was known.
-        died_as: The dead letter that it became.
-    """
-
-    id: UUID
+    id: UUID  #: Travels with the message
     run: int
-    state: str
-    edit: int | None
-    published_at: datetime | None
-    ended_at: datetime | None
-    died_as: int | None
+    state: str  #: planned, publishing, published, did_it, nothing_to_do, died_again, cancelled or superseded
+    edit: int | None  #: The edit that was published; None: the message as it died
+    published_at: datetime | None  #: When RabbitMQ confirmed it
+    ended_at: datetime | None  #: When its outcome was known
+    died_as: int | None  #: The dead letter that it became
     asked_by: str
     asked_at: datetime
     why: str
@@ -144,30 +124,19 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Letter(Listed):
-    """A dead letter in full.
+    """A dead letter in full."""
 
-    Args:
-        body: The message as it would be published again, or the bytes that are no message.
-        trace: The end of the last traceback; None: nothing was raised.
-        tries: Every attempt: ``at``, ``seconds``, ``host``, ``pid``, ``release``, ``error``.
-        death: The id of this death, wherever the letter is kept.
-        imported_at: When it was imported from elsewhere.
-        note: The note on its group.
-        edits: Oldest first.
-        history: Its replays, oldest first.
-    """
-
-    body: bytes
-    trace: str | None
-    tries: list[dict[str, Any]]
-    death: UUID
+    body: bytes  #: The message as it would be published again, or the bytes that are no message
+    trace: str | None  #: The end of the last traceback; None: nothing was raised
+    tries: list[dict[str, Any]]  #: Every attempt: at, seconds, host, pid, release, error
+    death: UUID  #: The id of this death, wherever the letter is kept
     archived_at: datetime
     imported_at: datetime | None
     dropped_by: str | None
     dropped_why: str | None
-    note: str | None
-    edits: list[Edit] = field(default_factory=list)
-    history: list[Replayed] = field(default_factory=list)
+    note: str | None  #: The note on its group
+    edits: list[Edit] = field(default_factory=list)  #: Oldest first
+    history: list[Replayed] = field(default_factory=list)  #: Its replays, oldest first
 
     @property
     def edit(self) -> Edit | None:
@@ -177,28 +146,20 @@ class Letter(Listed):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The selected letters whose failures are of one kind.
-
-    Args:
-        dead: How many of the letters are dead.
-        first_seen: When the first died.
-        last_seen: When the last died.
-        releases: Of the code that gave them up.
-        latest: The id of the latest letter, whose ``cause``, ``error_type``, ``error``, ``actor`` and ``queue`` these are.
-    """
+    """The selected letters whose failures are of one kind."""
 
     fingerprint: str
     letters: int
-    dead: int
-    first_seen: datetime
-    last_seen: datetime
-    releases: list[str]
-    cause: str
+    dead: int  #: How many of the letters are dead
+    first_seen: datetime  #: When the first died
+    last_seen: datetime  #: When the last died
+    releases: list[str]  #: Of the code that gave them up
+    cause: str  #: Of the latest letter, as are the next fields
     error_type: str
     error: str
     actor: str | None
     queue: str
-    latest: int
+    latest: int  #: The id of the latest letter
     note: str | None
     noted_by: str | None
     noted_at: datetime | None

@@ -98,19 +98,13 @@ _RUNS = """
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A reviewable list of exactly what a replay will publish.
-
-    Args:
-        what: The filter that selected the letters, in words.
-        force: Letters with a verdict of :data:`FORCED` are taken, too.
-        letters: The verdict on each letter when the plan was made.
-    """
+    """A reviewable list of exactly what a replay will publish."""
 
     made_at: AwareDatetime
     made_by: str
-    what: str
-    force: bool
-    letters: tuple[Verdict, ...]
+    what: str  #: The filter that selected the letters, in words
+    force: bool  #: Letters with a verdict of FORCED are taken, too
+    letters: tuple[Verdict, ...]  #: Made together with the plan
 
     def to_json(self) -> bytes:
         """The plan as the content of a file."""
@@ -151,44 +145,28 @@ _plans = TypeAdapter(Plan)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An order to publish dead letters again, and its progress.
-
-    Args:
-        state: running, waiting for outcomes once every message is published, finished, cancelling or cancelled.
-        rate: Messages a second, at most.
-        what: The filter that selected the letters, in words.
-        ended_at: When the last message was published.
-        holder: The process that publishes its messages, as host and pid; empty: none has begun.
-        abandoned: No process has published its messages for :data:`ABANDONED_S`.
-        planned: Letters that are not published yet; the following numbers count letters, too.
-        waiting: Published, with an unknown outcome.
-        did_it: Answered, with their effect.
-        nothing_to_do: Answered without an effect.
-        died_again: Dead letters anew.
-        cancelled: Not published.
-        superseded: Replayed once more before their outcome was known.
-    """
+    """An order to publish dead letters again, and its progress."""
 
     id: int
-    state: str
+    state: str  #: running, waiting (for outcomes, all published), finished, cancelling or cancelled
     queues: list[str]
-    rate: int
-    what: str
+    rate: int  #: Messages a second, at most
+    what: str  #: The filter that selected the letters, in words
     why: str
     started_by: str
     started_at: datetime
     cancelled_by: str | None
-    ended_at: datetime | None
-    holder: str
-    abandoned: bool
+    ended_at: datetime | None  #: When the last message was published
+    holder: str  #: The process that publishes its messages, as host and pid; empty: none yet
+    abandoned: bool  #: No process has published its messages for ABANDONED_S
     letters: int
-    planned: int
-    waiting: int
-    did_it: int
-    nothing_to_do: int
-    died_again: int
-    cancelled: int
-    superseded: int
+    planned: int  #: Letters that are not published yet
+    waiting: int  #: Letters that are published, with an unknown outcome
+    did_it: int  #: Letters that were answered and had their effect
+    nothing_to_do: int  #: Letters that were answered without an effect
+    died_again: int  #: Letters that died anew
+    cancelled: int  #: Letters that were not published
+    superseded: int  #: Letters that were replayed once more before their outcome was known
 
     @property
     def is_over(self) -> bool:
