@@ -203,7 +203,7 @@ SPOILT: list[tuple[Callable[[bytes], bytes], str]] = [
     (lambda line: broken(line, died_at="yesterday"), "died_at: "),
     (
         lambda line: broken(line, died_at="9999-12-31T23:59:59-14:00"),
-        "died_at: Value error, there is no such moment",
+        "died_at: Value error, UTC has no such time",
     ),
     (lambda line: broken(line, published_at="0001-01-01T00:00:00+14:00"), "published_at: Value error"),
     (lambda line: broken(line, replays=-1), "replays: "),
