@@ -177,11 +177,7 @@ def _wanted(site: Site, given: QueryParams) -> Filter:
 
 
 def _limit(given: QueryParams) -> int:
-    """The number of entries that are asked for.
-
-    Raises:
-        HTTPException: 400: it is not from 1 to :data:`ENTRIES_AT_MOST`.
-    """
+    """The number of entries that are asked for; 400 if it is not from 1 to :data:`ENTRIES_AT_MOST`."""
     asked = given.get("limit", str(ENTRIES))
     if not re.fullmatch(r"[1-9][0-9]{0,3}", asked) or int(asked) > ENTRIES_AT_MOST:
         raise HTTPException(400, f"limit is a number from 1 to {ENTRIES_AT_MOST}.")

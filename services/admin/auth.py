@@ -56,30 +56,19 @@ _LOCAL_PATH = re.compile(r"/(?!/)[\w\-./%]{0,300}(\?[\w\-./?=&%+*]{0,1000})?", r
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser's visit.
-
-    Args:
-        kind: Signed in or not.
-        name: The second in which it began, and a random part; signing in starts a session with another name.
-        age_s: Seconds since its cookie was made.
-    """
+    """One browser's visit; signing in begins another one."""
 
     kind: Kind
-    name: str
-    age_s: float = 0.0
+    name: str  #: The second in which it began, and a random part
+    age_s: float = 0.0  #: Seconds since its cookie was made
 
 
 @dataclass(frozen=True, slots=True)
 class SignInResult:
-    """The outcome of an attempt to sign in.
+    """The outcome of an attempt to sign in."""
 
-    Args:
-        welcome: The password was right.
-        locked_s: Seconds until the next attempt is accepted, after too many failures; otherwise 0.
-    """
-
-    welcome: bool
-    locked_s: int = 0
+    welcome: bool  #: The password was right
+    locked_s: int = 0  #: Seconds until the next attempt is accepted, after too many failures
 
 
 class Sessions:
@@ -157,31 +146,23 @@ class _Signer(TimestampSigner):
         return int(self._clock().timestamp())
 
 
+@dataclass(frozen=True, slots=True)
 class Gate:
     """Lets operators in, and checks that a form was sent by a page of theirs."""
 
-    def __init__(self, sessions: Sessions, tries: Tries) -> None:
-        self._sessions = sessions
-        self._tries = tries
+    sessions: Sessions
+    tries: Tries
 
     def session(self, request: Request, kind: Kind) -> Session | None:
         """The request's session of this kind, if it has one."""
-        return self._sessions.read(kind, request.cookies.get(COOKIES[kind]))
+        return self.sessions.read(kind, request.cookies.get(COOKIES[kind]))
 
     def visitor(self, request: Request) -> Session:
         """The session of a browser that is about to sign in; a new one if it has none."""
-        return self.session(request, "visitor") or self._sessions.begin("visitor")
-
-    def form_token(self, session: Session) -> str:
-        """The token that the forms of this session's pages send along."""
-        return self._sessions.form_token(session)
+        return self.session(request, "visitor") or self.sessions.begin("visitor")
 
     async def form(self, request: Request, session: Session) -> FormData:
-        """The fields of a form that a page of this session sent.
-
-        Raises:
-            HTTPException: 403: another page sent it; 400, 413 or 415: it is not such a form.
-        """
+        """The fields of a form; 403 if no page of this session sent it, 400, 413 or 415 if it is not a form of ours."""
         if not _from_here(request):
             log.warning("admin.form_refused", path=request.scope["path"], remote=remote(request))
             raise HTTPException(403)
@@ -191,7 +172,7 @@ class Gate:
             form = await request.form(**_FORM_LIMITS)
         except ClientDisconnect:
             raise HTTPException(400) from None  # nobody reads the answer
-        if not self._sessions.is_form_token(session, str(form.get("form_token", ""))):
+        if not self.sessions.is_form_token(session, str(form.get("form_token", ""))):
             raise HTTPException(403)
         return form
 
@@ -200,7 +181,7 @@ class Gate:
         browser = self._known(request)
         result = self._try(remote(request), browser, password)
         if result.welcome:
-            self._tries.succeeded(remote(request), browser)
+            self.tries.succeeded(remote(request), browser)
         return result
 
     def try_header(self, request: Request) -> SignInResult | None:
@@ -218,23 +199,23 @@ class Gate:
         return self._try(remote(request), None, decoded.partition(":")[2])
 
     def _try(self, address: str, browser: str | None, password: str) -> SignInResult:
-        if locked_s := self._tries.locked_for(address, browser):
+        if locked_s := self.tries.locked_for(address, browser):
             log.warning("admin.sign_in_failed", remote=address, locked_s=math.ceil(locked_s))
             return SignInResult(welcome=False, locked_s=math.ceil(locked_s))
-        if self._sessions.is_password(password):
+        if self.sessions.is_password(password):
             return SignInResult(welcome=True)
-        self._tries.failed(address, browser)
+        self.tries.failed(address, browser)
         log.warning("admin.sign_in_failed", remote=address)
-        return SignInResult(welcome=False, locked_s=math.ceil(self._tries.locked_for(address, browser)))
+        return SignInResult(welcome=False, locked_s=math.ceil(self.tries.locked_for(address, browser)))
 
     def _known(self, request: Request) -> str | None:
         """The name of a browser that has signed in before."""
-        return self._sessions.unsigned("known", request.cookies.get(KNOWN_COOKIE), KNOWN_S)
+        return self.sessions.unsigned("known", request.cookies.get(KNOWN_COOKIE), KNOWN_S)
 
     def enter(self, request: Request, response: Response) -> None:
         """Sign the browser in, in a new session, and remember it as one that knew the password."""
-        self.keep(request, response, self._sessions.begin("operator"))
-        known = self._sessions.signed("known", self._known(request) or secrets.token_urlsafe(18))
+        self.keep(request, response, self.sessions.begin("operator"))
+        known = self.sessions.signed("known", self._known(request) or secrets.token_urlsafe(18))
         set_cookie(request, response, KNOWN_COOKIE, known, KNOWN_S)
         response.delete_cookie(COOKIES["visitor"])
         log.info("admin.signed_in", remote=remote(request))
@@ -245,7 +226,7 @@ class Gate:
 
     def keep(self, request: Request, response: Response, session: Session) -> None:
         """Set the session's cookie, valid for :data:`SESSION_S` from now."""
-        set_cookie(request, response, COOKIES[session.kind], self._sessions.cookie(session), SESSION_S)
+        set_cookie(request, response, COOKIES[session.kind], self.sessions.cookie(session), SESSION_S)
 
     def renew(self, request: Request, response: Response, session: Session) -> None:
         """Renew the session's cookie if it is older than :data:`RENEW_S`."""
@@ -254,24 +235,18 @@ class Gate:
 
     def leave_note(self, request: Request, response: Response, note: str) -> None:
         """Leave a note for the next page."""
-        set_cookie(request, response, NOTE_COOKIE, self._sessions.signed("note", quote(note)), NOTE_S)
+        set_cookie(request, response, NOTE_COOKIE, self.sessions.signed("note", quote(note)), NOTE_S)
 
     def take_note(self, request: Request) -> str | None:
         """The note that the previous page left; the page that shows it deletes the cookie."""
-        note = self._sessions.unsigned("note", request.cookies.get(NOTE_COOKIE), NOTE_S)
+        note = self.sessions.unsigned("note", request.cookies.get(NOTE_COOKIE), NOTE_S)
         return unquote(note) if note else None
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str, lasts_s: int) -> None:
     """Set a cookie that scripts cannot read and other sites' pages do not send."""
-    response.set_cookie(
-        name,
-        value,
-        max_age=lasts_s,
-        httponly=True,
-        samesite="strict",
-        secure=request.scope["scheme"] == "https",
-    )
+    secure = request.scope["scheme"] == "https"
+    response.set_cookie(name, value, max_age=lasts_s, httponly=True, samesite="strict", secure=secure)
 
 
 def remote(request: Request) -> str:
@@ -280,11 +255,9 @@ def remote(request: Request) -> str:
 
 
 def local_path(text: str, *, signing: bool = False) -> str:
-    """The text if it is a plain path of this page, otherwise ``/``: nobody is redirected to another site.
+    """The text if it is a plain path of this page (with ``signing`` also of its sign-in form), otherwise ``/``.
 
-    Args:
-        text: The path, from an address or a form.
-        signing: The path of the sign-in form is allowed, too.
+    Nobody is redirected to another site.
     """
     if not _LOCAL_PATH.fullmatch(text) or (text.startswith("/sign-") and not signing):
         return "/"

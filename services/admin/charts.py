@@ -1,32 +1,24 @@
-"""Where the lines and bars of the charts go: numbers for SVG, from 0 at the top to the height at the bottom."""
+"""The charts' lines and bars as SVG coordinates: y is 0 at the top and :data:`HEIGHT` at the bottom."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.readers.analytics import HourViews
 
-#: Units of the hourly chart; it is stretched to whatever room there is.
+#: The size of the hourly chart in its own units; the browser stretches it.
 WIDTH, HEIGHT = 240.0, 100.0
 _HOUR = WIDTH / 24
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Two days, hour by hour.
+    """The lines of two days, hour by hour, as points."""
 
-    Args:
-        top: What the upper edge stands for.
-        yesterday: The points of yesterday's line.
-        today: The points of today's, as far as its hours are over.
-        running: From the last of these to the hour that is not over yet.
-        last: Where that is.
-    """
-
-    top: int
+    top: int  #: The value at the upper edge
     yesterday: str
-    today: str
-    running: str
-    last: tuple[float, float]
+    today: str  #: The hours that are over
+    running: str  #: From the last of them to the current hour
+    last: tuple[float, float]  #: The end of the line
 
 
 def curves(hours: Sequence[HourViews]) -> Curves:
@@ -43,7 +35,7 @@ def curves(hours: Sequence[HourViews]) -> Curves:
 
 
 def ceiling(most: int) -> int:
-    """A round number that nothing is above and that can be halved, such as 2, 8, 20 or 400."""
+    """The smallest round, even number that is not below ``most``, such as 2, 8, 20 or 400."""
     if most <= 10:
         return max(2, most + most % 2)
     step: int = 10 ** (len(str(most)) - 2)
@@ -53,7 +45,7 @@ def ceiling(most: int) -> int:
 
 
 def part(value: int, most: int) -> float:
-    """A bar's length in percent of the longest; what is more than nothing can be seen."""
+    """A bar's length in percent of the longest; at least 1 for a value above 0, so that it is seen."""
     if not value or not most:
         return 0.0
     return max(1.0, round(100 * value / most, 1))

@@ -1,8 +1,7 @@
-"""The metrics of the whole service: what no process knows of itself.
+"""The metrics of the whole service, which no single process knows.
 
-The admin process tells them. It is there to look at the whole; no reader waits for it, and nothing that it
-watches depends on it. That one process tells them keeps them from being counted twice; should several do so,
-each rule and panel in ``ops/`` takes the greatest. When nobody tells them, an alarm says so.
+The admin process serves them: it looks at the whole service anyway, and nothing depends on it. If several serve them,
+every rule and panel in ``ops/`` takes the greatest value. If none does, an alarm says so.
 """
 
 import math
@@ -21,23 +20,19 @@ from services.process.metrics import QUEUES
 
 log = structlog.get_logger(__name__)
 
-#: Seconds after which what a server told last is not told any more.
+#: Seconds after which the last figures of a server that is away are left out.
 STALE_S = 60.0
 
-#: Kinds of processes that are told also when none of them runs.
+#: The kinds of processes, each of which has a metric even if none runs.
 KINDS = ("bot", "worker", "scheduler", "admin")
 
 _Part = TypeVar("_Part")
 
 
 class ClusterMetrics:
-    """Tells the whole service's state when somebody asks for it.
+    """The state of the whole service as metrics.
 
-    What is not known, since its server is away, is not told: ``horoscope_cluster_read_success`` says so.
-
-    Args:
-        snapshots: Take the pictures that it is told from.
-        clock: The time.
+    The figures of a server that is away are left out; then ``horoscope_cluster_read_success`` is 0.
     """
 
     def __init__(self, snapshots: Snapshots, clock: Clock) -> None:
@@ -46,20 +41,20 @@ class ClusterMetrics:
         self._failed = False
 
     async def refresh(self) -> None:
-        """Have a snapshot taken."""
+        """Take a snapshot."""
         try:
             await self._snapshots.now()
-        except Exception:  # whatever it is, it must not take the other metrics along
+        except Exception:  # no failure here may hide the process's other metrics
             self._failed = True
             log.exception("cluster.not_read")
         else:
             self._failed = False
 
     def collect(self) -> list[Metric]:
-        """What was read last, as Prometheus asks for it."""
+        """The metrics of the last snapshot, as Prometheus's client asks for them."""
         success = _gauge(
             "horoscope_cluster_read_success",
-            "1 if the server answered the last time that it was asked for the state of the whole service, else 0.",
+            "1 if the server answered when it was last asked for the state of the whole service, else 0.",
             "server",
         )
         age = _gauge(
@@ -70,20 +65,19 @@ class ClusterMetrics:
         for server in (POSTGRESQL, RABBITMQ):
             success.add_metric([server.lower()], self._snapshots.answers(server) and not self._failed)
             age.add_metric([server.lower()], self._snapshots.told(server)[0])
-        told: list[Metric] = [success, age]
+        metrics: list[Metric] = [success, age]
         if service := self._lately(POSTGRESQL, lambda snapshot: snapshot.service):
-            told += self._of_service(service)
+            metrics += self._of_service(service)
         if queues := self._lately(RABBITMQ, lambda snapshot: snapshot.queues):
-            told += _of_queues(queues)
-        return told
+            metrics += _of_queues(queues)
+        return metrics
 
     def _lately(self, server: str, part: Callable[[Snapshot], _Part]) -> _Part | None:
-        """What a server told last, unless it is too old."""
         age_s, snapshot = self._snapshots.told(server)
         return part(snapshot) if snapshot and age_s <= STALE_S else None
 
     def _of_service(self, service: Service) -> list[Metric]:
-        records = service.records
+        records, counts = service.records, service.records.counts
         now = self._clock()
         written = _gauge("horoscope_texts_written", "Texts of a day that must exist, of twelve.", "day")
         begins = _gauge(
@@ -95,47 +89,34 @@ class ClusterMetrics:
             written.add_metric([str(day.day)], day.written)
             begins.add_metric([str(day.day)], (begins_first(day.day) - now).total_seconds())
         ticks = _gauge(
-            "horoscope_tick_age_seconds", "Seconds since a tick last came; +Inf: it never did.", "tick"
+            "horoscope_tick_age_seconds", "Seconds since the last tick; +Inf: there was none.", "tick"
         )
         for tick in records.ticks:
             ticks.add_metric([tick.name], (now - tick.at).total_seconds() if tick.at else math.inf)
-        living = _gauge("horoscope_processes", "Processes that say that they live, by kind.", "kind")
+        alive = _gauge("horoscope_processes", "Processes that report that they run, by kind.", "kind")
         for kind in KINDS:
-            living.add_metric([kind], sum(each.kind == kind and not each.lost for each in records.processes))
-        paused = _gauge("horoscope_queue_paused", "1 while somebody has paused a queue, else 0.", "queue")
+            alive.add_metric([kind], sum(each.kind == kind and not each.lost for each in records.processes))
+        paused = _gauge("horoscope_queue_paused", "1 while a queue is paused, else 0.", "queue")
         for queue in sorted({*QUEUES, DEAD_LETTERS}):
             paused.add_metric([queue], queue in records.pauses)
-        counts = records.counts
-        return [
-            written,
-            begins,
-            ticks,
-            living,
-            paused,
-            _single("horoscope_views_today", "Views counted of today at home.", counts.views),
-            _single("horoscope_waiting_readers", "Readers who are owed an answer.", counts.waiters),
-            _single(
-                "horoscope_overdue_readers",
-                "Readers who have been owed an answer for more than two minutes.",
-                counts.overdue,
-            ),
-            _single("horoscope_parked_messages", "Messages parked in PostgreSQL.", counts.parked),
-            _single(
-                "horoscope_dead_letters", "Dead letters that wait for a person.", service.status.dead_letters
-            ),
-            _single(
-                "horoscope_oldest_parked_seconds",
-                "Seconds for which the oldest parked message has been parked; 0: none is.",
-                counts.oldest_parked_s,
-            ),
+        single = {
+            ("views_today", "Views counted today, in the home time zone."): counts.views,
+            ("waiting_readers", "Readers who are owed an answer."): counts.waiters,
+            ("overdue_readers", "Readers who have been owed an answer for over two minutes."): counts.overdue,
+            ("parked_messages", "Messages parked in PostgreSQL."): counts.parked,
+            ("dead_letters", "Dead letters that wait for a person."): service.status.dead_letters,
+            ("oldest_parked_seconds", "Age of the oldest parked message; 0: none."): counts.oldest_parked_s,
+        }
+        gauges = [
+            GaugeMetricFamily(f"horoscope_{name}", documentation, value=value)
+            for (name, documentation), value in single.items()
         ]
+        return [written, begins, ticks, alive, paused, *gauges]
 
 
 def _of_queues(queues: list[QueueStatus]) -> list[Metric]:
     messages = _gauge(
-        "horoscope_queue_messages",
-        "Messages that wait in a queue; those handed out are not counted.",
-        "queue",
+        "horoscope_queue_messages", "Messages waiting in a queue, without those at work.", "queue"
     )
     consumers = _gauge("horoscope_queue_consumers", "Consumers of a queue.", "queue")
     for queue in queues:
@@ -146,7 +127,3 @@ def _of_queues(queues: list[QueueStatus]) -> list[Metric]:
 
 def _gauge(name: str, documentation: str, label: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, documentation, labels=[label])
-
-
-def _single(name: str, documentation: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, documentation, value=value)

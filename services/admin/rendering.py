@@ -1,6 +1,6 @@
 """How a template becomes a page in the visitor's language, with text that others wrote made harmless."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,21 +36,14 @@ _DECEIVING = (
 _ESCAPES = {code: f"\\u{code:04x}" for code in _DECEIVING if chr(code) not in "\n\t"}
 
 
+@dataclass(frozen=True, slots=True)
 class Rendering:
-    """Fills templates.
+    """Fills templates."""
 
-    Args:
-        gate: Gives the token of a session's forms.
-        clock: The time.
-        home: The time zone in which times are shown.
-        texts: The language of the horoscopes.
-    """
-
-    def __init__(self, gate: Gate, clock: Clock, home: ZoneInfo, texts: Language) -> None:
-        self._gate = gate
-        self._clock = clock
-        self._home = home
-        self._texts = texts
+    gate: Gate
+    clock: Clock
+    home: ZoneInfo  #: The zone in which times are shown
+    texts: Language  #: The language of the horoscopes
 
     def page(
         self,
@@ -70,10 +63,10 @@ class Rendering:
             .render(
                 say=wording,
                 others={code: name for code, name in language_names().items() if code != wording.language},
-                form_token=self._gate.form_token(session) if session else None,
+                form_token=self.gate.sessions.form_token(session) if session else None,
                 is_operator=session is not None and session.kind == "operator",
                 snapshot=snapshot,
-                language_of_texts=self._texts,
+                language_of_texts=self.texts,
                 refresh_s=REFRESH_S,
                 **{"name": None, "note": None, "here": local_path(asked(request), signing=True), **values},
             )
@@ -82,7 +75,7 @@ class Rendering:
 
     def wording(self, request: Request, snapshot: Snapshot | None = None) -> Wording:
         """The visitor's language, at the time of the snapshot or now."""
-        return Wording(language_of(request), snapshot.at if snapshot else self._clock(), self._home)
+        return Wording(language_of(request), snapshot.at if snapshot else self.clock(), self.home)
 
 
 @cache

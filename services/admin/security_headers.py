@@ -1,4 +1,4 @@
-"""What every response says to browsers, whatever it is about."""
+"""The headers with which every response protects the browser."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 log = structlog.get_logger(__name__)
 
 _HEADERS = {
-    # Everything from here, nothing from elsewhere, nothing inline.
+    # Everything comes from this server; nothing inline.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -27,11 +27,7 @@ _STATIC = "/static/"
 
 
 class Protected:
-    """An application whose responses are protected, errors included, and whose bugs are logged.
-
-    Args:
-        app: The application.
-    """
+    """An application with these headers on every response, errors included; its bugs are logged."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -45,7 +41,7 @@ class Protected:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
-                # What is in the folder may be kept, if it is asked for again whether it is still the same.
+                # A browser may keep static files, if it asks each time whether they have changed.
                 headers["Cache-Control"] = "no-cache" if scope["path"].startswith(_STATIC) else "no-store"
                 if scope["scheme"] == "https":
                     headers["Strict-Transport-Security"] = _HSTS
@@ -54,5 +50,5 @@ class Protected:
         try:
             await self._app(scope, receive, send_protected)
         except Exception:
-            # Starlette has sent an error page and hands the error on.
+            # Starlette has sent an error page and raises the error again.
             log.exception("admin.failed", method=scope["method"], path=scope["path"])

@@ -55,14 +55,8 @@ async def run(
 ) -> None:
     """Serve the page until ``stop`` is set, also while PostgreSQL or RabbitMQ is away.
 
-    The process publishes runs of replays, too, as every worker does.
-
-    Args:
-        settings: With the database, RabbitMQ and the page's password set.
-        queues: The queues to declare.
-        actors: The message that each actor answers, by the actor's name.
-        stop: Set it to stop.
-        clock: The time.
+    The process publishes runs of replays, too, as every worker does. The settings of the database, RabbitMQ and the
+    page's password must be there; ``actors`` names the message that each actor answers.
 
     Raises:
         WrongSettings: The address cannot be listened on.
@@ -130,12 +124,9 @@ def make_page(
 
 @asynccontextmanager
 async def serve_http(app: ASGIApp, listen: str, proxies: Sequence[str]) -> AsyncIterator[None]:
-    """Serve while the block runs, then finish the requests under way.
+    """Serve on ``host:port`` while the block runs, then finish the requests under way.
 
-    Args:
-        app: The application.
-        listen: ``host:port``.
-        proxies: Addresses and networks of the proxies whose word is trusted about a browser's address and about HTTPS.
+    ``proxies`` are the addresses and networks that are believed what they say of a browser's address and of HTTPS.
 
     Raises:
         WrongSettings: The address cannot be listened on.

@@ -19,9 +19,6 @@ class Tries:
 
     A browser that has signed in before is known. It has as many attempts as an address has, whatever others do from the
     same address or from anywhere; otherwise somebody who guesses could lock everybody out.
-
-    Args:
-        clock: Monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,12 +27,7 @@ class Tries:
         self._known: deque[tuple[float, str]] = deque(maxlen=REMEMBERED)
 
     def locked_for(self, address: str, browser: str | None = None) -> float:
-        """Seconds until the next attempt is accepted; 0: now.
-
-        Args:
-            address: The address that the attempt comes from.
-            browser: The name of a known browser; None: a stranger.
-        """
+        """Seconds until the next attempt from an address, or by a known browser, is accepted; 0: now."""
         now = self._clock()
         failed, who = self._of(address, browser)
         while failed and failed[0][0] <= now - WITHIN_S:

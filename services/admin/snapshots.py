@@ -42,57 +42,36 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """A server that cannot be reached.
-
-    Args:
-        server: Its name.
-        since: When this process first noticed.
-        ever: This process has reached it before.
-        reason: The error, without secrets.
-    """
+    """A server that cannot be reached."""
 
     server: str
-    since: datetime
-    ever: bool
-    reason: str
+    since: datetime  #: When this process first noticed
+    ever: bool  #: This process has reached it before
+    reason: str  #: The error, without secrets
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Texts of one day that are in the same state for the same reason.
-
-    Args:
-        day: The day.
-        state: One of :data:`services.status.STATES`; of a rewrite if ``anew``.
-        error: The error of their last attempts.
-        anew: The texts are being rewritten; readers see the older ones meanwhile.
-        signs: The texts.
-    """
+    """Texts of one day that are in the same state for the same reason."""
 
     day: date
-    state: str
-    error: str | None
-    anew: bool
+    state: str  #: One of :data:`services.status.STATES`; the rewrite's state if ``anew``
+    error: str | None  #: The error of their last attempts
+    anew: bool  #: The texts are being rewritten; readers see the older ones meanwhile
     signs: list[SignStatus]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The figures that PostgreSQL holds.
-
-    Args:
-        analytics: What readers did.
-        days: The twelve texts of yesterday and of every day that must exist.
-        first_alive: The earliest day that somebody still lives in; no text is written for a day before it.
-        status: The rest of ``horoscope status``, with its alarms.
-        records: The rows that the status was judged by.
-    """
+    """The figures that PostgreSQL holds."""
 
     analytics: Analytics
-    days: list[DayStatus]
-    first_alive: date
+    days: list[DayStatus]  #: Yesterday, and every day whose texts must exist
+    first_alive: (
+        date  #: The earliest day that somebody still lives in; no text is written for a day before it
+    )
     status: Status
-    records: Records
+    records: Records  #: The rows that the status was judged by
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -109,23 +88,16 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of the whole service at one moment.
-
-    Args:
-        at: When it was taken.
-        service: The figures in PostgreSQL; None while it is away.
-        queues: The queues in RabbitMQ; None while it is away.
-        unmanaged: Why RabbitMQ's management API does not answer; None: it does.
-        away: The servers that cannot be reached.
-        kept: The servers whose older figures are shown, and when those were read.
-    """
+    """The state of the whole service at one moment."""
 
     at: datetime
-    service: Service | None
-    queues: list[QueueStatus] | None
-    unmanaged: str | None
+    service: Service | None  #: None while PostgreSQL is away
+    queues: list[QueueStatus] | None  #: None while RabbitMQ is away
+    unmanaged: str | None  #: Why RabbitMQ's management API does not answer; None: it does
     away: list[Away]
-    kept: dict[str, datetime] = field(default_factory=dict)
+    kept: dict[str, datetime] = field(
+        default_factory=dict
+    )  #: When the figures of a server that is away were read
 
     @property
     def pauses(self) -> dict[str, Pause] | None:
@@ -138,56 +110,35 @@ class Snapshot:
         return self.service.status.dead_letters if self.service else None
 
 
+@dataclass
 class Snapshots:
-    """Takes snapshots.
+    """Takes snapshots; concurrent callers share one."""
 
-    Args:
-        database: The figures of the service.
-        usage: Tells whether the night may go on.
-        urls: ``RABBITMQ_URL``.
-        queues: The queues that every process declares.
-        api: RabbitMQ's management API.
-        clock: The time.
-        home: The time zone in which a day counts as today.
-        mask: Removes secrets from the servers' errors.
+    database: Database
+    usage: Usage  #: Tells whether the night may go on
+    urls: str  #: ``RABBITMQ_URL``
+    declared: Sequence[Queue]  #: By every process
+    api: ManagementApi
+    clock: Clock
+    home: ZoneInfo  #: The zone in which a day counts as today
+    mask: Mask  #: Removes secrets from the servers' errors
+    queues: QueueService = field(init=False)  #: Looks into one queue, and purges it
+    _checked: bool = False
+    _seen: set[str] = field(default_factory=set)
+    _away: dict[str, Away] = field(default_factory=dict)
+    _looking: asyncio.Task[list[QueueStatus]] | None = None
+    _unmanaged: tuple[float, str] | None = None
+    _taken: tuple[float, Snapshot] | None = None
+    _last: dict[str, tuple[float, Snapshot]] = field(default_factory=dict)
+    _taking: asyncio.Task[Snapshot] | None = None
 
-    Attributes:
-        queues: Looks into one queue, and purges it.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        usage: Usage,
-        urls: str,
-        queues: Sequence[Queue],
-        api: ManagementApi,
-        clock: Clock,
-        home: ZoneInfo,
-        mask: Mask,
-    ) -> None:
-        self._database = database
-        self._usage = usage
-        self._urls = urls
-        self._queues = queues
-        self._api = api
-        self._clock = clock
-        self._home = home
-        self._mask = mask
-        self.queues = QueueService(urls, queues, api, mask)
-        self._checked = False
-        self._seen: set[str] = set()
-        self._away: dict[str, Away] = {}
-        self._looking: asyncio.Task[list[QueueStatus]] | None = None
-        self._unmanaged: tuple[float, str] | None = None
-        self._taken: tuple[float, Snapshot] | None = None
-        self._last: dict[str, tuple[float, Snapshot]] = {}
-        self._taking: asyncio.Task[Snapshot] | None = None
+    def __post_init__(self) -> None:
+        self.queues = QueueService(self.urls, self.declared, self.api, self.mask)
 
     @property
     def management_addresses(self) -> list[str]:
         """The addresses of RabbitMQ's management API."""
-        return self._api.addresses
+        return self.api.addresses
 
     @property
     def latest(self) -> Snapshot | None:
@@ -229,7 +180,7 @@ class Snapshots:
             self._tried(RABBITMQ, self._depths), self._flows(), self._tried(POSTGRESQL, self._read)
         )
         snapshot = Snapshot(
-            at=self._clock(),
+            at=self.clock(),
             service=self._judged(service, queues) if service else None,
             queues=None if queues is None else joined(queues, flows),
             unmanaged=self._unmanaged[1] if self._unmanaged else None,
@@ -245,8 +196,8 @@ class Snapshots:
             async with asyncio.timeout(PATIENCE_S):
                 found = await read()
         except (PassingError, TimeoutError) as error:
-            reason = self._mask(str(error)) or f"no answer within {PATIENCE_S:g} s"
-            since = self._away[server].since if server in self._away else self._clock()
+            reason = self.mask(str(error)) or f"no answer within {PATIENCE_S:g} s"
+            since = self._away[server].since if server in self._away else self.clock()
             if server not in self._away:
                 log.warning("admin.server_away", server=server, reason=reason)
             self._away[server] = Away(server, since, server in self._seen, reason)
@@ -259,11 +210,11 @@ class Snapshots:
     async def _read(self) -> tuple[Analytics, list[DayStatus], Records]:
         try:
             if not self._checked:
-                await self._database.check()
-            analytics = await read_analytics(self._database, self._clock, self._home)
-            records = await read_records(self._database, self._usage, self._clock, self._home)
-            async with self._database.transaction() as connection:
-                yesterday = await read_day(connection, day_in(self._home, self._clock()) - ONE_DAY)
+                await self.database.check()
+            analytics = await read_analytics(self.database, self.clock, self.home)
+            records = await read_records(self.database, self.usage, self.clock, self.home)
+            async with self.database.transaction() as connection:
+                yesterday = await read_day(connection, day_in(self.home, self.clock()) - ONE_DAY)
         except BaseException:
             self._checked = False  # the next snapshot checks first that the tables exist
             raise
@@ -276,13 +227,13 @@ class Snapshots:
         queues: list[QueueStatus] | None,
     ) -> Service:
         analytics, days, records = read
-        return Service(analytics, days, first_day_alive(self._clock()), judge(records, queues), records)
+        return Service(analytics, days, first_day_alive(self.clock()), judge(records, queues), records)
 
     async def _depths(self) -> list[QueueStatus]:
         """The queues' depths. A call that takes too long is left to end, so that there is never a second one."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(
-                asyncio.to_thread(read_queues, self._urls, self._queues), name="depths"
+                asyncio.to_thread(read_queues, self.urls, self.declared), name="depths"
             )
             self._looking.add_done_callback(_looked_at)
         return await asyncio.shield(self._looking)
@@ -291,11 +242,11 @@ class Snapshots:
         if self._unmanaged and time.monotonic() - self._unmanaged[0] < NOT_ASKED_S:
             return []
         try:
-            flows = await self._api.queues()
+            flows = await self.api.queues()
         except ManagementUnavailable as error:
             if not self._unmanaged:
-                log.warning("admin.no_rates", reason=self._mask(str(error)), addresses=self._api.addresses)
-            self._unmanaged = time.monotonic(), self._mask(str(error))
+                log.warning("admin.no_rates", reason=self.mask(str(error)), addresses=self.api.addresses)
+            self._unmanaged = time.monotonic(), self.mask(str(error))
             return []
         self._unmanaged = None
         return flows

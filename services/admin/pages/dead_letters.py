@@ -15,7 +15,7 @@ from schema.signs import Sign
 from services.admin.pages.page import Shown, Visit
 from services.days import iso_instant
 from services.dead_letters.death import CAUSES
-from services.dead_letters.filters import JUDGEMENTS, STATES, Filter, Query
+from services.dead_letters.filters import JUDGEMENTS, STATES, Filter
 from services.dead_letters.preflight import FORCED
 from services.dead_letters.records import Edit, Letter, Listed
 
@@ -79,37 +79,19 @@ async def group(visit: Visit) -> Shown:
     if not found:
         raise HTTPException(404)
     listed = await records.listed(wanted, limit=LETTERS + 1, before=before)
-    return Shown(
-        "dead_group.html", {"group": found[0], "query": Query(wanted, {}), **_page_of(listed, before)}
-    )
+    return Shown("dead_group.html", {"group": found[0], **_page_of(listed, before)})
 
 
 def group_of(visit: Visit) -> str:
-    """The fingerprint in the path.
-
-    Raises:
-        HTTPException: 404: it is not a fingerprint.
-    """
+    """The fingerprint in the path; 404 if it is not one."""
     fingerprint: str = visit.request.path_params["fingerprint"]
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise HTTPException(404)
     return fingerprint
 
 
-async def letter(visit: Visit) -> Shown:
-    """``GET /dead/{number}``."""
-    return await show_letter(visit)
-
-
-async def show_letter(visit: Visit, status: int = 200, *, fault: str = "", refused: str = "") -> Shown:
-    """A letter in full, and what can be done with it.
-
-    Args:
-        visit: A form that was sent stays filled in.
-        status: The HTTP status.
-        fault: What is wrong with the arguments in the form.
-        refused: Why the edit was refused.
-    """
+async def letter(visit: Visit, status: int = 200, *, fault: str = "", refused: str = "") -> Shown:
+    """``GET /dead/{number}``; an edit that was refused stays in the form, with its ``fault`` or the reason."""
     inspector, actors = visit.site.inspector, visit.site.actors
     letter = await inspector.records.whole(visit.number)
     verdicts = await inspector.replays.verdicts([letter.id])
@@ -179,10 +161,7 @@ def _attempts(tries: Sequence[dict[str, Any]]) -> list[Attempt]:
         Attempt(
             at=iso_instant(each.get("at")),
             seconds=_duration(each.get("seconds")),
-            host=str(each.get("host", "")),
-            pid=str(each.get("pid", "")),
-            release=str(each.get("release", "")),
-            error=str(each.get("error", "")),
+            **{name: str(each.get(name, "")) for name in ("host", "pid", "release", "error")},
         )
         for each in tries[-ATTEMPTS:]
         if isinstance(each, dict)
@@ -195,20 +174,19 @@ def _duration(said: object) -> float | None:
 
 def _lineage(letter: Letter) -> list[tuple[Edit, list[Change]]]:
     """Each edit with what it changed, oldest first."""
-    before = _with_actor(letter.actor, letter.arguments)
-    found = []
-    for edit in letter.edits:
-        after = _with_actor(edit.actor, edit.arguments)
-        names = [*before, *(name for name in after if name not in before)]
-        changes = [
-            Change(name, before.get(name), after.get(name))
-            for name in names
-            if before.get(name) != after.get(name)
-        ]
-        found.append((edit, changes))
-        before = after
-    return found
+    versions = [_with_actor(letter), *map(_with_actor, letter.edits)]
+    return [
+        (
+            edit,
+            [
+                Change(name, old.get(name), new.get(name))
+                for name in old | new
+                if old.get(name) != new.get(name)
+            ],
+        )
+        for edit, old, new in zip(letter.edits, versions, versions[1:], strict=False)
+    ]
 
 
-def _with_actor(actor: str | None, arguments: dict[str, Any] | None) -> dict[str, str]:
-    return ({"actor": actor} if actor else {}) | _readable(arguments)
+def _with_actor(version: Letter | Edit) -> dict[str, str]:
+    return ({"actor": version.actor} if version.actor else {}) | _readable(version.arguments)

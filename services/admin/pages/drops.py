@@ -15,11 +15,7 @@ SHOWN = 20
 
 
 def chosen(visit: Visit) -> Query:
-    """The letters that an act is about, without those that die after this second.
-
-    Raises:
-        HTTPException: 422: none are selected; 400: the form names none.
-    """
+    """The letters that an act is about, without those that die after this second; 422 or 400 if none are selected."""
     query = visit.query
     if not query.is_definite:
         raise HTTPException(400 if visit.form else 422)

@@ -6,7 +6,8 @@ import orjson
 from starlette.responses import Response
 
 from schema.errors import InvalidMessage, Refused
-from services.admin.pages.dead_letters import group_of, show_letter, typed_edit
+from services.admin.pages import dead_letters
+from services.admin.pages.dead_letters import group_of, typed_edit
 from services.admin.pages.page import Shown, Visit
 
 
@@ -18,16 +19,16 @@ async def edit(visit: Visit) -> Shown | Response:
         refused = visit.gettext(
             "Somebody else has edited this letter meanwhile. Nothing was saved; look at that edit below."
         )
-        return await show_letter(visit, 409, refused=refused)
+        return await dead_letters.letter(visit, 409, refused=refused)
     try:
         arguments = _arguments(typed["arguments"])
         await visit.site.inspector.edits.edit(
             letter.id, by=visit.by, arguments=arguments, actor=typed["actor"]
         )
     except InvalidMessage as error:
-        return await show_letter(visit, 422, fault=str(error))
+        return await dead_letters.letter(visit, 422, fault=str(error))
     except Refused as error:
-        return await show_letter(visit, 409, refused=str(error))
+        return await dead_letters.letter(visit, 409, refused=str(error))
     return visit.done(
         f"/dead/{letter.id}", visit.gettext("The edit of letter %(number)s is saved.", number=letter.id)
     )

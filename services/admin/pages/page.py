@@ -59,46 +59,27 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A page to show.
-
-    Args:
-        template: The template.
-        values: The values that it fills in; secrets in them are masked.
-        own: Values that forms send back; not masked, because nobody else has written them.
-        status: The HTTP status.
-        live: The browser keeps the page up to date.
-    """
+    """A page to show."""
 
     template: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    own: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)  #: Secrets in them are masked
+    own: Mapping[str, str] = field(default_factory=dict)  #: Not masked: nobody else has written them
     status: int = 200
-    live: bool = False
+    live: bool = False  #: The browser keeps the page up to date
 
 
+@dataclass(frozen=True, slots=True)
 class Visit:
-    """One request of an operator who has signed in.
+    """One request of an operator who has signed in."""
 
-    Args:
-        site: What the page is made of.
-        request: The request.
-        session: The operator's session.
-        form: The fields of the form; empty for a page that is only looked at.
-    """
-
-    def __init__(self, site: Site, request: Request, session: Session, form: FormData) -> None:
-        self.site = site
-        self.request = request
-        self.form = form
-        self._session = session
+    site: Site
+    request: Request
+    session: Session
+    form: FormData  #: Empty for a page that is only looked at
 
     @property
     def number(self) -> int:
-        """The number in the path.
-
-        Raises:
-            HTTPException: 404: it is too large for any number that PostgreSQL gives.
-        """
+        """The number in the path; 404 if it is beyond PostgreSQL's numbers."""
         number: int = self.request.path_params["number"]
         if number >= _LARGEST:
             raise HTTPException(404)
@@ -112,9 +93,8 @@ class Visit:
     @property
     def query(self) -> Query:
         """The dead letters that the address selects, or the ones that a form was shown for."""
-        return self.site.query(
-            QueryParams(str(self.form.get("of", ""))) if self.form else self.request.query_params
-        )
+        shown_for = QueryParams(str(self.form.get("of", "")))
+        return self.site.query(shown_for if self.form else self.request.query_params)
 
     @property
     def by(self) -> str:
@@ -155,7 +135,7 @@ class Visit:
             template = "live.html" if is_update else "watched.html"
         snapshot = await self.site.snapshots.lately()
         response = rendering.page(
-            self.request, template, self._session, snapshot, http_status=shown.status, **values, **shown.own
+            self.request, template, self.session, snapshot, http_status=shown.status, **values, **shown.own
         )
         if note:
             response.delete_cookie(NOTE_COOKIE)
@@ -167,40 +147,24 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What an operator is asked before an act.
+    """What an operator is asked before an act."""
 
-    Args:
-        basis: What was shown and the answer rests on; the form sends it back.
-        back: The page that the operator comes from.
-        values: The values for the template.
-        own: More values that the form sends back.
-        subject: What the act is carried out on.
-        possible: There is something to do.
-    """
-
-    basis: str
-    back: str
-    values: Mapping[str, Any]
-    own: Mapping[str, str] = field(default_factory=dict)
-    subject: Any = None
-    possible: bool = True
+    basis: str  #: What the answer rests on; the form sends it back
+    back: str  #: The page that the operator comes from
+    values: Mapping[str, Any]  #: For the template
+    own: Mapping[str, str] = field(default_factory=dict)  #: More values that the form sends back
+    subject: Any = None  #: What the act is carried out on
+    possible: bool = True  #: There is something to do
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An act that an operator confirms: a page asks, and if anything has changed meanwhile, nothing happens.
-
-    Args:
-        template: The page that asks.
-        look: Finds out what the act would do now.
-        do: Does it.
-        required: Fields of the form that have to be filled in.
-    """
+    """An act that an operator confirms: a page asks, and if anything has changed meanwhile, nothing happens."""
 
     template: str
-    look: Callable[[Visit], Awaitable[Question]]
+    look: Callable[[Visit], Awaitable[Question]]  #: Finds out what the act would do now
     do: Callable[[Visit, Question], Awaitable[Response]]
-    required: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()  #: The fields that have to be filled in
 
     async def ask(self, visit: Visit) -> Shown:
         """Show what the act would do."""
@@ -249,11 +213,7 @@ def section_of(request: Request) -> str:
 
 
 def before_of(given: QueryParams) -> int | None:
-    """The number of the entry below which a page of a list begins; None: at the top.
-
-    Raises:
-        HTTPException: 400: it is not a number.
-    """
+    """The number of the entry below which a page of a list begins; None: at the top; 400 if it is no number."""
     before = given.get("before", "")
     if before and not _BEFORE.fullmatch(before):
         raise HTTPException(400, "before is the number of an entry.")

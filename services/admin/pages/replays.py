@@ -17,23 +17,15 @@ _REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a replay of some letters would do.
-
-    Args:
-        letters: How many letters there are.
-        taken: How many would be published.
-        insisted: How many more would be published by force.
-        judgements: Each judgement, how many letters have it, and its most frequent reasons, each with its number.
-        actors: Each actor, how many messages it would get, and how many by force.
-        first: The verdicts on the latest letters.
-    """
+    """What a replay of some letters would do."""
 
     letters: int
-    taken: int
-    insisted: int
+    taken: int  #: Letters that would be published
+    insisted: int  #: Further letters that would be published by force
+    #: Each judgement, the number of its letters, and its most frequent reasons, each with its number
     judgements: list[tuple[Judgement, int, list[tuple[str, int]]]]
-    actors: list[tuple[str, int, int]]
-    first: list[Verdict]
+    actors: list[tuple[str, int, int]]  #: Each actor, how many messages it would get, and how many by force
+    first: list[Verdict]  #: On the latest letters
 
     @classmethod
     def on(cls, verdicts: list[Verdict]) -> "Outlook":

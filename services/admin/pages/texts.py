@@ -64,11 +64,7 @@ async def _order(visit: Visit, question: Question) -> Response:
 
 
 def _sign_and_day(visit: Visit) -> tuple[Sign, date]:
-    """The sign and the day in the path.
-
-    Raises:
-        HTTPException: 404: the page shows no such text.
-    """
+    """The sign and the day in the path; 404 if no such text is shown."""
     now, home, path = visit.site.clock(), visit.site.home, visit.request.path_params
     try:
         sign, day = Sign(path["sign"]), date.fromisoformat(path["day"])
