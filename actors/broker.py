@@ -49,7 +49,7 @@ class Broker(dramatiq.Broker):
     Args:
         urls: One or several AMQP addresses with ``;`` between.
         queues: Every queue, as :mod:`actors.topology` gives them.
-        dead_letters: Keeps messages that cannot be answered; None for a broker that only publishes.
+        dead_letters: Keeps messages that cannot be answered.
         prefetch: The most messages that a queue's consumer holds, by queue.
         consumers: Factories for queues that need another consumer than :class:`QueueConsumer`.
         paused: Queues that are not consumed; it may change at any time.
@@ -63,8 +63,8 @@ class Broker(dramatiq.Broker):
         urls: str,
         queues: Sequence[Queue],
         publish: Publish,
+        dead_letters: DeadLetters,
         *,
-        dead_letters: DeadLetters | None = None,
         prefetch: Mapping[str, int] | None = None,
         consumers: Mapping[str, ConsumerFactory] | None = None,
         paused: Container[str] = (),
@@ -75,17 +75,11 @@ class Broker(dramatiq.Broker):
         self.topology = queues
         self.queues: set[str] = set()
         self.publish = publish
+        self.dead_letters = dead_letters
         self.paused = paused
         self.turned: dict[str, float] = {}
-        self._dead_letters = dead_letters
         self._prefetch = dict(prefetch or {})
         self._consumers = dict(consumers or {})
-
-    @property
-    def dead_letters(self) -> DeadLetters:
-        """Where messages are kept that cannot be answered."""
-        assert self._dead_letters
-        return self._dead_letters
 
     def declare_queue(self, queue_name: str) -> None:
         """Announce a queue to the worker; on RabbitMQ, each consumer declares the whole topology."""

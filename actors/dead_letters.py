@@ -27,7 +27,7 @@ class DeadLetters:
     """
 
     def __init__(self, publish: Publish, mask: Mask) -> None:
-        self._publish_confirmed = publish
+        self._publish = publish
         self._mask = mask
 
     def publish(self, message: MessageProxy | Message[Any], error: BaseException) -> None:
@@ -40,7 +40,7 @@ class DeadLetters:
         letter = message.copy(options={"traceback": traced(error, self._mask)}).asdict()
         arguments = [list(letter["args"]), letter["kwargs"]]
         death = replace(death, masked=self._mask.in_json(arguments) != arguments)
-        self._publish(orjson.dumps(self._mask.in_json(letter)), death)
+        self._publish(DEAD_LETTERS, orjson.dumps(self._mask.in_json(letter)), death.headers())
         log.error(
             "message.dead",
             actor=message.actor_name,
@@ -58,7 +58,7 @@ class DeadLetters:
         """
         death = Death.of(error, queue, self._mask, replay=None)
         kept = self._mask.in_bytes(body)
-        self._publish(kept, replace(death, masked=kept != body))
+        self._publish(DEAD_LETTERS, kept, replace(death, masked=kept != body).headers())
         log.error("message.undecodable", queue=queue, size=len(body), reason=death.error)
 
     def attempt(self, started: float, ended: float, error: BaseException) -> dict[str, Any]:
@@ -71,6 +71,3 @@ class DeadLetters:
             "release": RELEASE,
             "error": described(error, self._mask),
         }
-
-    def _publish(self, body: bytes, death: Death) -> None:
-        self._publish_confirmed(DEAD_LETTERS, body, death.headers())

@@ -19,6 +19,7 @@ import structlog
 
 from actors import TABLE, topology
 from actors.broker import Broker, blocking_publish, declare, run_on
+from actors.dead_letters import DeadLetters
 from schema.errors import NotPublished
 from schema.messages import MidnightTick, ReconcileTick
 from services.app import open_servers
@@ -26,6 +27,7 @@ from services.health import Health, serve_health
 from services.horoscopes.night import RECONCILE_EVERY_S
 from services.messaging.publisher import START_PATIENCE_S, Publisher, Queue
 from services.process.heartbeats import present
+from services.process.logs import Mask
 from services.process.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -94,12 +96,10 @@ def run(settings: Settings) -> None:
     opened = AsyncExitStack()
     try:
         publisher, health = run_on(loop, _open(opened, settings, queues, stop))
-        broker = SchedulerBroker(
-            url,
-            queues,
-            blocking_publish(publisher, loop),
-            middleware=[periodiq.PeriodiqMiddleware()],
-        )
+        publish = blocking_publish(publisher, loop)
+        dead_letters = DeadLetters(publish, Mask(settings.secrets))
+        middleware = [periodiq.PeriodiqMiddleware()]
+        broker = SchedulerBroker(url, queues, publish, dead_letters, middleware=middleware)
         _run_periodiq(broker, settings, health, lambda: loop.call_soon_threadsafe(stop.set))
     finally:
         run_on(loop, opened.aclose())

@@ -119,7 +119,7 @@ def make_broker(app: App, worker_app: WorkerApp, meter: Meter, pauses: Pauses) -
         app.settings.rabbitmq_url.get_secret_value(),
         topology.queues(app.settings),
         publish,
-        dead_letters=DeadLetters(publish, app.mask),
+        DeadLetters(publish, app.mask),
         prefetch=PREFETCH,
         consumers={
             actor.queue: LetterConsumer if actor.queue == DEAD_LETTERS else BatchConsumer

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: over a connection handed in, or by ``DATABASE_URL``."""
+"""Connects Alembic to the database: through the connection that it is given, or through ``DATABASE_URL``."""
 
 import asyncio
 import os

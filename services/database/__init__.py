@@ -1,1 +1,1 @@
-"""PostgreSQL: the pool, queries that are coalesced, migrations."""
+"""PostgreSQL: the pool, coalesced queries, migrations."""

@@ -1,1 +1,1 @@
-"""Texts: written under a lease, served, delivered to those who wait."""
+"""Texts: written under a lease, served from memory or PostgreSQL, delivered to waiting readers."""

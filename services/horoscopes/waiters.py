@@ -237,7 +237,9 @@ class Waiters:
         await self._fetch(_RELEASE, list(request_ids))
 
     async def overdue(self) -> list[tuple[Waiter, datetime]]:
-        """The longest waiter of each text that no worker is handling; one caller gets it, every half minute.
+        """For each text that no worker is handling, the waiter that has waited longest.
+
+        One of several concurrent callers gets it, and none gets it again for half a minute.
 
         Returns:
             Each waiter, and the instant before which a wait counts as too long.
@@ -260,13 +262,5 @@ class Waiters:
 
 def _waiter(row: Sequence[Any]) -> Waiter:
     request_id, chat_id, sign, day, language, message_id, created_at, answered_at, *_ = row
-    return Waiter(
-        request_id=request_id,
-        chat_id=chat_id,
-        sign=Sign(sign),
-        day=day,
-        language=Language(language),
-        message_id=message_id,
-        created_at=created_at,
-        answered=answered_at is not None,
-    )
+    answered = answered_at is not None
+    return Waiter(request_id, chat_id, Sign(sign), day, Language(language), message_id, created_at, answered)

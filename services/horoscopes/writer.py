@@ -111,10 +111,8 @@ class Writer:
         try:
             async with self._leases.kept(lease), self._answering_newcomers(lease, order):
                 draft = await self._write(lease)
-        except LeaseLost:
-            raise
-        except DatabaseUnavailable:
-            raise  # the order goes back to its queue and re-enters its lease
+        except (LeaseLost, DatabaseUnavailable):
+            raise  # while PostgreSQL is away, the order goes back to its queue and re-enters its lease
         except Exception as error:
             await self._failed(lease, order, error)
             raise
@@ -169,7 +167,7 @@ class Writer:
             await connection.execute(_PROVENANCE, key | provenance)
 
     async def _refused(self, sign: Sign, day: date, order: Order, refusal: Refusal) -> None:
-        """Without a lease, answer the waiting readers as the refusal allows."""
+        """Answer the waiting readers when no lease was given."""
         if refusal is Refusal.WRITTEN:
             await self._bus.publish(DeliverHoroscope(sign, day))
         elif order.ladder is Ladder.REQUEST and refusal is Refusal.FAR_OFF:

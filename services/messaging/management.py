@@ -61,7 +61,7 @@ class ManagementApi:
     @property
     def addresses(self) -> list[str]:
         """The API's addresses, without users and passwords."""
-        return list(dict.fromkeys(str(place.url.origin()) for place in self._places))
+        return list(dict.fromkeys(str(url.origin()) for url, _ in self._places))
 
     async def queues(self) -> list[QueueFlow]:
         """Every queue of the virtual host, by name.
@@ -70,10 +70,10 @@ class ManagementApi:
             ManagementUnavailable: The API does not answer, or not as the management API does.
         """
         trouble = ""
-        for place in self._places:
+        for url, authorization in self._places:
             try:
                 async with self._http.get(
-                    place.url, headers={"Authorization": place.authorization}, allow_redirects=False
+                    url, headers={"Authorization": authorization}, allow_redirects=False
                 ) as response:
                     if response.status == 200:
                         return sorted(map(_flow, _rows(await response.read())), key=lambda flow: flow.name)
@@ -85,13 +85,8 @@ class ManagementApi:
         raise ManagementUnavailable(trouble)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    url: yarl.URL
-    authorization: str
-
-
-def _place(parameters: pika.URLParameters, management_url: str) -> _Place:
+def _place(parameters: pika.URLParameters, management_url: str) -> tuple[yarl.URL, str]:
+    """The address of the queues' API, and the ``Authorization`` header for it."""
     scheme, port = ("https", _TLS_PORT) if parameters.ssl_options else ("http", _PORT)
     base = yarl.URL(management_url or str(yarl.URL.build(scheme=scheme, host=parameters.host, port=port)))
     credentials = parameters.credentials
@@ -100,7 +95,7 @@ def _place(parameters: pika.URLParameters, management_url: str) -> _Place:
     )
     vhost = quote(parameters.virtual_host, safe="")
     path = f"{str(base.with_user(None)).rstrip('/')}/api/queues/{vhost}?columns={_COLUMNS}"
-    return _Place(yarl.URL(path, encoded=True), aiohttp.encode_basic_auth(user, password))
+    return yarl.URL(path, encoded=True), aiohttp.encode_basic_auth(user, password)
 
 
 def _rows(body: bytes) -> Sequence[Any]:

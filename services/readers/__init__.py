@@ -1,1 +1,1 @@
-"""Readers: their profiles, what is said to them, what they viewed."""
+"""Readers: their profiles, the replies to them, their views."""

@@ -81,10 +81,10 @@ class Activity:
             _ANSWER_SECONDS[source].observe(seconds)
 
     async def write(self) -> None:
-        """Put it on record.
+        """Write the activity to PostgreSQL.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL is away; it is tried again with what comes meanwhile.
+            DatabaseUnavailable: PostgreSQL is away; the next write includes this activity.
         """
         readers, self._readers = self._readers, {}
         answers, self._answers = self._answers, Counter()

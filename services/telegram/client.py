@@ -155,11 +155,6 @@ class _Edit(EditMessageText):
     __returning__: Any = Any  # type: ignore[misc]
 
 
-# Typed as their base classes, whose optional arguments mypy knows.
-_send: type[SendMessage] = _Send
-_edit: type[EditMessageText] = _Edit
-
-
 class WhoAmI(GetMe):
     """``getMe`` with the raw answer."""
 
@@ -177,18 +172,10 @@ def showing(chat_id: int, message_id: int | None, reply: Reply) -> TelegramMetho
                 for row in reply.buttons
             ]
         )
-    if message_id is None:
-        return _send(
-            chat_id=chat_id, text=reply.text, entities=entities, reply_markup=keyboard, parse_mode=None
-        )
-    return _edit(
-        chat_id=chat_id,
-        message_id=message_id,
-        text=reply.text,
-        entities=entities,
-        reply_markup=keyboard,
-        parse_mode=None,
-    )
+    options: dict[str, Any] = {
+        "chat_id": chat_id, "text": reply.text, "entities": entities, "reply_markup": keyboard, "parse_mode": None
+    }  # fmt: skip
+    return _Send(**options) if message_id is None else _Edit(message_id=message_id, **options)
 
 
 def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> dict[str, Any]:

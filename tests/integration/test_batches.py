@@ -43,7 +43,7 @@ class Bench:
             url,
             [Queue(WORK), RUNG, Queue(DEAD_LETTERS)],
             publish,
-            dead_letters=DeadLetters(publish, Mask([])),
+            DeadLetters(publish, Mask([])),
             consumers={WORK: BatchConsumer},
         )
         self.poison = PoisonGuard(poison.PoisonMessages(database), asyncio.get_running_loop())

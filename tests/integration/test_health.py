@@ -130,7 +130,7 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
             cable.url,
             topology.queues(settings),
             publish,
-            dead_letters=SlowDeadLetters(publish, app.mask),
+            SlowDeadLetters(publish, app.mask),
         )
         (tick, *_) = [actor for actor in TABLE if actor.queue == TICKS]
         declare(broker, tick, lambda: None)
