@@ -177,6 +177,17 @@ async def test_the_grid_tells_what_became_of_each_text(operator: Operator, sql: 
     )
 
 
+async def test_texts_of_yesterday_that_were_never_written_are_no_trouble(
+    operator: Operator, sql: asyncpg.Connection
+) -> None:
+    for sign in Sign:
+        await put_text(sql, sign, TODAY)
+    html = (await operator.get("/")).text
+    assert html.count('class="cell is-unneeded') == 12, "yesterday, on the day of the installation"
+    assert html.count('class="cell is-missing') == 12, "tomorrow"
+    assert 'id="again-2026-11-21-leo"' in html, "somebody still lives in it"
+
+
 async def test_a_day_that_nobody_lives_in_any_more_cannot_be_ordered(
     page_settings: Settings, queues: Queues
 ) -> None:
