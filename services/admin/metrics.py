@@ -100,15 +100,21 @@ class ClusterMetrics:
         for queue in sorted({*QUEUES, DEAD_LETTERS}):
             paused.add_metric([queue], queue in records.pauses)
         single = {
-            ("views_today", "Views counted today, in the home time zone."): counts.views,
-            ("waiting_readers", "Readers who are owed an answer."): counts.waiters,
-            ("overdue_readers", "Readers who have been owed an answer for over two minutes."): counts.overdue,
-            ("parked_messages", "Messages parked in PostgreSQL."): counts.parked,
-            ("dead_letters", "Dead letters that wait for a person."): service.status.dead_letters,
-            ("oldest_parked_seconds", "Age of the oldest parked message; 0: none."): counts.oldest_parked_s,
+            ("horoscope_views_today", "Views counted today, in the home time zone."): counts.views,
+            ("horoscope_waiting_readers", "Readers who are owed an answer."): counts.waiters,
+            (
+                "horoscope_overdue_readers",
+                "Readers who have been owed an answer for over two minutes.",
+            ): counts.overdue,
+            ("horoscope_parked_messages", "Messages parked in PostgreSQL."): counts.parked,
+            ("horoscope_dead_letters", "Dead letters that wait for a person."): service.status.dead_letters,
+            (
+                "horoscope_oldest_parked_seconds",
+                "Age of the oldest parked message; 0: none.",
+            ): counts.oldest_parked_s,
         }
         gauges = [
-            GaugeMetricFamily(f"horoscope_{name}", documentation, value=value)
+            GaugeMetricFamily(name, documentation, value=value)
             for (name, documentation), value in single.items()
         ]
         return [written, begins, ticks, alive, paused, *gauges]
