@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from ops.stack.child import Process
+from ops.stack.clock import FOLLOWED_S, Offset
 from ops.stack.ports import is_free, kept_port
 from ops.stack.postgres import Postgres
 from ops.stack.programs import FAKETIME, RABBITMQ, Program, ProgramsMissing, ensure_installed
@@ -40,6 +42,7 @@ SANDBOX_TOKEN = "42:SANDBOX-SANDBOX-SANDBOX-SANDBOX-SAND"  # noqa: S105  # well-
 SANDBOXED = ("BOT_TOKEN", "OPENAI_API_KEY")  # the sandbox stands in where one of these is not set
 READY_LINE = "bot.ready"
 READY_TIMEOUT = 20.0  # seconds
+_LOOK_EVERY = 0.2  # seconds
 
 
 def programs_for(settings: Mapping[str, str]) -> list[Program]:
@@ -57,9 +60,14 @@ class Stack:
     def __init__(self, settings: Mapping[str, str], screen: Screen) -> None:
         self._settings = settings
         self._screen = screen
-        self._postgres = None if settings.get("DATABASE_URL") else Postgres(LOCAL / "postgres")
-        self._rabbitmq = None if settings.get("RABBITMQ_URL") else RabbitMQ(LOCAL / "rabbitmq")
         self._missing = [name for name in SANDBOXED if not settings.get(name)]
+        # The clock needs PostgreSQL to follow, and no real Telegram.
+        movable = "BOT_TOKEN" in self._missing and not settings.get("DATABASE_URL")
+        self._clock = Offset.create() if movable and FAKETIME.path.exists() else None
+        self._no_clock = "library" if movable else "servers"
+        prefix = self._clock.server_prefix() if self._clock else ()
+        self._postgres = None if settings.get("DATABASE_URL") else Postgres(LOCAL / "postgres", prefix=prefix)
+        self._rabbitmq = None if settings.get("RABBITMQ_URL") else RabbitMQ(LOCAL / "rabbitmq")
         self._sandbox_url = ""
         self._metrics: dict[str, str] = {}
         self._bot_ready = asyncio.Event()
@@ -71,7 +79,7 @@ class Stack:
             self._bot_ready.set()
 
     async def bring_up(self, supervisor: Supervisor) -> None:
-        """Start everything in order; then say where to look."""
+        """Start everything in order, say where to look, and see to the moves of the clock."""
         if servers := [server for server in (self._postgres, self._rabbitmq) if server is not None]:
             self._screen.say(f"Starting {' and '.join(server.title for server in servers)} ...")
             await supervisor.serve(*servers)
@@ -83,13 +91,15 @@ class Stack:
         self._metrics = metrics_addresses(self._settings.get("METRICS_LISTEN", ""), LOCAL / "metrics")
         for name, command in COMMANDS.items():
             own = {"METRICS_LISTEN": self._metrics[name]}
-            supervisor.keep(Process(name, (HOROSCOPE, command), env | own))
+            supervisor.keep(Process(name, (*self._faked, HOROSCOPE, command), env | own))
         try:
             await asyncio.wait_for(self._bot_ready.wait(), READY_TIMEOUT)
             self._screen.say(f"Ready after {time.monotonic() - self._began:.0f} s.")
         except TimeoutError:
             self._screen.say(f"The bot is not ready after {READY_TIMEOUT:g} s; see what it says.")
         self._screen.say(self._where_to_look())
+        if self._clock:
+            await self._follow_clock(self._clock, supervisor)
 
     async def _start_sandbox(self, supervisor: Supervisor) -> None:
         folder = LOCAL / "sandbox"
@@ -97,9 +107,13 @@ class Stack:
         port = kept_port(folder / "port")
         self._sandbox_url = f"http://127.0.0.1:{port}"
         self._screen.say(f"{' and '.join(self._missing)} not set: the sandbox stands in.")
-        module = (sys.executable, "-m", "ops.sandbox")
-        arguments = ("--port", str(port), "--state", str(folder / "state.json"))
-        supervisor.keep(Process("sandbox", (*module, *arguments), serves_others=True))
+        module = (*self._faked, sys.executable, "-m", "ops.stack.demo")
+        clock = ("--clock", str(self._clock.path)) if self._clock else ("--no-clock", self._no_clock)
+        arguments = ["--port", str(port), "--state", str(folder / "state.json"), *clock]
+        if home := self._settings.get("HOME_TIMEZONE"):
+            arguments += ["--home", home]
+        env = {"DATABASE_URL": self._postgres.url if self._postgres else ""}
+        supervisor.keep(Process("sandbox", (*module, *arguments), env, serves_others=True))
         deadline = time.monotonic() + READY_TIMEOUT
         while is_free(port):
             if time.monotonic() > deadline:
@@ -107,6 +121,33 @@ class Stack:
                     f"The sandbox did not open port {port} within {READY_TIMEOUT:g} s; see its lines above."
                 )
             await asyncio.sleep(0.05)
+
+    @property
+    def _faked(self) -> tuple[str, ...]:
+        return self._clock.python_prefix() if self._clock else ()
+
+    async def _follow_clock(self, clock: Offset, supervisor: Supervisor) -> None:
+        """Restart processes whose timers a moved clock leaves behind, as an operator would."""
+        followed = clock.read()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            ahead = clock.read()
+            if ahead == followed:
+                continue
+            # The scheduler sleeps until the next tick. What all do periodically waits for a time of day, which is
+            # far away after a step back.
+            names = ["scheduler"] if ahead > followed else list(COMMANDS)
+            step = timedelta(seconds=abs(ahead - followed))
+            direction = "ahead" if ahead > followed else "back"
+            self._screen.say(f"The clock moved {direction} by {step}. Restarting {', '.join(names)}.")
+            followed = ahead
+            await asyncio.sleep(FOLLOWED_S)
+            await supervisor.restart(*names)
+
+    def close(self) -> None:
+        """Remove what lies outside the stack's folder."""
+        if self._clock:
+            self._clock.remove()
 
     def _env(self) -> dict[str, str]:
         """Settings for the processes, beyond those that are in the environment and in `.env`."""
@@ -221,7 +262,7 @@ def main() -> int:
         name: value for name, value in {**dotenv_values(ROOT / ".env"), **os.environ}.items() if value
     }
     try:
-        ensure_installed(*programs_for(settings))
+        _install(programs_for(settings))
         with RunFile(LOCAL) as run:
             if killed := run.end_leftovers():
                 screen.say(f"Ended what an earlier run had left: {', '.join(killed)}.")
@@ -231,10 +272,20 @@ def main() -> int:
         return 1
 
 
+def _install(programs: list[Program]) -> None:
+    try:
+        ensure_installed(*programs)
+    except ProgramsMissing:  # without FAKETIME only the demo's clock is missing
+        ensure_installed(*(program for program in programs if program is not FAKETIME))
+
+
 async def _run(run: RunFile, screen: Screen, settings: Mapping[str, str]) -> int:
     stack = Stack(settings, screen)
     supervisor = Supervisor(run, ROOT, screen, stack.heard)
-    return await supervisor.run(stack.bring_up(supervisor))
+    try:
+        return await supervisor.run(stack.bring_up(supervisor))
+    finally:
+        stack.close()
 
 
 if __name__ == "__main__":

@@ -36,14 +36,18 @@ class Postgres(Server):
     Args:
         folder: Made when missing.
         settings: Run-time settings (`postgresql.conf`), e.g. `{"fsync": "off"}` for tests.
+        prefix: The beginning of the server's command, e.g. `("env", "LD_PRELOAD=…")`.
     """
 
     title = "PostgreSQL"
     stop_signal = death_signal = signal.SIGINT  # "fast": sessions end, a checkpoint is written
     stop_grace = 20
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         super().__init__(folder)
+        self._prefix = prefix
         self._settings = {**_SETTINGS, **(settings or {})}
         self._data = self.folder / "data"  # belongs to the server's user; root's may be a link to /var/tmp
         self._cluster = self._data / "cluster"
@@ -72,7 +76,7 @@ class Postgres(Server):
     def _command(self) -> Sequence[str]:
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         place = ("-D", str(self._cluster.resolve()), f"--port={self._port}")
-        return [self._program("postgres"), *place, *settings]
+        return [*self._prefix, self._program("postgres"), *place, *settings]
 
     def _is_ready(self) -> bool:
         probe = [str(_package() / _PROGRAMS / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]

@@ -45,6 +45,7 @@ class Supervisor:
         self._servers: list[Server] = []
         self._children: dict[str, tuple[Process, Child]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._restarting: set[str] = set()
         self._stopping = asyncio.Event()
         self._failed = False
 
@@ -83,6 +84,12 @@ class Supervisor:
         """Start a process, and again whenever it ends."""
         self._spawn(self._keep(process))
 
+    async def restart(self, *names: str) -> None:
+        """Stop processes, each of which then starts again at once."""
+        running = [name for name in names if name in self._children]
+        self._restarting |= set(running)
+        await asyncio.gather(*(self._children[name][1].stop(_GRACE) for name in running))
+
     async def once(self, process: Process) -> None:
         """Run a process to its end.
 
@@ -110,6 +117,9 @@ class Supervisor:
             code = await self._run_child(process)
             if self._stopping.is_set():
                 return
+            if process.name in self._restarting:
+                self._restarting.discard(process.name)
+                continue
             if code == WRONG_SETTINGS:
                 raise StackError(f"{process.name} cannot run with these settings; see its last lines above.")
             if time.monotonic() - started > _STEADY:
