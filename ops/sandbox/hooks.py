@@ -1,7 +1,7 @@
 """Hooks: what the sandbox can do only with the help of the program that runs it."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, Protocol, get_args
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, get_args
 
 Move = Literal["hour", "day", "midnight", "real"]
 MOVES: Final[tuple[Move, ...]] = get_args(Move)
@@ -26,10 +26,6 @@ class ReaderText:
     sign: str
     day: str
     exists: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """As the control API shows it."""
-        return asdict(self)
 
 
 class Texts(Protocol):

@@ -366,7 +366,7 @@ async def test_a_repair_is_told_apart_and_brings_another_text(
 
 
 async def test_the_page_has_words_for_every_fault(sandbox: Sandbox) -> None:
-    script = (files("ops.sandbox.page") / "chat.js").read_text("utf-8")
+    script = (files("ops.sandbox.page") / "words.js").read_text("utf-8")
     for kind in sandbox.model.faults.KINDS:
         assert len(re.findall(rf"\bm{kind}: \[", script)) == 2, kind
         assert f"`{kind}`" in (type(sandbox.model.faults).__doc__ or "")

@@ -12,6 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from ops.sandbox import Sandbox
+from ops.sandbox.hooks import Move, ReaderText
 from tests.browser import chromium
 
 # One browser for all tests here, so one event loop too.
@@ -90,9 +91,47 @@ class Bot:
             )
 
 
+class ShelfOfTexts:
+    """Texts as a service might have them: every reader is a Leo."""
+
+    def __init__(self) -> None:
+        self.written = True
+
+    async def of(self, reader_id: int) -> ReaderText | None:
+        return ReaderText("leo", "2026-03-01", self.written)
+
+    async def forget(self, reader_id: int) -> ReaderText | None:
+        self.written = False
+        return await self.of(reader_id)
+
+
+class Hands:
+    """A clock that nothing follows."""
+
+    zone = "Europe/Moscow"
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    async def move(self, to: Move) -> None:
+        self.offset = {"hour": self.offset + 3600, "day": self.offset + 86_400, "midnight": 5.0, "real": 0.0}[
+            to
+        ]
+
+
+@pytest.fixture
+def texts() -> ShelfOfTexts:
+    return ShelfOfTexts()
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as sandbox:
+async def sandbox(texts: ShelfOfTexts, hands: Hands) -> AsyncIterator[Sandbox]:
+    async with Sandbox(texts=texts, clock=hands) as sandbox:
         sandbox.telegram.reader(1001, name="Аня", language="ru")
         yield sandbox
 
@@ -222,7 +261,8 @@ async def test_a_second_reader_with_another_language(
 
 @SIZES
 async def test_the_panel_breaks_and_mends(sandbox: Sandbox, bot: Bot, page: Page, tmp_path: Path) -> None:
-    await page.get_by_role("button", name="Сбои").click()
+    await page.get_by_role("button", name="Панель").click()
+    await page.get_by_role("tab", name="Сбои").click()
     await page.get_by_label("Сколько раз").select_option("1")
     await page.get_by_role("switch", name="Слишком много запросов").first.check()
     await expect(page.locator("#fault-badge")).to_have_text("1")
@@ -245,6 +285,204 @@ async def test_the_panel_breaks_and_mends(sandbox: Sandbox, bot: Bot, page: Page
     assert sandbox.model.latency == 5
     await page.keyboard.press("Escape")
     await expect(page.locator("#panel")).to_be_hidden()
+
+
+@SIZES
+async def test_a_fault_that_cannot_bite_is_explained_until_the_text_is_forgotten(
+    sandbox: Sandbox, texts: ShelfOfTexts, bot: Bot, page: Page, tmp_path: Path
+) -> None:
+    await page.get_by_role("button", name="Панель").click()
+    await expect(page.locator("#text-state")).to_have_text("Лев, 1 марта: текст написан.")
+    await page.get_by_role("tab", name="Сбои").click()
+    hint = page.get_by_text("Текст уже написан, поэтому нейросеть не спрашивают")
+    await expect(hint).to_be_hidden()
+
+    await page.get_by_label("Для знака").select_option("virgo")
+    await page.get_by_role("switch", name="Отказ").check()
+    await expect(page.locator("#fault-badge")).to_have_text("1")
+    await expect(hint).to_be_hidden()
+    await page.get_by_role("button", name="Выключить все").click()
+    await page.get_by_label("Для знака").select_option("leo")
+    await page.get_by_role("switch", name="Отказ").check()
+    await expect(hint).to_be_visible()
+    await hint.scroll_into_view_if_needed()
+    await page.screenshot(path=tmp_path / "9-hint.png")
+    await no_sideways_scroll(page)
+
+    await page.locator("#forget-here").click()
+    await expect(hint).to_be_hidden()
+    assert not texts.written
+    await page.get_by_role("tab", name="Демо").click()
+    await expect(page.locator("#text-state")).to_contain_text("Лев, 1 марта: текста нет.")
+    await expect(page.locator("#forget")).to_be_disabled()
+    texts.written = True
+    await sandbox.telegram.readers[1001].say("/start")
+    await expect(page.locator("#text-state")).to_have_text("Лев, 1 марта: текст написан.")
+    await page.locator("#forget").click()
+    await expect(page.locator("#text-state")).to_contain_text("текста нет")
+
+
+@SIZES
+async def test_the_clock_is_moved_and_put_back(
+    sandbox: Sandbox, hands: Hands, bot: Bot, page: Page, tmp_path: Path
+) -> None:
+    await page.get_by_role("button", name="Начать /start").click()
+    await expect(page.locator(".day").first).to_have_text("Сегодня")
+    await page.get_by_role("button", name="Панель").click()
+    await expect(page.locator("#clock-offset")).to_have_text("настоящее время")
+
+    await page.get_by_role("button", name="+1 час").click()
+    await expect(page.locator("#clock-offset")).to_have_text("впереди на 1:00")
+    await page.get_by_role("button", name="+1 день").click()
+    await expect(page.locator("#clock-offset")).to_have_text("впереди на 1 д 1:00")
+    await expect(page.locator(".day").first).not_to_have_text("Сегодня")
+    await page.screenshot(path=tmp_path / "10-clock.png")
+    await no_sideways_scroll(page)
+    await page.get_by_role("button", name="К полуночи").click()
+    await expect(page.locator("#clock-offset")).to_have_text("впереди на 0:00")
+    await page.get_by_role("button", name="Настоящее время").press("Enter")
+    await expect(page.locator("#clock-offset")).to_have_text("настоящее время")
+    assert hands.offset == 0
+
+
+@SIZES
+async def test_the_journal_shows_every_call_with_its_answer(
+    sandbox: Sandbox, bot: Bot, page: Page, tmp_path: Path
+) -> None:
+    await page.get_by_role("button", name="Панель").click()
+    await page.get_by_role("tab", name="Журнал").click()
+    calls = page.locator("#calls > li")
+    await expect(calls).to_have_count(3)  # the bot's commands and description
+    sandbox.telegram.reader(1002, name="Борис")
+    await bot.call("sendMessage", chat_id=1001, text="<b>Раз</b>", parse_mode="HTML")
+    sandbox.telegram.faults.add("429", method="sendMessage", times=1, retry_after=3)
+    async with bot.http.post(f"{bot.base}/sendMessage", json={"chat_id": 1002, "text": "Два"}) as response:
+        assert response.status == 429
+    await bot.call("setWebhook", url="", secret_token="a-secret-of-the-webhook")
+
+    await expect(calls).to_have_count(6)
+    shown = [" ".join((await call.inner_text()).split()) for call in (await calls.all())[:3]]
+    assert [
+        "setWebhook ok" in shown[0],
+        "sendMessage 429 Борис" in shown[1],
+        "sendMessage ok Аня" in shown[2],
+    ] == [
+        True,
+        True,
+        True,
+    ], shown
+    await calls.nth(1).locator("summary").press("Enter")
+    await expect(calls.nth(1)).to_contain_text('"retry_after": 3')
+    await expect(calls.nth(1)).to_contain_text('"text": "Два"')
+    await page.screenshot(path=tmp_path / "11-journal.png")
+    await no_sideways_scroll(page)
+
+    await page.locator("#journal-reader").select_option("Аня")
+    await expect(calls).to_have_count(1)
+    await bot.call("sendChatAction", chat_id=1002, action="typing")
+    await bot.call("sendChatAction", chat_id=1001, action="typing")
+    await expect(calls).to_have_count(2)
+    await expect(calls.first).to_contain_text("sendChatAction")
+    await page.locator("#journal-reader").select_option("")
+    await page.get_by_label("показывать getUpdates").check()
+    await expect(calls.filter(has_text="getUpdates").first).to_be_visible()
+    everything = await page.content()
+    assert TOKEN not in everything
+    assert "a-secret-of-the-webhook" not in everything
+
+
+@SIZES
+async def test_a_reader_is_deleted_for_good(
+    sandbox: Sandbox, bot: Bot, page: Page, screen: tuple[int, int, Scheme]
+) -> None:
+    await page.get_by_role("button", name="Панель").click()
+    await page.get_by_role("button", name="Удалить читателя").click()
+    await page.get_by_role("button", name="Отмена").click()
+    assert 1001 in sandbox.telegram.readers
+    await page.get_by_role("button", name="Удалить читателя").click()
+    await page.get_by_role("alertdialog").get_by_role("button", name="Удалить").click()
+
+    await expect(page.locator("#notice")).to_have_text("Добавьте читателя, чтобы начать разговор.")
+    await expect(page.locator("#composer")).to_be_hidden()
+    assert sandbox.telegram.readers == {}
+    async with bot.http.post(f"{bot.base}/sendMessage", json={"chat_id": 1001, "text": "Раз"}) as response:
+        assert (await response.json())["description"] == "Forbidden: user is deactivated"
+
+    await page.get_by_role("button", name="Закрыть").click()
+    if screen[0] < 760:
+        await page.locator("#back").click()
+    await page.get_by_role("button", name="Добавить читателя").click()
+    await page.get_by_role("button", name="Добавить", exact=True).click()
+    await page.get_by_role("button", name="Начать /start").click()
+    await expect(page.locator(".message").last).to_contain_text("Здравствуйте")
+    assert list(sandbox.telegram.readers) == [1002]
+
+
+@SIZES
+async def test_reset_begins_anew(
+    sandbox: Sandbox, hands: Hands, bot: Bot, page: Page, tmp_path: Path
+) -> None:
+    sandbox.telegram.faults.add("403", chat_id=7)
+    sandbox.telegram.latency["*"] = 0.01
+    sandbox.model.faults.add("500")
+    sandbox.model.latency = 9
+    hands.offset = 3600
+    await page.get_by_role("button", name="Начать /start").click()
+    await expect(page.locator(".message").last).to_contain_text("Здравствуйте")
+    await page.get_by_role("button", name="Панель").click()
+    await page.get_by_role("button", name="Начать сначала").click()
+    await page.screenshot(path=tmp_path / "12-reset.png")
+    await page.keyboard.press("Escape")
+    assert (list(sandbox.telegram.readers), len(sandbox.model.faults)) == ([1001], 1)
+
+    await page.get_by_role("button", name="Начать сначала").click()
+    await page.get_by_role("alertdialog").get_by_role("button", name="Начать сначала").click()
+
+    await expect(page.locator("#fault-badge")).to_be_hidden()
+    await expect(page.locator(".message")).to_have_count(0)
+    assert [(reader.id, reader.name) for reader in sandbox.telegram.readers.values()] == [(1002, "Аня")]
+    assert len(sandbox.telegram.faults) == len(sandbox.model.faults) == 0
+    assert (sandbox.telegram.latency, sandbox.model.latency, hands.offset) == ({}, 0, 0)
+    await page.get_by_role("tab", name="Журнал").click()
+    await expect(page.locator("#calls > li")).to_have_count(0)
+
+
+async def test_a_sandbox_on_its_own_says_what_it_lacks(browser: Browser) -> None:
+    async with Sandbox(clock="library") as sandbox:
+        sandbox.telegram.reader(1001, name="Anna", language="en")
+        page = await browser.new_page(locale="en-GB")
+        await page.goto(sandbox.url)
+        await page.get_by_role("button", name="Panel").click()
+        await expect(page.locator("#text-state")).to_contain_text("Available under `make up`")
+        await expect(page.locator("#clock-missing")).to_contain_text("apt-get install libfaketime")
+        await expect(page.get_by_role("button", name="+1 day")).to_be_hidden()
+        await page.close()
+
+
+async def test_the_tabs_are_reached_by_the_arrow_keys(page: Page) -> None:
+    await page.get_by_role("button", name="Панель").click()
+    await page.get_by_role("tab", name="Демо").focus()
+    await page.keyboard.press("ArrowRight")
+    await expect(page.get_by_role("tab", name="Сбои")).to_be_focused()
+    await expect(page.locator("#part-faults")).to_be_visible()
+    await page.keyboard.press("ArrowLeft")
+    await page.keyboard.press("ArrowLeft")
+    await expect(page.locator("#part-journal")).to_be_visible()
+    await expect(page.locator("#part-demo")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("locale", "chosen"), [("ru-RU", "Русский"), ("en-GB", "English")])
+async def test_a_new_reader_speaks_the_page_s_language(
+    sandbox: Sandbox, browser: Browser, locale: str, chosen: str
+) -> None:
+    page = await browser.new_page(locale=locale)
+    await page.goto(sandbox.url)
+    await page.locator("#add").click()
+    await expect(page.get_by_label(chosen, exact=True)).to_be_checked()
+    await page.locator("#add-form .primary").click()
+    await expect(page.locator("#start")).to_be_focused()
+    assert sandbox.telegram.readers[1002].language == locale[:2]
+    await page.close()
 
 
 async def test_a_reader_blocks_the_bot_and_forgives(sandbox: Sandbox, bot: Bot, page: Page) -> None:

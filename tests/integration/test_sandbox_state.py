@@ -62,6 +62,21 @@ async def test_the_state_outlives_the_sandbox(tmp_path: Path, http: aiohttp.Clie
         assert anya.last.message_id > sent["message_id"]
 
 
+async def test_the_id_of_a_deleted_reader_is_never_given_out_again(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    async with Sandbox(state=path) as sandbox:
+        first, second = sandbox.telegram.add_reader("Аня"), sandbox.telegram.add_reader("Борис")
+        await second.say("/start")
+        sandbox.telegram.delete_reader(second)
+        assert not sandbox.telegram.updates.pending
+
+    async with Sandbox(state=path) as sandbox:
+        assert list(sandbox.telegram.readers) == [first.id]
+        assert sandbox.telegram.add_reader("Вера").id == second.id + 1
+        sandbox.telegram.reset()
+        assert sandbox.telegram.add_reader("Глеб").id == second.id + 2
+
+
 async def test_an_unreadable_state_is_put_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "state.json"
     path.write_text('{"readers": [{"id": 1}]}')

@@ -1,141 +1,12 @@
-// The chat page: readers on the left, a conversation, and a panel of faults.
-// Everything that came from a bot or a reader becomes text nodes only; no markup is ever parsed.
+// The chat page: readers on the left, a conversation, and a panel.
+// What came from a bot or a reader becomes text nodes only; no markup is ever parsed.
 
-const WORDS = {
-  ru: {
-    readers: "Читатели", add_reader: "Добавить читателя", new_reader: "Новый читатель", name: "Имя",
-    app_language: "Язык приложения Telegram", add: "Добавить", cancel: "Отмена", close: "Закрыть",
-    fine_print: "Песочница: вместо Telegram и нейросети здесь их имитация. Ничто не покидает этот компьютер.",
-    online: "на связи", offline: "бот не запущен", typing: "печатает", lost: "Песочница не отвечает. Переподключаюсь…",
-    what_can: "Что умеет этот бот?", no_description: "Напишите боту — он ответит здесь же, как в Telegram.",
-    start: "Начать", message: "Сообщение", send: "Отправить", commands: "Команды", to_end: "К последнему сообщению",
-    block: "Заблокировать бота", unblock: "Разблокировать бота", blocked: "бот заблокирован", edited: "изменено",
-    empty: "нет сообщений", bot: "Бот", you: "Вы", today: "Сегодня", yesterday: "Вчера", unread: "новых",
-    more: (n) => `и ещё ${n}`, other_content: "вложение", failed: "Не получилось",
-    panel: "Сбои", all_off: "Выключить все", how_often: "Сколько раз", until_off: "пока включено", once: "один раз",
-    thrice: "три раза", latency: "Задержка", model: "Нейросеть", for_sign: "Для знака", any_sign: "любого",
-    panel_lead: "Испортите что-нибудь и посмотрите, что увидит читатель.",
-    limits: "Лимиты Telegram", limits_hint: "1 и 30 в секунду", seconds: (n) => `${n} с`,
-    met: "сбоев случилось", pending: "обновлений ждёт", delivery: "бот получает", calls: "вызовов бота",
-    polling: "опросом", webhook: "вебхуком", nothing: "—", in_flight: "пишется сейчас", max_in_flight: "одновременно, самое большее",
-    texts: "запросов", went_wrong: "из них с ошибкой",
-    t429: ["Слишком много запросов", "429"], t403: ["Бот заблокирован", "403"],
-    t400: ["Чат не найден", "400"], t500: ["Ошибка сервера", "500"],
-    thang: ["Нет ответа", "ничего не сделано"], ttimeout_after_doing: ["Нет ответа", "всё сделано"],
-    tdisconnect: ["Обрыв связи", "ничего не сделано"], tdisconnect_after_doing: ["Обрыв связи", "всё сделано"],
-    tgarbage: ["Мусор вместо ответа", "не JSON"],
-    m500: ["Ошибка сервера", "500"], m503: ["Перегружена", "503"], m429: ["Слишком много запросов", "429"],
-    m401: ["Неверный ключ", "401"], m400: ["Запрос отклонён", "400"], m404: ["Нет такой модели", "404"],
-    mhang: ["Нет ответа", "соединение висит"], mdisconnect: ["Обрыв связи", ""], mgarbage: ["Мусор вместо ответа", "не JSON"],
-    mempty: ["Пустой текст", ""], mrefusal: ["Отказ", "«Извините, но я не могу…»"], menglish: ["Не тот язык", ""],
-    mtoo_long: ["Слишком длинный текст", ""], mshort: ["Слишком короткий текст", ""], mhtml: ["Разметка в тексте", "HTML и скрипт"],
-    msame: ["Один текст для всех", ""], malike: ["Почти тот же текст", "другого знака или дня"],
-    mcut: ["Текст оборван", "кончились токены"],
-    names: ["Борис", "Вера", "Глеб", "Даша", "Егор", "Женя", "Зоя", "Илья", "Кира", "Лев"],
-  },
-  en: {
-    readers: "Readers", add_reader: "Add a reader", new_reader: "New reader", name: "Name",
-    app_language: "Language of the Telegram app", add: "Add", cancel: "Cancel", close: "Close",
-    fine_print: "A sandbox: Telegram and the language model are imitations. Nothing leaves this machine.",
-    online: "online", offline: "the bot is not running", typing: "typing", lost: "The sandbox does not answer. Reconnecting…",
-    what_can: "What can this bot do?", no_description: "Write to the bot: it answers here, as in Telegram.",
-    start: "Start", message: "Message", send: "Send", commands: "Commands", to_end: "To the latest message",
-    block: "Block the bot", unblock: "Unblock the bot", blocked: "bot blocked", edited: "edited",
-    empty: "no messages", bot: "Bot", you: "You", today: "Today", yesterday: "Yesterday", unread: "new",
-    more: (n) => `and ${n} more`, other_content: "attachment", failed: "That did not work",
-    panel: "Faults", all_off: "All off", how_often: "How often", until_off: "until switched off", once: "once",
-    thrice: "three times", latency: "Latency", model: "Language model", for_sign: "For the sign", any_sign: "any",
-    panel_lead: "Break something and see what the reader gets to see.",
-    limits: "Telegram's limits", limits_hint: "1 and 30 a second", seconds: (n) => `${n} s`,
-    met: "faults met", pending: "updates waiting", delivery: "the bot uses", calls: "calls of the bot",
-    polling: "polling", webhook: "a webhook", nothing: "—", in_flight: "being written", max_in_flight: "at once, at most",
-    texts: "requests", went_wrong: "of them failed",
-    t429: ["Too many requests", "429"], t403: ["Bot blocked", "403"],
-    t400: ["Chat not found", "400"], t500: ["Server error", "500"],
-    thang: ["No answer", "nothing done"], ttimeout_after_doing: ["No answer", "all done"],
-    tdisconnect: ["Connection cut", "nothing done"], tdisconnect_after_doing: ["Connection cut", "all done"],
-    tgarbage: ["Garbage for an answer", "no JSON"],
-    m500: ["Server error", "500"], m503: ["Overloaded", "503"], m429: ["Too many requests", "429"],
-    m401: ["Wrong key", "401"], m400: ["Request refused", "400"], m404: ["No such model", "404"],
-    mhang: ["No answer", "the connection hangs"], mdisconnect: ["Connection cut", ""], mgarbage: ["Garbage for an answer", "no JSON"],
-    mempty: ["Empty text", ""], mrefusal: ["Refusal", "“I'm sorry, but I can't…”"], menglish: ["The other language", ""],
-    mtoo_long: ["Text too long", ""], mshort: ["Text too short", ""], mhtml: ["Markup in the text", "HTML and a script"],
-    msame: ["One text for all", ""], malike: ["Almost the same text", "of another sign or day"],
-    mcut: ["Text cut off", "out of tokens"],
-    names: ["Boris", "Clara", "Daniel", "Emma", "Frank", "Grace", "Henry", "Iris", "Jack", "Kate"],
-  },
-};
-const SIGNS = ["aries", "taurus", "gemini", "cancer", "leo", "virgo", "libra", "scorpio", "sagittarius", "capricorn", "aquarius", "pisces"];
-const SIGN_NAMES = {
-  ru: ["Овен", "Телец", "Близнецы", "Рак", "Лев", "Дева", "Весы", "Скорпион", "Стрелец", "Козерог", "Водолей", "Рыбы"],
-  en: SIGNS.map((sign) => sign[0].toUpperCase() + sign.slice(1)),
-};
+import { callChanged, forgetCalls } from "./journal.js";
+import { clockChanged, refreshFaults, refreshText, showPanel, startPanel } from "./panel.js";
+import { $, attempt, calmly, clock, dayKey, dayName, icon, make, remember, request, state, t, toast } from "./state.js";
+import { SIGN_NAMES, SIGNS } from "./words.js";
+
 const SHOWN_READERS = 60;
-const RETRY_AFTER = 3;
-
-const $ = (id) => document.getElementById(id);
-const remembered = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
-const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private windows */ } };
-
-const state = {
-  language: remembered("language") || (navigator.language.toLowerCase().startsWith("ru") ? "ru" : "en"),
-  bot: {}, profile: [], commands: [], readers: new Map(), messages: new Map(), unread: new Map(),
-  current: Number(remembered("reader")) || 0, telegram: null, model: null,
-  typing: new Map(), waiting: new Map(), connected: false,
-};
-const t = (key) => WORDS[state.language][key];
-
-// Helpers
-
-function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
-
-function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  use.setAttribute("href", `#icon-${name}`);
-  svg.append(use);
-  return svg;
-}
-
-async function request(method, path, body) {
-  const options = { method };
-  if (body !== undefined) {
-    options.headers = { "Content-Type": "application/json" };
-    options.body = JSON.stringify(body);
-  }
-  const response = await fetch(path, options);
-  if (!response.ok) throw new Error(await response.text());
-  return response.json();
-}
-
-function attempt(promise) {
-  return promise.catch((error) => { toast(`${t("failed")}: ${error.message}`); return null; });
-}
-
-// Calls once after a pause, however often it is asked to.
-function calmly(task, pause) {
-  let timer = 0;
-  return () => { if (!timer) timer = setTimeout(() => { timer = 0; task(); }, pause); };
-}
-
-// British English, for the clock of 24 hours.
-const locale = () => ({ ru: "ru", en: "en-GB" })[state.language];
-const clock = (seconds) => new Intl.DateTimeFormat(locale(), { hour: "2-digit", minute: "2-digit" }).format(seconds * 1000);
-const dayKey = (seconds) => new Date(seconds * 1000).toDateString();
-
-function dayName(seconds) {
-  const age = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(seconds * 1000).setHours(0, 0, 0, 0)) / 864e5);
-  if (age === 0) return t("today");
-  if (age === 1) return t("yesterday");
-  return new Intl.DateTimeFormat(locale(), { day: "numeric", month: "long" }).format(seconds * 1000);
-}
 
 function avatar(reader) {
   const circle = make("span", `avatar tint-${reader.id % 7}`, [...reader.name][0] || "?");
@@ -206,6 +77,7 @@ async function choose(id) {
   remember("reader", id);
   showReaders();
   showChat();
+  refreshText();
   if (!state.messages.has(id)) {
     const messages = await attempt(request("GET", `/sandbox/readers/${id}/messages`));
     if (!messages) return;
@@ -347,7 +219,8 @@ function showChat() {
   $("block").title = label;
   $("block").setAttribute("aria-label", label);
   $("block").setAttribute("aria-pressed", String(Boolean(reader?.blocked)));
-  $("composer").hidden = Boolean(reader?.blocked);
+  $("block").disabled = !reader;
+  $("composer").hidden = !reader || reader.blocked;
   $("unblock").hidden = !reader?.blocked;
   $("menu").hidden = commandList().length === 0;
   showStatus();
@@ -360,8 +233,9 @@ function showStatus() {
   const kind = until > Date.now() ? "typing" : state.telegram?.online ? "online" : "offline";
   $("status").className = kind;
   $("status").textContent = state.connected ? t(kind) : "";
-  $("notice").hidden = state.connected;
-  $("notice").textContent = t("lost");
+  $("notice").hidden = state.connected && state.readers.size > 0;
+  $("notice").classList.toggle("quiet", state.connected);
+  $("notice").textContent = t(state.connected ? "no_reader" : "lost");
 }
 
 function showKeyboard(reader) {
@@ -395,6 +269,7 @@ function messageChanged(message) {
     state.unread.set(message.chat_id, (state.unread.get(message.chat_id) ?? 0) + 1);
   }
   showReaders();
+  if (message.chat_id === state.current) refreshText();
   if (message.chat_id === state.current && messages) showMessage(message, before);
 }
 
@@ -458,14 +333,6 @@ function answered(answer) {
     $("alert-text").textContent = answer.text;
     if (!$("alert-dialog").open) $("alert-dialog").showModal();
   } else toast(answer.text);
-}
-
-let toastTimer = 0;
-function toast(text) {
-  $("toast").textContent = text;
-  $("toast").hidden = false;
-  clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { $("toast").hidden = true; }, 3500);
 }
 
 // Composer and its menu of commands
@@ -539,127 +406,6 @@ $("menu").addEventListener("click", () => {
 });
 $("menu").addEventListener("mousedown", (event) => event.preventDefault());
 
-// The panel of faults
-
-const HARMLESS = "harmless";
-// What a switch was set to, by its kind, until the server has been heard to agree.
-const wanted = new Map();
-
-function switchNode(words, on, count, change, className = "") {
-  const box = make("input");
-  box.type = "checkbox";
-  box.setAttribute("role", "switch");
-  box.checked = on;
-  box.addEventListener("change", () => change(box.checked));
-  const label = make("span", "label", words[0]);
-  if (words[1]) label.append(" ", make("small", "", words[1]));
-  return make("label", `switch ${on ? "on" : ""} ${className}`, label, make("span", "count", count), box);
-}
-
-function faultSwitches(place, prefix, kinds, faults, base, where) {
-  const nodes = kinds.map((kind) => {
-    const words = t(prefix + kind) ?? [kind, ""];
-    const mine = faults.filter((fault) => fault.kind === kind);
-    const used = mine.reduce((sum, fault) => sum + fault.used, 0);
-    const left = mine.some((fault) => fault.times) ? ` / ${mine.reduce((sum, fault) => sum + (fault.times ?? 0), 0)}` : "";
-    const signs = mine.filter((fault) => fault.sign).map((fault) => SIGN_NAMES[state.language][SIGNS.indexOf(fault.sign)]).join(", ");
-    const key = base + kind;
-    return switchNode([words[0], signs || words[1]], wanted.get(key) ?? mine.length > 0, mine.length ? `${used}${left}` : "", async (on) => {
-      wanted.set(key, on);
-      if (on) {
-        const times = Number($("times").value) || null;
-        await attempt(request("POST", base, { kind, times, ...where(kind) }));
-      } else {
-        await Promise.all(mine.map((fault) => attempt(request("DELETE", `${base}/${fault.id}`))));
-      }
-      await loadFaults().catch(() => {});
-      wanted.delete(key);
-      showPanel();
-    });
-  });
-  keepFocus(place, nodes);
-}
-
-// Redrawing must not take the focus away from somebody who goes through the switches by keyboard.
-function keepFocus(place, nodes) {
-  const boxes = [...place.querySelectorAll("input")];
-  const at = boxes.indexOf(document.activeElement);
-  place.replaceChildren(...nodes);
-  if (at >= 0) place.querySelectorAll("input")[at]?.focus();
-}
-
-function facts(place, pairs) {
-  place.replaceChildren(...pairs.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", String(value))]));
-}
-
-function slider(id, seconds) {
-  if (document.activeElement !== $(id)) $(id).value = seconds;
-  $(`${id}-value`).textContent = t("seconds")(Number($(id).value).toLocaleString(locale()));
-}
-
-function showPanel() {
-  const { telegram, model } = state;
-  if (!telegram || !model) return;
-  const active = telegram.faults.length + model.faults.length;
-  $("fault-badge").hidden = active === 0;
-  $("fault-badge").textContent = active;
-  slider("telegram-latency", telegram.latency["*"] ?? 0);
-  slider("model-latency", model.latency);
-  faultSwitches($("telegram-faults"), "t", telegram.kinds, telegram.faults, "/sandbox/faults",
-    // What breaks the bot's own polling would only make it deaf; 403 and 400 concern messages.
-    (kind) => ({ method: ["403", "400"].includes(kind) ? "sendMessage" : null, retry_after: kind === "429" ? RETRY_AFTER : null }));
-  const limited = telegram.limits.overall !== null;
-  $("telegram-faults").append(switchNode([t("limits"), t("limits_hint")], limited, "", (on) => attempt(
-    request("POST", "/sandbox/telegram", { limits: on ? { per_chat: 1, overall: 30 } : { per_chat: null, overall: null } })), HARMLESS));
-  faultSwitches($("model-faults"), "m", model.kinds, model.faults, "/sandbox/model/faults",
-    (kind) => ({ sign: $("sign").value || null, retry_after: kind === "429" ? RETRY_AFTER : null }));
-  const delivery = telegram.webhook.url ? t("webhook") : telegram.online ? t("polling") : t("nothing");
-  facts($("telegram-facts"), [[t("delivery"), delivery], [t("calls"), telegram.calls], [t("pending"), telegram.pending], [t("met"), telegram.met]]);
-  const wrong = Object.entries(model.outcomes).reduce((sum, [kind, count]) => sum + (kind === "ok" ? 0 : count), 0);
-  facts($("model-facts"), [[t("texts"), model.calls], [t("went_wrong"), wrong], [t("in_flight"), model.in_flight], [t("max_in_flight"), model.max_in_flight]]);
-}
-
-let newsAsked = 0;
-let newsShown = 0;
-
-// An answer that was overtaken by a later one is old news.
-async function loadFaults() {
-  const number = ++newsAsked;
-  const news = await Promise.all([request("GET", "/sandbox/telegram"), request("GET", "/sandbox/model")]);
-  if (number < newsShown) return;
-  newsShown = number;
-  [state.telegram, state.model] = news;
-}
-
-const refreshFaults = calmly(async () => {
-  try { await loadFaults(); } catch { return; }
-  showPanel();
-  showStatus();
-}, 150);
-
-function openPanel(open) {
-  $("panel").hidden = !open;
-  $("app").classList.toggle("with-panel", open);
-  $("open-panel").setAttribute("aria-expanded", String(open));
-  remember("panel", open ? "open" : "");
-  if (open) refreshFaults();
-}
-
-for (const [id, send] of [
-  ["telegram-latency", (seconds) => request("POST", "/sandbox/telegram", { latency: { "*": seconds } })],
-  ["model-latency", (seconds) => request("POST", "/sandbox/model", { latency: seconds })],
-]) {
-  $(id).addEventListener("input", () => slider(id, $(id).value));
-  $(id).addEventListener("change", () => attempt(send(Number($(id).value))));
-}
-$("open-panel").addEventListener("click", () => { openPanel($("panel").hidden); if (!$("panel").hidden) $("close-panel").focus(); });
-$("close-panel").addEventListener("click", () => { openPanel(false); $("open-panel").focus(); });
-$("panel").addEventListener("keydown", (event) => { if (event.key === "Escape") { openPanel(false); $("open-panel").focus(); } });
-$("calm").addEventListener("click", async () => {
-  await Promise.all([attempt(request("DELETE", "/sandbox/faults")), attempt(request("DELETE", "/sandbox/model/faults"))]);
-  refreshFaults();
-});
-
 // Buttons around
 
 async function block(blocked) {
@@ -674,6 +420,7 @@ $("scroll").addEventListener("scroll", () => { if (atEnd()) $("to-end").hidden =
 
 $("add").addEventListener("click", () => {
   const taken = new Set([...state.readers.values()].map((reader) => reader.name));
+  document.querySelector(`input[name="new-language"][value="${state.language}"]`).checked = true;
   $("new-name").value = t("names").find((name) => !taken.has(name)) ?? "";
   $("add-dialog").showModal();
   $("new-name").select();
@@ -723,12 +470,14 @@ $("language").addEventListener("click", () => {
 async function load() {
   const fresh = await request("GET", "/sandbox/state");
   Object.assign(state, { bot: fresh.bot, profile: fresh.profile, commands: fresh.commands, telegram: fresh.telegram, model: fresh.model });
+  clockChanged(fresh.clock);
+  forgetCalls();
   state.readers = new Map(fresh.readers.map((reader) => [reader.id, reader]));
   state.messages.clear();
   if (!state.readers.has(state.current)) state.current = fresh.readers[0]?.id ?? 0;
   state.connected = true;
   showPanel();
-  if (state.current) await choose(state.current); else { showReaders(); showChat(); }
+  if (state.current) await choose(state.current); else { showReaders(); showChat(); showConversation(); }
 }
 
 const reload = calmly(() => load().catch(() => {}), 100);
@@ -742,7 +491,9 @@ function listen() {
   on("message", messageChanged);
   on("answer", answered);
   on("faults", refreshFaults);
-  on("model", (model) => { state.model = model; showPanel(); });
+  on("model", (model) => { state.model = model; showPanel(); refreshText(); });
+  on("call", callChanged);
+  on("clock", (fresh) => { clockChanged(fresh); showConversation(); });
   on("reader", (reader) => {
     state.readers.set(reader.id, reader);
     showReaders();
@@ -762,7 +513,7 @@ function listen() {
 }
 
 showWords();
-openPanel(remembered("panel") === "open" && window.innerWidth > 1100);
+startPanel(showStatus);
 listen();
 // Whether a bot is there is no event: it shows by what does not happen.
 setInterval(() => { if (state.connected && !document.hidden) refreshFaults(); }, 3000);

@@ -1,6 +1,7 @@
 """The page and its API under `/sandbox/`, which tests of other processes use, too."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from aiohttp import web
 
 from ops.sandbox.events import Events
 from ops.sandbox.faults import Faults
-from ops.sandbox.hooks import MOVES, Clock, HookError, Missing, ReaderText, Texts
+from ops.sandbox.hooks import MOVES, Clock, HookError, Missing, Texts
 from ops.sandbox.model.server import Model
 from ops.sandbox.telegram.world import Reader, World
 
@@ -131,24 +132,20 @@ class Control:
     # The reader's text, the clock, a new beginning
 
     async def _text(self, request: web.Request) -> web.Response:
-        reader = self._reader(request)
-        if isinstance(self._texts, str):
-            return web.json_response({"missing": self._texts, "text": None})
-        try:
-            text = await self._texts.of(reader.id)
-        except HookError as error:
-            raise _wrong(str(error), 409) from None
-        return web.json_response({"missing": None, "text": _text_json(text)})
+        return await self._answer_with_text(request, forget=False)
 
     async def _forget_text(self, request: web.Request) -> web.Response:
-        reader = self._reader(request)
-        if isinstance(self._texts, str):
-            raise _wrong("this sandbox has no access to the service's texts", 409)
+        return await self._answer_with_text(request, forget=True)
+
+    async def _answer_with_text(self, request: web.Request, *, forget: bool) -> web.Response:
+        reader_id, texts = int(request.match_info["id"]), self._texts
+        if isinstance(texts, str):
+            return web.json_response({"missing": texts, "text": None})
         try:
-            text = await self._texts.forget(reader.id)
+            text = await (texts.forget(reader_id) if forget else texts.of(reader_id))
         except HookError as error:
             raise _wrong(str(error), 409) from None
-        return web.json_response({"missing": None, "text": _text_json(text)})
+        return web.json_response({"missing": None, "text": text and asdict(text)})
 
     def _clock_state(self) -> dict[str, Any]:
         if isinstance(self._clock, str):
@@ -258,10 +255,6 @@ def _fault_routes(path: str, faults: Faults) -> list[web.AbstractRouteDef]:
         return web.json_response({})
 
     return [web.post(path, add), web.delete(path, clear), web.delete(path + "/{id:\\d+}", remove)]
-
-
-def _text_json(text: ReaderText | None) -> dict[str, Any] | None:
-    return text.as_json() if text else None
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
