@@ -3,25 +3,36 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pika
 import pytest
 
 import ops.stack
+from ops.stack import __main__ as up_module
+from ops.stack.clock import MovableClock, Offset
 from ops.stack.ports import is_free, kept_port
 from ops.stack.postgres import Postgres
 from ops.stack.processes import descendants, start_time
+from ops.stack.programs import FAKETIME, RABBITMQ, Program, ProgramsMissing
 from ops.stack.rabbitmq import RabbitMQ
+from ops.stack.screen import Screen
 from ops.stack.server import ServerError
+from services.process.settings import Settings
 
 APT = Path(ops.stack.__file__).with_name("apt.sh")
 ROOT = APT.parents[2]
@@ -391,6 +402,175 @@ def test_the_stack_ends_with_the_process_that_started_it(stacks: Callable[..., S
     stack.process.kill()
     eventually(lambda: gone(processes), "nothing runs any more")
     stack.says("helper    | bye")
+
+
+# --- The clock that the sandbox's page moves
+
+
+UP = """
+    import sys
+    from pathlib import Path
+    from ops.stack import __main__ as up
+    up.LOCAL = Path(sys.argv[1])
+    sys.exit(up.main())
+"""
+
+
+class Up:
+    """`make up` with a folder of its own, and the reader Anna in its chat."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._output = folder / "output"
+        settings = {name.upper() for name in Settings.model_fields}
+        env = {name: value for name, value in os.environ.items() if name not in settings}
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", dedent(UP), str(folder / "local")],
+                stdout=output,
+                stderr=output,
+                cwd=ROOT,
+                env=env,
+            )
+        self.says("Sandbox: chat at ")
+        self._url = self.output.partition("Sandbox: chat at ")[2].partition("/,")[0] + "/sandbox"
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def says(self, text: str, times: int = 1) -> None:
+        eventually(lambda: self.output.count(text) >= times, f"{text!r} {times} times", timeout=240)
+
+    def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self._url + path, data, {"Content-Type": "application/json"}, method=method
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+    def text(self) -> dict[str, Any]:
+        text: dict[str, Any] | None = self.ask("/readers/1001/text")["text"]
+        return text or {"sign": None, "day": None, "exists": False}
+
+    def today(self) -> dict[str, Any]:
+        """The bot's answer to /today, once it is a text."""
+        self.ask("/readers/1001/say", {"text": "/today"})
+
+        def answered() -> bool:
+            last = self.ask("/readers/1001/messages")[-1]
+            return bool(last["from_bot"] and len(last["text"]) > 300)
+
+        eventually(answered, "a text", timeout=240)
+        message: dict[str, Any] = self.ask("/readers/1001/messages")[-1]
+        return message
+
+    async def database_is_ahead_by(self) -> float:
+        (line,) = re.findall("DATABASE_URL=(.*)", (self.folder / "local" / "env").read_text())
+        now = await execute(line.strip("'"), "SELECT extract(epoch FROM now())::float")
+        assert isinstance(now, float)
+        return now - time.time()
+
+
+async def test_make_up_forgets_a_text_and_follows_the_clock_of_the_page(tmp_path: Path) -> None:
+    up = Up(tmp_path)
+    processes: dict[int, int] = {}
+    try:
+        up.ask("/model", {"latency": 0})
+        up.says("Stop ")
+        processes = family(up.process.pid)
+        up.says("horoscope.written", times=24)
+        up.ask("/readers/1001/say", {"text": "/start"})
+        eventually(lambda: len(up.ask("/readers/1001/messages")) == 2, "the choice of signs", timeout=60)
+        (key,) = [
+            key["text"]
+            for row in up.ask("/readers/1001/messages")[-1]["reply_markup"]["inline_keyboard"]
+            for key in row
+            if "Лев" in key["text"]
+        ]
+        up.ask("/readers/1001/press", {"button": key})
+        eventually(lambda: up.text()["exists"], "Leo's text", timeout=60)
+
+        # A forgotten text is asked of the model.
+        calls = len(up.ask("/model/calls"))
+        up.today()
+        assert len(up.ask("/model/calls")) == calls
+        assert up.ask("/readers/1001/text", method="DELETE")["text"]["exists"] is False
+        up.today()
+        assert len(up.ask("/model/calls")) == calls + 1
+        assert up.text()["exists"]
+
+        # A day ahead: the bot serves the next day's text, and the texts of the day after are written.
+        first = up.today()
+        day = date.fromisoformat(up.text()["day"])
+        assert up.ask("/clock", {"to": "day"})["offset"] == 86_400
+        up.says("The clock moved ahead by 1 day, 0:00:00. Restarting scheduler.")
+        eventually(lambda: up.text() == leo(day + timedelta(days=1)), "the next day's text", timeout=60)
+        second = up.today()
+        assert (second["text"] != first["text"], second["date"] - time.time() > 86_000) == (True, True)
+        ahead = str(day + timedelta(days=2))
+
+        def written() -> set[str]:
+            return {call["sign"] for call in up.ask("/model/calls?limit=1000") if call["day"] == ahead}
+
+        eventually(lambda: len(written()) == 12, f"the texts of {ahead}", timeout=240)
+        assert 86_300 < await up.database_is_ahead_by() < 86_500
+
+        # Back: everything goes on as if nothing had been.
+        up.ask("/clock", {"to": "real"})
+        up.says(
+            "The clock moved back by 1 day, 0:00:00. Restarting bot, worker-1, worker-2, scheduler, admin."
+        )
+        up.says("bot.ready", times=2)
+        eventually(lambda: up.text() == leo(day), "today's text again", timeout=240)
+        assert abs(up.today()["date"] - time.time()) < 300
+        assert abs(await up.database_is_ahead_by()) < 60
+    finally:
+        processes |= family(up.process.pid)
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(60) == 0, up.output
+        assert gone(processes)
+        assert shared_memory(processes) == []
+
+
+def shared_memory(processes: dict[int, int]) -> list[Path]:
+    """What libfaketime left of these processes."""
+    return [file for pid in processes for file in Path("/dev/shm").glob(f"*faketime*_{pid}")]
+
+
+def leo(day: date) -> dict[str, Any]:
+    return {"sign": "leo", "day": str(day), "exists": True}
+
+
+@pytest.mark.parametrize("zone", ["Europe/Moscow", "America/New_York", "Pacific/Kiritimati"])
+def test_just_before_midnight_is_half_a_minute_before_it_at_home(tmp_path: Path, zone: str) -> None:
+    ahead = MovableClock(Offset(tmp_path / "offset"), zone)._target("midnight", 0)
+    there = datetime.now(ZoneInfo(zone)) + timedelta(seconds=ahead)
+    left = (there + timedelta(hours=1)).replace(minute=0, second=0, microsecond=0) - there
+    assert (there + left).hour == 0
+    assert timedelta(seconds=25) < left <= timedelta(seconds=31)
+
+
+def test_without_the_library_the_rest_is_installed_and_the_clock_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    missing = replace(FAKETIME, path=tmp_path / "libfaketime.so.1")
+    monkeypatch.setattr(up_module, "FAKETIME", missing)
+    monkeypatch.setattr(up_module, "LOCAL", tmp_path)
+    asked: list[tuple[Program, ...]] = []
+
+    def ensure_installed(*programs: Program) -> None:
+        asked.append(programs)
+        if missing in programs:
+            raise ProgramsMissing("no such package")
+
+    monkeypatch.setattr(up_module, "ensure_installed", ensure_installed)
+    programs = up_module.programs_for({})
+    up_module._install(programs)
+    assert asked == [(RABBITMQ, missing), (RABBITMQ,)]
+    stack = up_module.Stack({}, Screen())
+    assert (stack._clock, stack._no_clock, stack._faked) == (None, "library", ())
 
 
 # --- Small parts
