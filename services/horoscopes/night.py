@@ -1,6 +1,7 @@
 """Orders missing texts: every night, and every five minutes for any that are missing then."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -59,32 +60,23 @@ _TICKED = text("""
 _PENDING_S = RECONCILE_EVERY_S - 60
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Night:
     """Orders the texts that must exist, and deletes out-of-date ones."""
 
-    def __init__(
-        self,
-        database: Database,
-        waiters: Waiters,
-        outages: Outages,
-        usage: Usage,
-        bus: Bus,
-        clock: Clock,
-        home: ZoneInfo,
-    ) -> None:
-        self._database = database
-        self._waiters = waiters
-        self._outages = outages
-        self._usage = usage
-        self._bus = bus
-        self._clock = clock
-        self._home = home
+    database: Database
+    waiters: Waiters
+    outages: Outages
+    usage: Usage
+    bus: Bus
+    clock: Clock
+    home: ZoneInfo
 
     async def begin(self) -> None:
         """Order every day that must exist before the next night, today first."""
-        days = days_to_write(self._clock(), self._home)
+        days = days_to_write(self.clock(), self.home)
         for day in days:
-            await self._bus.publish(GenerateDay(day))
+            await self.bus.publish(GenerateDay(day))
         await self._ticked(MIDNIGHT, f"ordered {_listed(days)}")
 
     async def order(self, day: date, *, anew: bool = False, again: bool = False) -> int:
@@ -98,24 +90,24 @@ class Night:
             The number of texts that were deleted or ordered.
         """
         deleted = await self.prune()
-        if day < first_day_alive(self._clock()):
+        if day < first_day_alive(self.clock()):
             log.info("day.over", day=day)
             return deleted
         orders = await self._record_orders([day], anew=anew, again=again)
         log.info("day.ordered", day=day, missing=len(orders))
         for order in orders:
-            await self._bus.publish(order)
+            await self.bus.publish(order)
         return deleted + len(orders)
 
     async def prune(self) -> int:
         """Delete the texts of days that are over everywhere on Earth, and their records; returns the number of texts."""
-        now = self._clock()
+        now = self.clock()
         first = first_day_alive(now)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             deleted = await connection.execute(_PRUNE_TEXTS, {"first": first})
             await connection.execute(_PRUNE_GENERATIONS, {"first": first})
-        await self._waiters.prune()
-        await self._outages.prune()
+        await self.waiters.prune()
+        await self.outages.prune()
         if deleted.rowcount:
             log.info("texts.pruned", before=first, count=deleted.rowcount)
         return deleted.rowcount
@@ -129,17 +121,17 @@ class Night:
         Returns:
             The number of texts that were ordered, or asked for again because readers wait for them.
         """
-        did = await self._usage.exhausted()
+        did = await self.usage.exhausted()
         orders = []
         if did is None:
             did = "nothing was missing"
-            orders = await self._record_orders(days_to_write(self._clock(), self._home), again=again)
+            orders = await self._record_orders(days_to_write(self.clock(), self.home), again=again)
         if orders:
             did = f"ordered {len(orders)} missing texts of {_listed({order.day for order in orders})}"
             log.info("texts.missing", count=len(orders))
             await self.prune()
         for order in orders:
-            await self._bus.publish(order)
+            await self.bus.publish(order)
         if nudged := await self.nudge_waiters():
             did += f"; asked again for {nudged} texts that readers wait for"
         await self._ticked(RECONCILE, did)
@@ -151,16 +143,16 @@ class Night:
         Returns:
             The number of texts.
         """
-        for waiter in await self._waiters.abandon():
+        for waiter in await self.waiters.abandon():
             log.error("waiter.abandoned", chat_id=waiter.chat_id, since=waiter.created_at)
-        overdue = await self._waiters.overdue()
+        overdue = await self.waiters.overdue()
         for waiter, bound in overdue:
             if waiter.created_at < bound:
                 log.error("waiter.timed_out", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
-                await self._bus.publish(DeliverHoroscope(waiter.sign, waiter.day, given_up_at=bound))
+                await self.bus.publish(DeliverHoroscope(waiter.sign, waiter.day, given_up_at=bound))
             else:
                 log.warning("waiter.overdue", sign=waiter.sign, day=waiter.day, since=waiter.created_at)
-                await self._bus.publish(
+                await self.bus.publish(
                     HoroscopeRequested(
                         waiter.request_id, waiter.sign, waiter.day, answered=False, at=waiter.created_at
                     )
@@ -171,16 +163,16 @@ class Night:
         self, days: Sequence[date], *, anew: bool = False, again: bool = False
     ) -> list[GenerateHoroscope]:
         """The orders to publish, by day and sign. Concurrent callers never receive the same order."""
-        now = self._clock()
+        now = self.clock()
         values = {
             "signs": [sign.value for sign in Sign],
             "anew": anew,
             "pending": 0 if again else _PENDING_S,
-            "this_night": begins(day_in(self._home, now), self._home),
-            "endpoint": self._outages.endpoint,
+            "this_night": begins(day_in(self.home, now), self.home),
+            "endpoint": self.outages.endpoint,
         }
         orders = []
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             # One caller receives all orders, so that the days keep their order in the queue.
             await connection.execute(_ONE_AT_A_TIME)
             for day in days:
@@ -189,7 +181,7 @@ class Night:
         return orders
 
     async def _ticked(self, name: str, did: str) -> None:
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await connection.execute(_TICKED, {"name": name, "did": did})
 
 

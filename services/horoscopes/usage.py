@@ -1,6 +1,7 @@
 """The model's tokens and cost, counted with every answer, and the daily token limit."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -56,31 +57,26 @@ _SPENT = text("""
 _MILLION = 1_000_000
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Usage:
     """Counts tokens and cost, by text and by day in home time.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
-
-    Args:
-        prices: US dollars per million prompt tokens and per million completion tokens; empty: unknown.
-        daily_limit: The most tokens of one day, prompt and completion together; 0: no limit.
     """
 
-    def __init__(
-        self, database: Database, home: ZoneInfo, clock: Clock, prices: Sequence[Decimal], daily_limit: int
-    ) -> None:
-        self._database = database
-        self._home = home
-        self._clock = clock
-        self._prices = prices
-        self._daily_limit = daily_limit
+    database: Database
+    home: ZoneInfo
+    clock: Clock
+    #: US dollars per million prompt tokens and per million completion tokens; empty: unknown
+    prices: Sequence[Decimal]
+    daily_limit: int  #: The most tokens of one day, prompt and completion together; 0: no limit
 
     async def add(self, sign: Sign, day: date, answer: Answer) -> None:
         """Count an answer of the model, whether its text is good or not.
 
         Tokens that the server did not report count as 0, and then the answer's cost is unknown.
         """
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await connection.execute(
                 _ADD,
                 {
@@ -97,7 +93,7 @@ class Usage:
 
     async def spent_today(self) -> int:
         """The tokens of all answers since midnight in home time."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             spent: int = (await connection.execute(_SPENT, {"today": self._today()})).scalar_one()
         return spent
 
@@ -106,16 +102,16 @@ class Usage:
 
         Calls in flight are not counted yet, so the limit may be exceeded by their tokens.
         """
-        if not self._daily_limit or (spent := await self.spent_today()) < self._daily_limit:
+        if not self.daily_limit or (spent := await self.spent_today()) < self.daily_limit:
             return None
-        return f"the daily limit of {self._daily_limit} tokens is reached: {spent} were used today"
+        return f"the daily limit of {self.daily_limit} tokens is reached: {spent} were used today"
 
     def _today(self) -> date:
-        return day_in(self._home, self._clock())
+        return day_in(self.home, self.clock())
 
     def _cost_usd(self, answer: Answer) -> Decimal | None:
-        if not self._prices or answer.prompt_tokens is None or answer.completion_tokens is None:
+        if not self.prices or answer.prompt_tokens is None or answer.completion_tokens is None:
             return None
-        prompt, completion = self._prices
+        prompt, completion = self.prices
         cost = (answer.prompt_tokens * prompt + answer.completion_tokens * completion) / _MILLION
         return min(cost, Decimal(_MOST_USD))

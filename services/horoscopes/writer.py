@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 
 import structlog
@@ -58,30 +59,19 @@ _PROVENANCE = text("""
 """)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Writer:
     """Turns an order into a stored text, and has the waiting readers answered."""
 
-    def __init__(
-        self,
-        database: Database,
-        leases: Leases,
-        author: Author,
-        usage: Usage,
-        outages: Outages,
-        waiters: Waiters,
-        bus: Bus,
-        clock: Clock,
-        mask: Mask,
-    ) -> None:
-        self._database = database
-        self._leases = leases
-        self._author = author
-        self._usage = usage
-        self._outages = outages
-        self._waiters = waiters
-        self._bus = bus
-        self._clock = clock
-        self._mask = mask
+    database: Database
+    leases: Leases
+    author: Author
+    usage: Usage
+    outages: Outages
+    waiters: Waiters
+    bus: Bus
+    clock: Clock
+    mask: Mask
 
     async def write(self, sign: Sign, day: date, order: Order) -> Refusal | None:
         """Write the text of a sign and day, unless it exists or another worker is writing it.
@@ -97,19 +87,19 @@ class Writer:
             PassingError: It failed; the order may have another attempt.
             PermanentError: It failed, and another attempt would fail too.
         """
-        if day < first_day_alive(self._clock()):
+        if day < first_day_alive(self.clock()):
             log.info("order.skipped", sign=sign, day=day, reason=Refusal.OVER)
             await self._tell_all(sign, day)
             return Refusal.OVER
-        if order.ladder is Ladder.NIGHT and not order.replaces and (reason := await self._usage.exhausted()):
+        if order.ladder is Ladder.NIGHT and not order.replaces and (reason := await self.usage.exhausted()):
             log.warning("order.skipped", sign=sign, day=day, reason=reason)
             return Refusal.LIMITED
-        lease = await self._leases.acquire(sign, day, order)
+        lease = await self.leases.acquire(sign, day, order)
         if isinstance(lease, Refusal):
             await self._refused(sign, day, order, lease)
             return lease
         try:
-            async with self._leases.kept(lease), self._answering_newcomers(lease, order):
+            async with self.leases.kept(lease), self._answering_newcomers(lease, order):
                 draft = await self._write(lease)
         except (LeaseLost, DatabaseUnavailable):
             raise  # while PostgreSQL is away, the order goes back to its queue and re-enters its lease
@@ -119,15 +109,15 @@ class Writer:
         log.info(
             "horoscope.written", sign=sign, day=day, attempt=order.attempt.number, latency_ms=draft.latency_ms
         )
-        await self._bus.publish(DeliverHoroscope(sign, day))
+        await self.bus.publish(DeliverHoroscope(sign, day))
         return None
 
     async def give_up(self, sign: Sign, day: date, holder: str, error: Exception) -> None:
         """Give up the text whose lease a message held, and tell the waiting readers."""
-        since = await self._leases.give_up(sign, day, holder, self._mask(str(error)))
+        since = await self.leases.give_up(sign, day, holder, self.mask(str(error)))
         if since is not None:
             log.warning("horoscope.given_up", sign=sign, day=day, reason=str(error))
-            await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=since))
+            await self.bus.publish(DeliverHoroscope(sign, day, given_up_at=since))
 
     async def _write(self, lease: Lease) -> Draft:
         """Call the model, and once more with the reason if a rule rejects the text."""
@@ -139,7 +129,7 @@ class Writer:
 
     async def _draft(self, lease: Lease, rejected: Rejected | None = None) -> Draft:
         try:
-            draft = await self._author.write(lease.sign, lease.day, rejected)
+            draft = await self.author.write(lease.sign, lease.day, rejected)
         except TextRejected as error:
             if error.answer:
                 await self._answered(lease, error.answer)
@@ -150,18 +140,18 @@ class Writer:
 
     async def _answered(self, lease: Lease, answer: Answer) -> None:
         """Record an answer of the model and its cost, whether its text is good or not."""
-        await self._outages.over()
-        await self._usage.add(lease.sign, lease.day, answer)
+        await self.outages.over()
+        await self.usage.add(lease.sign, lease.day, answer)
 
     async def _store(self, lease: Lease, draft: Draft) -> None:
         key = {"sign": lease.sign, "day": lease.day}
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await connection.execute(_ONE_OF_A_DAY, {"day": lease.day})
-            await self._leases.finish(connection, lease)
+            await self.leases.finish(connection, lease)
             around = {"day_before": lease.day - ONE_DAY, "day_after": lease.day + ONE_DAY}
             rows = await connection.execute(_NEIGHBOURS, key | around)
             neighbours = [rules.Neighbour(Sign(sign), day, content) for sign, day, content in rows]
-            rules.check(draft.text, self._author.language, neighbours)
+            rules.check(draft.text, self.author.language, neighbours)
             await connection.execute(_STORE, key | {"content": draft.text})
             provenance = {"model": draft.model, "prompt_version": draft.prompt_version}
             await connection.execute(_PROVENANCE, key | provenance)
@@ -169,11 +159,11 @@ class Writer:
     async def _refused(self, sign: Sign, day: date, order: Order, refusal: Refusal) -> None:
         """Answer the waiting readers when no lease was given."""
         if refusal is Refusal.WRITTEN:
-            await self._bus.publish(DeliverHoroscope(sign, day))
+            await self.bus.publish(DeliverHoroscope(sign, day))
         elif order.ladder is Ladder.REQUEST and refusal is Refusal.FAR_OFF:
             await self._tell_all(sign, day)
         elif order.ladder is Ladder.REQUEST:
-            await self._tell_newcomers(sign, day, await self._outages.current())
+            await self._tell_newcomers(sign, day, await self.outages.current())
 
     @asynccontextmanager
     async def _answering_newcomers(self, lease: Lease, order: Order) -> AsyncIterator[None]:
@@ -181,7 +171,7 @@ class Writer:
 
         async def tell() -> None:
             await asyncio.sleep(HOPE_S)
-            await self._tell_newcomers(lease.sign, lease.day, await self._outages.current())
+            await self._tell_newcomers(lease.sign, lease.day, await self.outages.current())
 
         telling = asyncio.create_task(tell(), name="newcomers") if order.ladder is Ladder.REQUEST else None
         try:
@@ -193,27 +183,27 @@ class Writer:
 
     async def _tell_all(self, sign: Sign, day: date) -> None:
         """Tell all readers who wait now that there will be no text soon."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             now: datetime = (await connection.execute(_NOW)).scalar_one()
-        await self._bus.publish(DeliverHoroscope(sign, day, given_up_at=now))
+        await self.bus.publish(DeliverHoroscope(sign, day, given_up_at=now))
 
     async def _tell_newcomers(self, sign: Sign, day: date, outage: Outage | None) -> None:
         if outage and outage.known_at:
-            await self._bus.publish(
+            await self.bus.publish(
                 DeliverHoroscope(sign, day, given_up_at=outage.now, came_after=outage.known_at)
             )
 
     async def _failed(self, lease: Lease, order: Order, error: Exception) -> None:
         retry_in = seconds_before_retry(error, order.attempt.retry_in)
-        reason = self._mask(str(error) or type(error).__name__).replace("\0", "")
+        reason = self.mask(str(error) or type(error).__name__).replace("\0", "")
         outage = None
         if isinstance(error, ModelUnavailable | ModelRefused):
-            outage = await self._outages.failed(error, reason)
+            outage = await self.outages.failed(error, reason)
         refused_by = None
         if isinstance(error, ModelRefused) and outage:
             error.on_record = outage.repeated  # the first failure's dead letter stands for all
-            refused_by = self._outages.endpoint if error.everything else None
-        since = await self._leases.fail(lease, reason, retry_in, refused_by=refused_by)
+            refused_by = self.outages.endpoint if error.everything else None
+        since = await self.leases.fail(lease, reason, retry_in, refused_by=refused_by)
         log.warning(
             "horoscope.failed", sign=lease.sign, day=lease.day, attempt=order.attempt.number,
             retry_in=retry_in, reason=reason,
@@ -227,11 +217,11 @@ class Writer:
         """Tell the waiting readers what the failure means for them."""
         if order.ladder is Ladder.REQUEST:
             if retry_in is None or retry_in > PATIENCE_S:
-                await self._bus.publish(DeliverHoroscope(lease.sign, lease.day, given_up_at=since))
+                await self.bus.publish(DeliverHoroscope(lease.sign, lease.day, given_up_at=since))
             else:
                 await self._tell_newcomers(lease.sign, lease.day, outage)
-        elif waiter := await self._waiters.oldest(lease.sign, lease.day):
-            await self._bus.publish(
+        elif waiter := await self.waiters.oldest(lease.sign, lease.day):
+            await self.bus.publish(
                 HoroscopeRequested(
                     waiter.request_id, lease.sign, lease.day, answered=False, at=waiter.created_at
                 )

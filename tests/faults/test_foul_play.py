@@ -178,7 +178,7 @@ async def test_trouble_that_nobody_foresaw_is_told_to_the_reader(
     request = request_id(42, 1)
     await app.waiters.add(request, chat_id=reader.id, sign=Sign.LEO, day=today(), language=Language.RU)
     async with open_worker_app(app) as worker_app:
-        monkeypatch.setattr(worker_app.writer._author, "write", _stumble)
+        monkeypatch.setattr(worker_app.writer.author, "write", _stumble)
         order = Order(Attempt("id", datetime.now(UTC)), Ladder.REQUEST)
         with pytest.raises(ZeroDivisionError):
             await worker_app.writer.write(Sign.LEO, today(), order)

@@ -190,7 +190,7 @@ async def test_nothing_runs_out_while_somebody_sits_at_the_prompt(
     monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.05)
     await die(LEO)
     sits = "!__import__('time').sleep(1.3)"
-    raised, said = await debug(f"tbreak worker.writer._author._answer\nc\n{sits}\nc\n")
+    raised, said = await debug(f"tbreak worker.writer.author._answer\nc\n{sits}\nc\n")
     assert not raised, said
     assert "model.py" in said
     assert "Would be published to delivery" in said
