@@ -470,6 +470,8 @@ async def test_nothing_is_replayed_that_was_not_shown(
     form = await operator.shown("/dead/replay?state=dead&since=1d")
     assert re.fullmatch(r"since=[^&]*&until=[^&]*&state=dead", form["of"])
     assert f"{TODAY.year}" in unquote(form["of"]), "an age has become a time"
+    told = await seen(operator, "/dead/replay?state=dead&since=1d")
+    assert re.search(r"since \S+ \S+\+03:00, until \S+ \S+\+03:00", told), "times at home"
     late = await add_dead_letter(database, view())
     await sql.execute("UPDATE dead_letters SET died_at = now() + interval '5 seconds' WHERE id = $1", late)
     await inspector.edits.drop(letters[:1], by="x", why="y")

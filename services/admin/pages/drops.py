@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services.admin.pages.page import Act, Question, Visit, digest_of
+from services.days import shown_in
 from services.dead_letters.filters import Filter, Query, State
 
 #: Letters that one act takes at most, the earliest.
@@ -19,7 +20,7 @@ def chosen(visit: Visit) -> Query:
     query = visit.query
     if not query.is_definite:
         raise HTTPException(400 if visit.form else 422)
-    return query.until(visit.site.clock())
+    return query.until(shown_in(visit.site.home, visit.site.clock()))
 
 
 def address_of(query: Query) -> str:

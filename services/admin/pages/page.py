@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
@@ -20,7 +20,7 @@ from services.admin.auth import NOTE_COOKIE, Gate, Session, remote, set_cookie
 from services.admin.rendering import LIVE, Rendering, plain
 from services.admin.snapshots import Snapshots
 from services.database.pool import Database
-from services.days import Clock
+from services.days import Clock, shown_in
 from services.dead_letters.filters import Query, read_query
 from services.dead_letters.inspector import Inspector
 from services.dead_letters.replays import FASTEST
@@ -53,8 +53,11 @@ class Site:
     home: ZoneInfo
 
     def query(self, given: QueryParams) -> Query:
-        """The dead letters that the query of an address selects."""
-        return read_query(given, given.getlist("id"), self.clock(), self.home)
+        """The dead letters that the query of an address selects; its times are shown in the home zone."""
+        query = read_query(given, given.getlist("id"), self.clock(), self.home)
+        times = {"since": query.wanted.since, "until": query.wanted.until}
+        at_home: dict[str, Any] = {name: shown_in(self.home, at) for name, at in times.items() if at}
+        return replace(query, wanted=replace(query.wanted, **at_home))
 
 
 @dataclass(frozen=True, slots=True)
