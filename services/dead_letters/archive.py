@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -182,7 +183,9 @@ class Archive:
 def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
     """The columns of a letter's row, as JSON has them, and the body that is kept."""
     noted = Death.read(letter.headers)
-    parts = None if noted and noted.cause == InvalidEnvelope.cause else _parts(letter.body)
+    parts = None
+    with suppress(InvalidEnvelope):
+        parts = None if noted and noted.cause == InvalidEnvelope.cause else decode(letter.body)
     death = noted or _unnoted_death(letter, parts)
     options = parts["options"] if parts else {}
     arguments = parts["kwargs"] if parts else None
@@ -218,13 +221,6 @@ def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
     return storable(mask.in_json(row)), body
 
 
-def _parts(body: bytes) -> dict[str, Any] | None:
-    try:
-        return decode(body)
-    except InvalidEnvelope:
-        return None
-
-
 def _as_published(parts: dict[str, Any], mask: Mask) -> bytes:
     """The message as it was first published."""
     options = {name: value for name, value in parts["options"].items() if name not in _OF_ITS_LIFE}
@@ -243,12 +239,13 @@ def _digest(parts: dict[str, Any] | None, body: bytes) -> str:
 
 def _unnoted_death(letter: DeadLetter, parts: dict[str, Any] | None) -> Death:
     """The death of a letter without the header of :class:`Death`: RabbitMQ's, release 0.1's or somebody's own."""
+    at = letter.published_at or datetime.now(UTC)
     said = parts["options"].get("death") if parts else None
     if isinstance(said, dict):  # as release 0.1 noted it
         cause, error = str(said.get("cause")), str(said.get("reason"))
         queue = letter.headers.get("queue") or (parts or {}).get("queue_name")
         return Death(
-            id=uuid4(), at=iso_instant(said.get("at")) or _arrival(letter), queue=str(queue), cause=cause,
+            id=uuid4(), at=iso_instant(said.get("at")) or at, queue=str(queue), cause=cause,
             error_type=error.partition(":")[0], error=error, release=str(said.get("release")),
             host=str(said.get("host")),
         )  # fmt: skip
@@ -262,11 +259,7 @@ def _unnoted_death(letter: DeadLetter, parts: dict[str, Any] | None) -> Death:
         cause = str(letter.headers.get("cause") or (InvalidEnvelope.cause if parts is None else "rejected"))
         queue = str(letter.headers.get("queue") or DEAD_LETTERS)
         error = str(letter.headers.get("reason") or "somebody put it among the dead letters")
-    return Death(id=uuid4(), at=_arrival(letter), queue=queue, cause=cause, error=error)
-
-
-def _arrival(letter: DeadLetter) -> datetime:
-    return letter.published_at or datetime.now(UTC)
+    return Death(id=uuid4(), at=at, queue=queue, cause=cause, error=error)
 
 
 def _sign(arguments: dict[str, Any] | None) -> str | None:

@@ -74,11 +74,11 @@ class Filter:
     @property
     def asked(self) -> dict[str, Any]:
         """The conditions, by name; the parameters of :meth:`where`."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)} | {"ids": self.ids or None}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
-            if value is not None and (name, value) != ("ids", ())
+            if value is not None
         }
 
     @property
@@ -140,7 +140,7 @@ def parse_filter(
                 faults[name] = expected
     if faults:
         raise InvalidFilter(faults, given)
-    return Filter(**found)
+    return Filter(**found | {"state": None if found["state"] == ANY else found["state"]})
 
 
 def _words(value: str) -> str:
@@ -155,12 +155,8 @@ def _number(value: str) -> int:
     return number
 
 
-def _one_of(names: Sequence[str]) -> tuple[Callable[[str], str], str]:
+def _one_of(*names: str) -> tuple[Callable[[str], str], str]:
     return lambda value: names[names.index(value.lower())], f"one of {', '.join(names)}"
-
-
-def _state(value: str) -> State | None:
-    return None if value.lower() == ANY else STATES[[*STATES].index(value.lower())]  # type: ignore[arg-type]
 
 
 _MOMENT = "a date or time such as 2026-11-22 or 2026-11-22T06:30, or an age such as 15m, 2h, 3d"
@@ -172,12 +168,12 @@ _FIELDS: dict[str, tuple[Callable[[str], Any] | None, str]] = {
     "cause": _TEXT,
     "error": _TEXT,
     "text": _TEXT,
-    "sign": (lambda value: Sign(value.lower()), f"one of {', '.join(Sign)}"),
+    "sign": _one_of(*Sign),
     "day": (date.fromisoformat, "a day such as 2026-11-22"),
     "since": (None, _MOMENT),
     "until": (None, _MOMENT),
-    "state": (_state, f"one of {', '.join((*STATES, ANY))}"),
-    "verdict": _one_of(JUDGEMENTS),
+    "state": _one_of(*STATES, ANY),
+    "verdict": _one_of(*JUDGEMENTS),
     "group": _TEXT,
     "run": (_number, "the number of a run"),
 }
@@ -246,17 +242,12 @@ def read_query(given: Mapping[str, str], ids: Sequence[str], now: datetime, home
         except ValueError:
             numbers = ()
         is_sound = numbers and len(named) <= NAMED
-        return Query(
-            Filter(ids=numbers, state=None),
-            {},
-            {} if is_sound else {"id": f"at most {NAMED} numbers of letters"},
-        )
+        faults = {} if is_sound else {"id": f"at most {NAMED} numbers of letters"}
+        return Query(Filter(ids=numbers, state=None), {}, faults)
     typed = {name: given[name].replace("\0", "").strip()[:_LONGEST] for name in FIELDS if name in given}
     typed = {name: value for name, value in typed.items() if value}
-    faults: Mapping[str, str] = {}
     try:
-        wanted = parse_filter(typed, now, home)
+        return Query(parse_filter(typed, now, home), typed, is_given="state" in typed)
     except InvalidFilter as error:
-        faults = error.faults
-        wanted = parse_filter({name: typed[name] for name in typed if name not in faults}, now, home)
-    return Query(wanted, typed, faults, is_given="state" in typed and "state" not in faults)
+        understood = {name: value for name, value in typed.items() if name not in error.faults}
+        return Query(parse_filter(understood, now, home), typed, error.faults, is_given="state" in understood)
