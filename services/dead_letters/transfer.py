@@ -88,7 +88,7 @@ class _Line:
 
     death: UUID
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    state: Literal[State, "succeeded"]  # as release 0.1 called what is now did_it or nothing_to_do
+    state: Literal[State, "succeeded"]  # the name of did_it and nothing_to_do in older files
     message_id: str | None
     actor: str | None
     queue: str

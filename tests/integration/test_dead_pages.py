@@ -88,7 +88,9 @@ async def test_the_navigation_counts_what_waits_for_a_person_on_every_page(
     for path, status in (("/nothing", 404), ("/dead/drop", 422)):
         assert "Dead letters 2 wait for a person" in await seen(operator, path, status), path
     await sql.execute("UPDATE dead_letters SET done = true WHERE id = $1", first + 1)
-    assert "Dead letters 1 wait for a person" in await seen(operator, "/dead")
+    told = await seen(operator, "/dead")
+    assert "Dead letters 1 wait for a person" in told
+    assert "1 letter has nothing left to do" in told
 
 
 async def test_letters_are_shown_by_group_and_one_by_one_latest_first(
