@@ -1,4 +1,4 @@
-"""What happens, told to open pages as server-sent events."""
+"""Server-sent events for open pages."""
 
 import asyncio
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-_MOST_WAITING = 2_000  # events a slow page may lag behind before it is told to load anew
+_MOST_WAITING = 2_000  # events that a slow page may lag behind before it has to reload
 _HEARTBEAT = 15.0  # seconds
 
 
 class Events:
-    """Hands every event to every open page.
+    """Sends every event to every open page.
 
     Attributes:
         touched: How often the state worth keeping has changed.
@@ -23,7 +23,7 @@ class Events:
 
     @property
     def watched(self) -> bool:
-        """Whether a page is open; without one no event needs to be made."""
+        """Whether a page is open."""
         return bool(self._pages)
 
     def touch(self) -> None:
@@ -31,7 +31,7 @@ class Events:
         self.touched += 1
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
-        """Tell all pages."""
+        """Send an event to all pages."""
         if not self._pages:
             return
         event = b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps(data))

@@ -144,7 +144,6 @@ class TelegramFaults(Faults):
         """Let calls fail.
 
         Args:
-            kind: One of `KINDS`.
             method: Only calls of this method.
             chat_id: Only calls for this chat.
             times: How often; None until the fault is removed.
@@ -180,7 +179,6 @@ class ModelFaults(Faults):
         """Let calls fail.
 
         Args:
-            kind: One of `KINDS`.
             sign: Only for this sign, an English name in lower case.
             day: Only for this day, an ISO date.
             times: How often; None until the fault is removed.

@@ -27,8 +27,7 @@ class Sandbox:
         model: The text server; its base is `url` + `/v1`.
 
     Args:
-        host: Where to listen.
-        port: Where to listen; 0 for any free port.
+        port: The TCP port; 0 for any free one.
         token: The only bot token that is accepted; None accepts every well-formed one.
         latency: Seconds the model takes for a text.
         state: The file that keeps readers and chats.

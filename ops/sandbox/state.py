@@ -1,4 +1,4 @@
-"""The state file: readers and chats outlive the process."""
+"""The state file, which keeps readers and chats for the next process."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,11 @@ from ops.sandbox.telegram.messages import Message
 from ops.sandbox.telegram.world import World
 
 _INTERVAL = 1.0  # seconds between two writings at least
+_WEBHOOK = ("url", "secret_token", "max_connections")
 
 
 class State:
-    """Writes the emulator's state after changes, and reads it back at the start."""
+    """Writes the state after changes, and restores it at the start."""
 
     def __init__(self, path: Path, world: World, events: Events) -> None:
         self._path = path
@@ -61,11 +62,13 @@ class State:
         try:
             self._restore(orjson.loads(self._path.read_bytes()))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            # Of another version, or damaged: a sandbox that does not start would be worse than an empty one.
+            # Another version wrote it, or it is damaged. An empty sandbox is better than none.
             aside = self._path.with_name(self._path.name + ".unreadable")
             self._path.replace(aside)
             self._world.readers.clear()
-            print(f"The state file is unreadable ({error!r}); it is kept as {aside}, and all begins anew.")
+            print(
+                f"The state file is unreadable ({error!r}). It is kept as {aside}; the sandbox starts empty."
+            )
 
     def _collect(self) -> dict[str, Any]:
         world = self._world
@@ -74,23 +77,12 @@ class State:
             "next_message_id": world.next_message_id,
             "allowed_updates": world.updates.allowed,
             "pending": list(world.updates.pending.values()),
-            "webhook": [
-                world.webhook.url,
-                world.webhook.secret_token,
-                world.webhook.max_connections,
-            ],
+            "webhook": [getattr(world.webhook, name) for name in _WEBHOOK],
             "commands": [[*key, commands] for key, commands in world.commands.items()],
             "profile": [[*key, text] for key, text in world.profile.items()],
             "deleted": sorted(world.deleted),
             "readers": [
-                {
-                    "id": reader.id,
-                    "name": reader.name,
-                    "language": reader.language,
-                    "blocked": reader.blocked,
-                    "keyboard": reader.keyboard,
-                    "messages": [message.as_json() for message in reader.messages],
-                }
+                {**reader.as_json(), "messages": [message.as_json() for message in reader.messages]}
                 for reader in world.readers.values()
             ],
         }

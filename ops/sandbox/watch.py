@@ -1,6 +1,7 @@
-"""Waiting for a condition over state that others change."""
+"""Waits for conditions without polling."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,38 +9,34 @@ T = TypeVar("T")
 
 
 class Watch:
-    """Wakes coroutines when the state they look at has changed, so that no test needs a sleep."""
+    """Wakes waiting coroutines after every change, so that no test needs a sleep."""
 
     def __init__(self) -> None:
         self._waiters: set[asyncio.Future[None]] = set()
 
     def notify(self) -> None:
-        """Let every waiter look again."""
+        """Have every waiter check its condition again."""
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def until(self, look: Callable[[], T], within: float, describe: Callable[[], str]) -> T:
-        """Wait until `look()` is true and return what it gave.
+        """Wait until `look()` is true; returns its result.
 
         Args:
-            look: Asked now and after every change. An IndexError counts as "not yet", so that
-                `messages[-1].text == "…"` may be asked of an empty chat.
+            look: Called now and after every change. An IndexError counts as false, so that
+                `messages[-1].text == "…"` works on an empty chat.
             within: Seconds.
-            describe: What to say of the state when they are over.
+            describe: Describes the state in the error.
 
         Raises:
-            TimeoutError: The condition did not come true in time.
+            TimeoutError: `look()` did not become true in time.
         """
         deadline = asyncio.get_running_loop().time() + within
         while True:
-            try:
-                found = look()
-            except IndexError:
-                pass
-            else:
-                if found:
+            with contextlib.suppress(IndexError):
+                if found := look():
                     return found
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)

@@ -404,6 +404,16 @@ async def test_a_call_may_stay_without_an_answer(
     assert bool(reader.messages) is done
 
 
+async def test_a_wait_that_fails_tells_which_calls_came(sandbox: Sandbox, api: Api) -> None:
+    sandbox.telegram.reader(1)
+    waiting = asyncio.create_task(sandbox.telegram.wait_for_calls("editMessageText", within=0.2))
+    await asyncio.sleep(0)
+    await api("sendMessage", chat_id=1, text="раз")
+
+    with pytest.raises(TimeoutError, match=r"calls: \['sendMessage'\]"):
+        await waiting
+
+
 async def test_garbage_is_no_json(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
     sandbox.telegram.faults.add("garbage")
 

@@ -14,23 +14,14 @@ from pydantic_core import ErrorDetails
 from ops.sandbox.model.prompts import content_text
 
 _CHARACTERS_A_TOKEN = 3.5
-_STATUS_ERRORS: dict[int, tuple[str, str, str | None, str | None]] = {
-    400: ("This request was refused by the sandbox.", "invalid_request_error", None, "invalid_value"),
-    401: ("Incorrect API key provided: sandbox.", "invalid_request_error", None, "invalid_api_key"),
-    404: (
-        "The model `{model}` does not exist or you do not have access to it.",
-        "invalid_request_error",
-        None,
-        "model_not_found",
-    ),
-    429: ("Rate limit reached for requests.", "requests", None, "rate_limit_exceeded"),
-    500: (
-        "The server had an error while processing your request. Sorry about that!",
-        "server_error",
-        None,
-        None,
-    ),
-    503: ("The engine is currently overloaded, please try again later.", "server_error", None, None),
+_WRONG = "invalid_request_error"
+_STATUS_ERRORS: dict[int, tuple[str, str | None, str]] = {  # type, code, message
+    400: (_WRONG, "invalid_value", "This request was refused by the sandbox."),
+    401: (_WRONG, "invalid_api_key", "Incorrect API key provided: sandbox."),
+    404: (_WRONG, "model_not_found", "The model `{model}` does not exist or you do not have access to it."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached for requests."),
+    500: ("server_error", None, "The server had an error while processing your request. Sorry about that!"),
+    503: ("server_error", None, "The engine is currently overloaded, please try again later."),
 }
 
 
@@ -42,7 +33,7 @@ class Invalid(Exception):
         message: str,
         *,
         status: int = 400,
-        kind: str = "invalid_request_error",
+        kind: str = _WRONG,
         param: str | None = None,
         code: str | None = None,
     ) -> None:
@@ -53,8 +44,8 @@ class Invalid(Exception):
     @classmethod
     def of_status(cls, status: int, model: str) -> "Invalid":
         """The usual error of a status."""
-        message, kind, param, code = _STATUS_ERRORS[status]
-        return cls(message.format(model=model), status=status, kind=kind, param=param, code=code)
+        kind, code, message = _STATUS_ERRORS[status]
+        return cls(message.format(model=model), status=status, kind=kind, code=code)
 
     def response(self, retry_after: int | None = None) -> web.Response:
         """The error as it goes over the wire."""
@@ -123,13 +114,17 @@ def _invalid(error: ErrorDetails) -> Invalid:
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a text has."""
+    """The approximate number of tokens in a text."""
     return max(1, round(len(text) / _CHARACTERS_A_TOKEN)) if text else 0
 
 
 @dataclass
 class Completion:
-    """An answer: the text, cut where the request allows no more, or cut already."""
+    """An answer; its text is cut where the request allows no more tokens.
+
+    Attributes:
+        cut: The text is cut already.
+    """
 
     number: int
     request: dict[str, Any]
@@ -150,35 +145,28 @@ class Completion:
         """The answer's body."""
         asked = sum(tokens(content_text(message["content"])) + 4 for message in self.request["messages"])
         written = tokens(self.text)
+        usage = {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": self.text,
+            "refusal": None,
+            "annotations": [],
+        }
         return {
             "id": f"chatcmpl-sandbox{self.number:08d}",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": self.request["model"],
             "choices": [
-                {
-                    "index": 0,
-                    "message": {
-                        "role": "assistant",
-                        "content": self.text,
-                        "refusal": None,
-                        "annotations": [],
-                    },
-                    "logprobs": None,
-                    "finish_reason": self.finish_reason,
-                }
+                {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
             ],
-            "usage": {
-                "prompt_tokens": asked,
-                "completion_tokens": written,
-                "total_tokens": asked + written,
-            },
+            "usage": usage,
             "system_fingerprint": "fp_sandbox",
         }
 
 
 def _text_property(response_format: dict[str, Any]) -> str:
-    """Where a JSON answer carries the text: the first text of the wanted schema, else `text`."""
+    """The property of a JSON answer that carries the text: the schema's first string, else `text`."""
     properties = response_format.get("json_schema", {}).get("schema", {}).get("properties", {})
     for name, described in properties.items():
         if described.get("type") == "string":

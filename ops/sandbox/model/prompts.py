@@ -1,4 +1,4 @@
-"""What a prompt asks for: the sign, the day and the language."""
+"""Reads the sign, the day and the language from a prompt."""
 
 import re
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ _RUSSIAN_WANTED = re.compile(r"\bin russian\b|language:\s*(?:ru\b|russian)|на 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What was found in the messages of a request; None for what was not.
+    """A request for a text.
 
     Attributes:
-        sign: English name in lower case.
-        day: ISO date.
+        sign: English name in lower case; None where the messages name none.
+        day: ISO date; None where the messages name none.
         language: `ru` or `en`.
-        messages: How many there were.
+        messages: The number of messages.
     """
 
     sign: str | None
@@ -51,7 +51,7 @@ class Prompt:
 
     @property
     def repair(self) -> bool:
-        """Whether a conversation goes on: an order, an answer, what is wrong with it."""
+        """Whether it asks for another text in place of a rejected one."""
         return self.messages > 2
 
 
@@ -63,7 +63,7 @@ def content_text(content: Any) -> str:
 
 
 def read_prompt(messages: list[dict[str, Any]]) -> Prompt:
-    """Understand a request; the last message counts most, as it is the least general."""
+    """Read a request. The last message is the most specific, so it wins."""
     texts = [content_text(message.get("content")) for message in reversed(messages)]
     sign = day = None
     for text in texts:

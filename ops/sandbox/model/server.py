@@ -1,4 +1,4 @@
-"""An OpenAI-compatible text server: writes a horoscope for whatever sign and day a prompt names."""
+"""An OpenAI-compatible text server: writes a horoscope for the sign and the day in a prompt."""
 
 import asyncio
 import itertools
@@ -28,13 +28,13 @@ class ModelCall:
     Attributes:
         sign: English name in lower case; None where the prompt named none.
         day: ISO date; None where the prompt named none.
-        attempt: The how-manieth request for this sign and day, from 1.
+        attempt: The number of the request for this sign and day, from 1.
         started: Unix time.
         finished: Unix time; None while it is in flight.
-        outcome: `in_flight`, `ok`, the kind of the fault that met it, or `gone` (the client left).
-        repair: Whether it goes on after a text that was refused.
-        text: What was answered.
-        request: The body as it came.
+        outcome: `in_flight`, `ok`, the kind of its fault, or `gone` (the client left).
+        repair: Whether it asks for another text in place of a rejected one.
+        text: The answer.
+        request: The body.
     """
 
     sign: str | None
@@ -54,15 +54,15 @@ class ModelCall:
 
 
 class Model:
-    """The text server: state, routes, and what a test may look at.
+    """The text server.
 
     Attributes:
         latency: Seconds a text takes.
         calls: The requests, the latest last.
-        faults: What goes wrong.
+        faults: Faults in force.
         in_flight: Requests being answered now.
-        max_in_flight: The most there were at once.
-        max_in_flight_of: The most there were at once for one (sign, day).
+        max_in_flight: The most requests at once.
+        max_in_flight_of: The most requests at once for one (sign, day).
     """
 
     def __init__(self, events: Events, latency: float = 0.0) -> None:
@@ -83,23 +83,22 @@ class Model:
     # For tests and the control API
 
     def calls_for(self, sign: str, day: str | None = None) -> list[ModelCall]:
-        """The requests for a sign, at will of one day."""
+        """The requests for a sign, of one day or of all."""
         return [call for call in self.calls if call.sign == sign and day in {None, call.day}]
 
     async def wait_for_calls(
         self, count: int = 1, sign: str | None = None, day: str | None = None, within: float = 10.0
     ) -> list[ModelCall]:
         """Wait until so many requests have come, finished or not; returns them."""
-        return await self._watch.until(
-            lambda: (
-                found
-                if len(found := [c for c in self.calls if sign in {None, c.sign} and day in {None, c.day}])
-                >= count
-                else []
-            ),
-            within,
-            lambda: f"asked were {[(call.sign, call.day, call.outcome) for call in self.calls][-20:]}",
-        )
+
+        def enough() -> list[ModelCall]:
+            calls = [call for call in self.calls if sign in {None, call.sign} and day in {None, call.day}]
+            return calls if len(calls) >= count else []
+
+        def describe() -> str:
+            return f"requests: {[(call.sign, call.day, call.outcome) for call in self.calls][-20:]}"
+
+        return await self._watch.until(enough, within, describe)
 
     async def wait_until_idle(self, within: float = 10.0) -> None:
         """Wait until no request is in flight."""
@@ -112,9 +111,7 @@ class Model:
     def as_json(self) -> dict[str, Any]:
         """As the control API shows it."""
         return {
-            "latency": self.latency,
-            "in_flight": self.in_flight,
-            "max_in_flight": self.max_in_flight,
+            **{name: getattr(self, name) for name in ("latency", "in_flight", "max_in_flight")},
             "calls": sum(self._outcomes.values()) + self.in_flight,
             "outcomes": dict(self._outcomes),
             **self.faults.as_json(),
@@ -148,14 +145,11 @@ class Model:
         self._stopping.clear()
 
     def stop(self) -> None:
-        """Let go of every call that hangs."""
+        """End every call that hangs."""
         self._stopping.set()
 
     async def _list(self, _: web.Request) -> web.Response:
-        models = [
-            {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sandbox"}
-            for name in _MODELS
-        ]
+        models = [{"id": name, "object": "model", "created": 0, "owned_by": "sandbox"} for name in _MODELS]
         return web.json_response({"object": "list", "data": models})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:

@@ -41,7 +41,6 @@ class Control:
         return [
             web.get("/", self._page),
             web.get("/{name:\\w+\\.(?:css|js)}", self._page),
-            web.get("/favicon.ico", self._no_icon),
             web.get("/sandbox/state", self._state),
             web.get("/sandbox/events", self._events.stream),
             web.post("/sandbox/readers", self._add_reader),
@@ -68,9 +67,6 @@ class Control:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(_HERE / request.match_info.get("name", "chat.html"), headers=_HEADERS)
-
-    async def _no_icon(self, _: web.Request) -> web.Response:
-        return web.Response(status=204)
 
     async def _state(self, _: web.Request) -> web.Response:
         world = self._world
@@ -100,7 +96,7 @@ class Control:
     def _reader(self, request: web.Request) -> Reader:
         reader = self._world.readers.get(int(request.match_info["id"]))
         if not reader:
-            raise _wrong("no such reader", 404)
+            raise web.HTTPNotFound(text="no such reader")
         return reader
 
     async def _delete_reader(self, request: web.Request) -> web.Response:
@@ -121,9 +117,9 @@ class Control:
             else:
                 update_id = await (reader.block() if body["blocked"] else reader.unblock())
         except KeyError as missing:
-            raise _wrong(f"{missing} is missing") from None
+            raise web.HTTPBadRequest(text=f"{missing} is missing") from None
         except (LookupError, RuntimeError) as error:
-            raise _wrong(str(error), 409) from None
+            raise web.HTTPConflict(text=str(error)) from None
         update = self._world.updates.recent.get(update_id, {})
         return web.json_response(
             {"update_id": update_id, "callback_query_id": update.get("callback_query", {}).get("id")}
@@ -144,7 +140,7 @@ class Control:
         try:
             text = await (texts.forget(reader_id) if forget else texts.of(reader_id))
         except HookError as error:
-            raise _wrong(str(error), 409) from None
+            raise web.HTTPConflict(text=str(error)) from None
         return web.json_response({"missing": None, "text": text and asdict(text)})
 
     def _clock_state(self) -> dict[str, Any]:
@@ -156,9 +152,9 @@ class Control:
         to = (await _body(request)).get("to")
         move = next((move for move in MOVES if move == to), None)
         if not move:
-            raise _wrong(f"expected one of {', '.join(MOVES)}, not {to!r}")
+            raise web.HTTPBadRequest(text=f"expected one of {', '.join(MOVES)}, not {to!r}")
         if isinstance(self._clock, str):
-            raise _wrong("this sandbox has no clock that can be moved", 409)
+            raise web.HTTPConflict(text="this sandbox has no clock that can be moved")
         await self._clock.move(move)
         self._events.publish("clock", self._clock_state())
         return web.json_response(self._clock_state())
@@ -205,7 +201,7 @@ class Control:
         try:
             await self._world.repeat(int(request.match_info["id"]))
         except KeyError:
-            raise _wrong("no such update", 404) from None
+            raise web.HTTPNotFound(text="no such update") from None
         return web.json_response({})
 
     async def _telegram_now(self, _: web.Request) -> web.Response:
@@ -242,7 +238,7 @@ def _fault_routes(path: str, faults: Faults) -> list[web.AbstractRouteDef]:
         try:
             fault = faults.add(**await _body(request))
         except (TypeError, ValueError) as error:
-            raise _wrong(str(error)) from None
+            raise web.HTTPBadRequest(text=str(error)) from None
         return web.json_response(fault.as_json(), status=201)
 
     async def clear(_: web.Request) -> web.Response:
@@ -251,7 +247,7 @@ def _fault_routes(path: str, faults: Faults) -> list[web.AbstractRouteDef]:
 
     async def remove(request: web.Request) -> web.Response:
         if not faults.remove(int(request.match_info["id"])):
-            raise _wrong("no such fault", 404)
+            raise web.HTTPNotFound(text="no such fault")
         return web.json_response({})
 
     return [web.post(path, add), web.delete(path, clear), web.delete(path + "/{id:\\d+}", remove)]
@@ -260,27 +256,17 @@ def _fault_routes(path: str, faults: Faults) -> list[web.AbstractRouteDef]:
 async def _body(request: web.Request) -> dict[str, Any]:
     # A browser asks before it sends JSON to another site, so forms of other sites cannot reach this API.
     if request.content_type != "application/json":
-        raise _wrong("send application/json", 415)
+        raise web.HTTPUnsupportedMediaType(text="send application/json")
     try:
         body = await request.json()
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise _wrong("send a JSON object")
+        raise web.HTTPBadRequest(text="send a JSON object")
     return body
 
 
 def _seconds(value: Any) -> float:
     if not isinstance(value, int | float) or not 0 <= value <= 600:
-        raise _wrong(f"expected seconds between 0 and 600, not {value!r}")
+        raise web.HTTPBadRequest(text=f"expected seconds between 0 and 600, not {value!r}")
     return float(value)
-
-
-def _wrong(what: str, status: int = 400) -> web.HTTPException:
-    error = {
-        400: web.HTTPBadRequest,
-        404: web.HTTPNotFound,
-        409: web.HTTPConflict,
-        415: web.HTTPUnsupportedMediaType,
-    }
-    return error[status](text=what)

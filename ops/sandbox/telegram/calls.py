@@ -15,7 +15,7 @@ STRUCTURED = {"reply_markup", "entities", "allowed_updates", "commands", "scope"
 
 
 class ApiError(Exception):
-    """Telegram's way of saying no: a code, a description, at times a `retry_after`."""
+    """An error of the Bot API: a code, a description, and sometimes `retry_after`."""
 
     def __init__(self, code: int, description: str, retry_after: int | None = None) -> None:
         super().__init__(description)
@@ -32,7 +32,7 @@ class ApiError(Exception):
 
 
 def bad_request(what: str) -> ApiError:
-    """A 400 in Telegram's words."""
+    """A 400 with Telegram's description."""
     return ApiError(400, f"Bad Request: {what}")
 
 
@@ -67,7 +67,7 @@ class Call:
 
     @property
     def chat_id(self) -> int | None:
-        """The chat it was for, where it named one."""
+        """The chat that it names, if any."""
         value = self.parameters.get("chat_id")
         try:
             return int(value) if value is not None else None
@@ -76,7 +76,7 @@ class Call:
 
     @property
     def ok(self) -> bool:
-        """Whether it was answered, and well."""
+        """Whether it succeeded."""
         return bool(self.response and self.response.get("ok"))
 
     def as_json(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Call:
 
 
 class Parameters:
-    """Typed access to the parameters of a call, in whatever form they came."""
+    """Typed access to the parameters of a call."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = {name: self._decoded(name, value) for name, value in values.items()}
@@ -108,7 +108,7 @@ class Parameters:
         return "" if value is None else str(value)
 
     def integer(self, name: str, default: int = 0) -> int:
-        """A whole number; the default where it is missing or none."""
+        """A whole number; the default where it is missing or no number."""
         value = self.text(name)
         return int(value) if re.fullmatch(r"-?\d{1,18}", value) else default
 
@@ -125,7 +125,7 @@ async def read_parameters(request: web.Request) -> dict[str, Any]:
     """The parameters of a request: from its query string and its JSON, form or multipart body.
 
     Raises:
-        ApiError: The body is no JSON object though it says so.
+        ApiError: The body claims to be JSON but is no JSON object.
     """
     values: dict[str, Any] = dict(request.query)
     if not request.can_read_body:

@@ -12,24 +12,17 @@ LONGEST = 4096  # UTF-16 code units after entities parsing
 
 Entity = dict[str, Any]
 
-_KINDS = {
-    "b": "bold",
-    "strong": "bold",
-    "i": "italic",
-    "em": "italic",
-    "u": "underline",
-    "ins": "underline",
-    "s": "strikethrough",
-    "strike": "strikethrough",
-    "del": "strikethrough",
-    "span": "spoiler",
-    "tg-spoiler": "spoiler",
-    "tg-emoji": "custom_emoji",
-    "a": "text_link",
-    "code": "code",
-    "pre": "pre",
-    "blockquote": "blockquote",
+_TAGS = {
+    "bold": ("b", "strong"),
+    "italic": ("i", "em"),
+    "underline": ("u", "ins"),
+    "strikethrough": ("s", "strike", "del"),
+    "spoiler": ("span", "tg-spoiler"),
+    "custom_emoji": ("tg-emoji",),
+    "text_link": ("a",),
+    **{tag: (tag,) for tag in ("code", "pre", "blockquote")},
 }
+_KINDS = {tag: kind for kind, tags in _TAGS.items() for tag in tags}
 _CHARACTERS = {"lt": "<", "gt": ">", "amp": "&", "quot": '"'}
 _CHARACTER = re.compile(r"&(?:#x([0-9a-fA-F]{1,6})|#(\d{1,7})|([a-zA-Z]+));?")
 _START = re.compile(r"<([^\s>]*)")
@@ -39,7 +32,7 @@ _COMMAND = re.compile(r"(?<![\w/<>])/[A-Za-z0-9_]{1,64}(?:@[A-Za-z0-9_]{3,32})?(
 
 
 def utf16_length(text: str) -> int:
-    """The length of a text as Telegram counts it, in UTF-16 code units."""
+    """The length of a text in UTF-16 code units, as Telegram counts."""
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -95,7 +88,7 @@ class _Html:
             else:
                 code = int(hexadecimal, 16) if hexadecimal else int(decimal)
                 decoded = chr(code) if 0 < code < 0x10FFFF and not 0xD800 <= code <= 0xDFFF else ""
-        # What is no known character stays as it was written.
+        # An unknown character stays as it was written.
         self._append(decoded or "&")
         self.at = found.end() if found and decoded else self.at + 1
 
@@ -150,12 +143,12 @@ class _Html:
 def formatted(
     text: str, parse_mode: str = "", entities: list[Entity] | None = None
 ) -> tuple[str, list[Entity]]:
-    """The text a reader sees and what is bold, a link or a command in it.
+    """The text that a reader sees, and its entities: bold, links, commands.
 
     Args:
         text: As the bot sent it.
         parse_mode: `HTML`, or empty for plain text; the sandbox knows no Markdown.
-        entities: Given by the bot instead of a parse mode.
+        entities: The bot's entities, instead of a parse mode.
 
     Raises:
         ApiError: The HTML is wrong, the text empty, or the mode unknown.

@@ -10,7 +10,7 @@ _COUNTED = {"sendmessage", "editmessagetext"}
 
 
 class Limits:
-    """Counts messages over the last second and refuses what is too much.
+    """Counts messages over the last second and refuses those above the limits.
 
     Attributes:
         per_chat: New messages a second to one chat; None for no limit.

@@ -5,27 +5,17 @@ from typing import Any
 from ops.sandbox.telegram.calls import bad_request
 
 _LONGEST_DATA = 64  # bytes
-_ACTIONS = {
-    "callback_data",
-    "url",
-    "web_app",
-    "login_url",
-    "switch_inline_query",
-    "switch_inline_query_current_chat",
-    "switch_inline_query_chosen_chat",
-    "copy_text",
-    "callback_game",
-    "pay",
-}
+_SWITCHES = {f"switch_inline_query{place}" for place in ("", "_current_chat", "_chosen_chat")}
+_ACTIONS = {"callback_data", "url", "web_app", "login_url", "copy_text", "callback_game", "pay"} | _SWITCHES
 
 Markup = dict[str, Any]
 
 
 def checked(markup: Any) -> Markup | None:
-    """The markup as Telegram keeps it; None where there is none.
+    """The markup as Telegram keeps it; None for none.
 
     Raises:
-        ApiError: A button or the whole is malformed.
+        ApiError: The markup or a button is malformed.
     """
     if markup is None:
         return None

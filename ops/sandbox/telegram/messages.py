@@ -1,4 +1,4 @@
-"""A message in a chat, with everything it ever said."""
+"""A message in a chat, with all its versions."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,10 +6,13 @@ from typing import Any
 from ops.sandbox.telegram.entities import Entity
 from ops.sandbox.telegram.markup import Markup, inline_buttons
 
+_STORED = ("message_id", "chat_id", "from_bot", "content", "deleted")
+_SHOWN = (*_STORED, "date", "edited", "text", "entities", "reply_markup")
+
 
 @dataclass(slots=True, frozen=True)
 class Version:
-    """What a message said from a moment on.
+    """The content of a message from a moment on.
 
     Attributes:
         time: Unix time, with fractions.
@@ -26,10 +29,10 @@ class Message:
     """One message of a private chat.
 
     Attributes:
-        from_bot: Whose it is: the bot's or the reader's.
-        versions: The first and every edit, the latest last.
-        content: What it carries instead of a text, for example `{"location": {…}}`.
-        deleted: Taken away by the bot; it stays here so that tests see it.
+        from_bot: Sent by the bot, not by the reader.
+        versions: The first version and every edit, the latest last.
+        content: Content other than text, for example `{"location": {…}}`.
+        deleted: Deleted by the bot; kept so that tests see it.
     """
 
     message_id: int
@@ -41,17 +44,17 @@ class Message:
 
     @property
     def text(self) -> str:
-        """What it says now."""
+        """The present text."""
         return self.versions[-1].text
 
     @property
     def entities(self) -> list[Entity]:
-        """The formatting of what it says now."""
+        """The formatting of the present text."""
         return self.versions[-1].entities
 
     @property
     def reply_markup(self) -> Markup | None:
-        """Its buttons now."""
+        """The present buttons."""
         return self.versions[-1].reply_markup
 
     @property
@@ -61,12 +64,12 @@ class Message:
 
     @property
     def edited(self) -> bool:
-        """Whether its words have changed since it was sent; new buttons alone are no edit to a reader."""
+        """Whether the text has changed; new buttons alone do not show as an edit."""
         return any(version.text != self.versions[0].text for version in self.versions)
 
     @property
     def texts(self) -> list[str]:
-        """Everything it said, one after the other."""
+        """The texts of all versions."""
         return [version.text for version in self.versions]
 
     @property
@@ -83,13 +86,8 @@ class Message:
 
     def as_api(self, chat: dict[str, Any], sender: dict[str, Any]) -> dict[str, Any]:
         """As the Bot API describes it."""
-        described: dict[str, Any] = {
-            "message_id": self.message_id,
-            "from": sender,
-            "chat": chat,
-            "date": self.date,
-            **self.content,
-        }
+        described = {"message_id": self.message_id, "from": sender, "chat": chat, "date": self.date}
+        described |= self.content
         if len(self.versions) > 1:
             described["edit_date"] = int(self.versions[-1].time)
         if self.text:
@@ -102,22 +100,11 @@ class Message:
 
     def as_json(self) -> dict[str, Any]:
         """As the page shows it and the state file keeps it."""
-        return {
-            "message_id": self.message_id,
-            "chat_id": self.chat_id,
-            "from_bot": self.from_bot,
-            "content": self.content,
-            "date": self.date,
-            "edited": self.edited,
-            "deleted": self.deleted,
-            "text": self.text,
-            "entities": self.entities,
-            "reply_markup": self.reply_markup,
-        }
+        return {name: getattr(self, name) for name in _SHOWN}
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Message":
-        """As the state file kept it; of its versions the first moment and the last words are left."""
+        """Restore from the state file, which keeps the first time and the last text."""
         said = Version(kept["date"], kept["text"], kept["entities"], kept["reply_markup"])
         versions = [Version(kept["date"], "", [], None), said] if kept["edited"] else [said]
         return cls(

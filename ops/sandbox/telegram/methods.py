@@ -1,4 +1,4 @@
-"""The methods of the Bot API, each a function of the emulator and the call's parameters."""
+"""The methods of the Bot API: functions of the world and a call's parameters."""
 
 import time
 from typing import Any
@@ -12,6 +12,7 @@ from ops.sandbox.telegram.world import Reader, World
 _ACTION_LASTS = 5.0  # seconds
 _VERSIONS = 100  # of one message
 _LONGEST_POLL = 50  # seconds
+_GIFTS = ("unlimited_gifts", "limited_gifts", "unique_gifts")
 
 
 def _known(world: World, parameters: Parameters) -> Reader:
@@ -56,7 +57,7 @@ def _message(world: World, parameters: Parameters, what: str) -> tuple[Reader, M
 
 
 def _version(parameters: Parameters, too_long: str) -> Version:
-    """What a message is to say from now on."""
+    """The text, formatting and buttons in a call."""
     text, entities = formatted(
         parameters.text("text"), parameters.text("parse_mode"), parameters.structure("entities")
     )
@@ -111,7 +112,7 @@ async def edit_message_reply_markup(world: World, parameters: Parameters) -> Any
 
 
 async def delete_message(world: World, parameters: Parameters) -> Any:
-    """Takes a message away, the bot's or the reader's."""
+    """Deletes a message of the bot or the reader."""
     reader, message = _message(world, parameters, "delete")
     message.deleted = True
     reader.changed(message)
@@ -119,7 +120,7 @@ async def delete_message(world: World, parameters: Parameters) -> Any:
 
 
 async def send_chat_action(world: World, parameters: Parameters) -> Any:
-    """Shows «typing…» for five seconds or until a message comes."""
+    """Shows «typing…» for five seconds or until the next message."""
     reader = _reader(world, parameters)
     action = parameters.text("action")
     if not action:
@@ -131,7 +132,7 @@ async def send_chat_action(world: World, parameters: Parameters) -> Any:
 
 
 async def answer_callback_query(world: World, parameters: Parameters) -> Any:
-    """Ends the waiting of a pressed button, with or without words; only the first answer shows."""
+    """Answers a pressed button, with or without a notice; only the first answer shows."""
     query_id = parameters.text("callback_query_id")
     reader_id, until, answered = world.callback_queries.get(query_id, (0, 0.0, False))
     reader = world.readers.get(reader_id)
@@ -140,11 +141,8 @@ async def answer_callback_query(world: World, parameters: Parameters) -> Any:
     if answered:
         return True
     world.callback_queries[query_id] = (reader_id, until, True)
-    answer = {
-        "callback_query_id": query_id,
-        "text": parameters.text("text"),
-        "show_alert": parameters.flag("show_alert"),
-    }
+    shown = {"text": parameters.text("text"), "show_alert": parameters.flag("show_alert")}
+    answer = {"callback_query_id": query_id, **shown}
     reader.answers.append(answer)
     reader.notify()
     world.publish("answer", {"chat_id": reader.id, **answer})
@@ -152,28 +150,17 @@ async def answer_callback_query(world: World, parameters: Parameters) -> Any:
 
 
 async def get_chat(world: World, parameters: Parameters) -> Any:
-    """The private chat with a reader, also with one who has blocked the bot."""
+    """The private chat with a reader, even one who has blocked the bot."""
     reader = _known(world, parameters)
-    gifts = (
-        "unlimited_gifts",
-        "limited_gifts",
-        "unique_gifts",
-        "premium_subscription",
-        "gifts_from_channels",
-    )
-    return {
-        **reader.chat,
-        "accent_color_id": reader.id % 7,
-        "max_reaction_count": 11,
-        "accepted_gift_types": dict.fromkeys(gifts, False),
-    }
+    gifts = dict.fromkeys((*_GIFTS, "premium_subscription", "gifts_from_channels"), False)
+    return {**reader.chat, "accent_color_id": 0, "max_reaction_count": 11, "accepted_gift_types": gifts}
 
 
 # Updates
 
 
 async def get_updates(world: World, parameters: Parameters) -> Any:
-    """Confirms what is before `offset` and returns what follows, waiting up to `timeout` seconds."""
+    """Confirms the updates before `offset`; returns the next, waiting up to `timeout` seconds."""
     if world.webhook.url:
         raise ApiError(
             409,
@@ -187,14 +174,14 @@ async def get_updates(world: World, parameters: Parameters) -> Any:
 
 
 def _allow(world: World, parameters: Parameters) -> None:
-    # Missing, the former choice holds; an empty list stands for the usual kinds.
+    # Without the parameter the former choice holds; an empty list stands for the usual kinds.
     allowed = parameters.values.get("allowed_updates")
     if isinstance(allowed, list):
         world.updates.allowed = [str(kind) for kind in allowed]
 
 
 async def set_webhook(world: World, parameters: Parameters) -> Any:
-    """Begins to post updates to `url`; an empty one ends it."""
+    """Posts updates to `url` from now on; an empty one ends it."""
     url, secret = parameters.text("url"), parameters.text("secret_token")
     if url and not url.startswith(("http://", "https://")):
         raise bad_request("invalid webhook URL specified")
@@ -209,7 +196,7 @@ async def set_webhook(world: World, parameters: Parameters) -> Any:
 
 
 async def delete_webhook(world: World, parameters: Parameters) -> Any:
-    """Ends the posting of updates; from now on they can be polled."""
+    """Ends the posting of updates; they can be polled again."""
     if parameters.flag("drop_pending_updates"):
         world.updates.clear()
     await world.webhook.set("")
@@ -217,12 +204,12 @@ async def delete_webhook(world: World, parameters: Parameters) -> Any:
 
 
 async def get_webhook_info(world: World, _: Parameters) -> Any:
-    """The address, what is pending and the last error."""
+    """The address, the number of pending updates and the last error."""
     return world.webhook.info()
 
 
 async def nothing_to_do(_: World, __: Parameters) -> Any:
-    """Closing and logging out matter to real servers only."""
+    """Closing and logging out have no effect here."""
     return True
 
 

@@ -1,4 +1,4 @@
-"""Methods about the bot itself: who it is, its commands, its descriptions."""
+"""Methods about the bot itself: its user, its commands, its descriptions."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 from ops.sandbox.telegram.calls import Parameters, bad_request
 from ops.sandbox.telegram.world import World
 
+_CANNOT = (
+    "can_read_all_group_messages",
+    "supports_inline_queries",
+    "can_connect_to_business",
+    "has_main_web_app",
+)
+
 Method = Callable[[World, Parameters], Awaitable[Any]]
 
 
 async def get_me(world: World, _: Parameters) -> Any:
     """The bot as a user."""
-    return {
-        **world.bot,
-        "can_join_groups": True,
-        "can_read_all_group_messages": False,
-        "supports_inline_queries": False,
-        "can_connect_to_business": False,
-        "has_main_web_app": False,
-    }
+    return {**world.bot, "can_join_groups": True, **dict.fromkeys(_CANNOT, False)}
 
 
 def _commands_key(parameters: Parameters) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The bot's updates: kept until confirmed, by a later offset or by the webhook's 2xx."""
+"""The bot's updates, kept until a later offset or the webhook's 2xx confirms them."""
 
 import asyncio
 import math
@@ -22,7 +22,7 @@ Update = dict[str, Any]
 
 
 def chat_of(update: Update) -> int:
-    """The chat an update belongs to; 0 where a malformed one names none."""
+    """The chat of an update; 0 where a malformed one names none."""
     for payload in update.values():
         for place in (payload, payload.get("message")) if isinstance(payload, dict) else ():
             chat = place.get("chat") if isinstance(place, dict) else None
@@ -32,17 +32,17 @@ def chat_of(update: Update) -> int:
 
 
 class Updates:
-    """What the bot has not confirmed yet, in order.
+    """The bot's updates in order.
 
     Attributes:
         allowed: The kinds the bot asked for; empty for the usual ones.
         pending: Unconfirmed updates by id.
         recent: The latest updates by id, confirmed or not.
-        post: Takes an update that is to be posted to a webhook; false where none is set.
+        post: Posts an update to the webhook; false where none is set.
     """
 
     def __init__(self, watch: Watch) -> None:
-        # A new sandbox must not seem to repeat the updates of an earlier one.
+        # Random, so that ids do not repeat those of an earlier sandbox.
         self.next_id = random.randrange(100_000_000, 1_000_000_000)
         self.allowed: list[str] = []
         self.pending: OrderedDict[int, Update] = OrderedDict()
@@ -59,7 +59,7 @@ class Updates:
         return self.add_raw({kind: payload}) if wanted else 0
 
     def add_raw(self, update: Update) -> int:
-        """Queue an update as it is, however malformed; it gets an id if it has none."""
+        """Queue an update, however malformed; it gets an id if it has none."""
         update = {"update_id": self.next_id, **update}
         update_id = int(update["update_id"])
         self.next_id = max(self.next_id, update_id + 1)
@@ -75,7 +75,7 @@ class Updates:
         """Deliver an update once more, whether it was confirmed or not.
 
         Raises:
-            KeyError: It is unknown, or too long ago.
+            KeyError: The update is unknown or too old.
         """
         update = self.recent[update_id]
         if not self.post(update):
@@ -83,7 +83,7 @@ class Updates:
             self.release_poll()
 
     def forget(self, update_id: int) -> None:
-        """The bot has taken this update."""
+        """Remove an update that the bot has taken."""
         self.pending.pop(update_id, None)
         self._watch.notify()
 
@@ -96,7 +96,7 @@ class Updates:
         self._watch.notify()
 
     def clear(self) -> None:
-        """Drop what is pending."""
+        """Drop all pending updates."""
         self.pending.clear()
         self._again.clear()
 
@@ -113,10 +113,10 @@ class Updates:
         return self.waiting or time.monotonic() - self._polled < _BETWEEN_POLLS
 
     async def poll(self, offset: int, limit: int, within: float) -> list[Update]:
-        """What `getUpdates` returns.
+        """The result of `getUpdates`.
 
         Raises:
-            ApiError: 409, another call has come meanwhile.
+            ApiError: 409, another poll began meanwhile.
         """
         self._confirm(offset)
         self.abort_poll(
@@ -145,7 +145,7 @@ class Updates:
         self._poll = None
 
     def release_poll(self) -> None:
-        """Let the long poll under way return with what there is."""
+        """Let the long poll under way return now."""
         if self._poll and not self._poll.done():
             self._poll.set_result(None)
 

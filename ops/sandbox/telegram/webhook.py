@@ -1,4 +1,4 @@
-"""The webhook: posts updates to the bot, in order within a chat, side by side between chats."""
+"""The webhook: posts updates to the bot, in order within a chat, chats in parallel."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import aiohttp
 from ops.sandbox.telegram.updates import Update, Updates, chat_of
 
 _CONNECTIONS = 40
-# Telegram does not carry these out from the answer to an update.
+# Telegram ignores these in the answer to an update.
 _NOT_IN_REPLY = ("get", "setwebhook", "deletewebhook", "close", "logout")
 
 
@@ -24,9 +24,8 @@ class Webhook:
     Attributes:
         url: Where to post; empty while the bot polls.
         first_delay: Seconds before the second try of an update; doubles with each further try.
-        longest_delay: Seconds it grows to.
-        failures: How many deliveries failed since the webhook was set.
-        failing: Whether the latest did.
+        longest_delay: The limit of that delay, in seconds.
+        failing: Whether the latest delivery failed.
         perform: Carries out a method that comes in the answer to an update.
     """
 
@@ -37,7 +36,6 @@ class Webhook:
         self.first_delay = 0.5
         self.longest_delay = 60.0
         self.timeout = 60.0
-        self.failures = 0
         self.failing = False
         self.last_error: tuple[int, str] | None = None
         self.perform: Callable[[str, dict[str, Any]], Awaitable[Any]] | None = None
@@ -48,25 +46,25 @@ class Webhook:
         self._session: aiohttp.ClientSession | None = None
 
     async def set(self, url: str, secret_token: str = "", max_connections: int = 0) -> None:
-        """Post to this address from now on, what is pending first; an empty one ends it."""
+        """Post to this address from now on, pending updates first; an empty address ends it."""
         await self.stop()
         self.url, self.secret_token = url, secret_token
         self.max_connections = max_connections or _CONNECTIONS
-        self.failures, self.failing, self.last_error = 0, False, None
+        self.failing, self.last_error = False, None
         self.start()
 
     def start(self) -> None:
-        """Begin to deliver what is pending."""
+        """Begin to deliver pending updates."""
         self._turns = asyncio.Semaphore(self.max_connections)
         for update in tuple(self._updates.pending.values()) if self.url else ():
             self.post(update)
 
     async def stop(self) -> None:
-        """End all deliveries; what was not taken stays pending."""
+        """End all deliveries; updates that the bot has not taken stay pending."""
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
             task.cancel()
-        # A webhook may be removed by the very answer of a delivery; that one is not waited for.
+        # The answer of a delivery may remove the webhook; that delivery is not waited for.
         await asyncio.gather(*(tasks - {asyncio.current_task()}), return_exceptions=True)
         self._lines.clear()
         if self._session:
@@ -93,7 +91,6 @@ class Webhook:
                 problem, retry_after = await self._try(line[0])
             self.failing = bool(problem)
             if problem:
-                self.failures += 1
                 self.last_error = (int(time.time()), problem)
                 await asyncio.sleep(max(delay, retry_after))
                 delay = min(delay * 2, self.longest_delay)
@@ -103,7 +100,7 @@ class Webhook:
         del self._lines[chat_id]
 
     async def _try(self, update: Update) -> tuple[str, float]:
-        """Post one update; what went wrong (empty: nothing) and the seconds to wait at least."""
+        """Post one update; returns the problem (empty: none) and the seconds to wait at least."""
         if not self._session:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         headers = {"Content-Type": "application/json"}
@@ -128,23 +125,20 @@ class Webhook:
         return "", 0.0
 
     def info(self) -> dict[str, Any]:
-        """What `getWebhookInfo` returns."""
-        told: dict[str, Any] = {
-            "url": self.url,
-            "has_custom_certificate": False,
-            "pending_update_count": len(self._updates.pending),
-        }
+        """The result of `getWebhookInfo`."""
+        info: dict[str, Any] = {"url": self.url, "has_custom_certificate": False}
+        info["pending_update_count"] = len(self._updates.pending)
         if self.url:
-            told["max_connections"] = self.max_connections
+            info["max_connections"] = self.max_connections
         if self.last_error:
-            told["last_error_date"], told["last_error_message"] = self.last_error
+            info["last_error_date"], info["last_error_message"] = self.last_error
         if self._updates.allowed:
-            told["allowed_updates"] = self._updates.allowed
-        return told
+            info["allowed_updates"] = self._updates.allowed
+        return info
 
 
 async def _method_in(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The parameters in the answer to an update: a JSON object, a form, or multipart; else nothing."""
+    """The method and its parameters in the answer to an update, in JSON or a form; else empty."""
     if response.content_type == "application/json":
         with contextlib.suppress(ValueError):
             parsed = json.loads(await response.read() or b"{}")

@@ -29,8 +29,8 @@ class Reader:
 
     Attributes:
         language: The `language_code` of the reader's app; empty where the app tells none.
-        answers: What `answerCallbackQuery` said, the latest last.
-        action: The chat action under way and when it ends (Unix time), for example "typing".
+        answers: The answers to pressed buttons (`answerCallbackQuery`), the latest last.
+        action: The present chat action, for example "typing", and its end (Unix time).
         keyboard: The reply keyboard under the text field.
     """
 
@@ -46,7 +46,7 @@ class Reader:
         self._messages: dict[int, Message] = {}
         self._watch = Watch()
 
-    # What a reader sees
+    # The reader sees
 
     @property
     def messages(self) -> list[Message]:
@@ -72,7 +72,7 @@ class Reader:
         message = self._messages.get(message_id)
         return message if message and not message.deleted else None
 
-    # What a reader does
+    # The reader does
 
     async def say(self, text: str) -> int:
         """Send a text; returns the update's id (0: the bot asked for no such updates)."""
@@ -82,7 +82,7 @@ class Reader:
         """Send anything, for example `send(location={"latitude": 55.7, "longitude": 37.6})`.
 
         Raises:
-            RuntimeError: The reader has blocked the bot; one cannot write to whom one blocked.
+            RuntimeError: The reader has blocked the bot.
         """
         if self.blocked:
             raise RuntimeError(f"{self.name} has blocked the bot: unblock it first")
@@ -98,7 +98,7 @@ class Reader:
 
         Args:
             what: Text or callback data of an inline button, or text of a reply keyboard's button.
-            message: Under which message; without it, under the latest that has such a button.
+            message: The message of the button; None for the latest that has such a button.
 
         Raises:
             LookupError: There is no such button.
@@ -129,17 +129,15 @@ class Reader:
             return 0
         self.blocked = blocked
         self.world.reader_changed(self)
-        member, kicked = (
-            {"user": self.world.bot, "status": "member"},
-            {"user": self.world.bot, "status": "kicked", "until_date": 0},
-        )
+        member = {"user": self.world.bot, "status": "member"}
+        kicked = {"user": self.world.bot, "status": "kicked", "until_date": 0}
         change = {"chat": self.chat, "from": self.user, "date": int(time.time())}
         change["old_chat_member"], change["new_chat_member"] = (
             (member, kicked) if blocked else (kicked, member)
         )
         return self.world.updates.add("my_chat_member", change)
 
-    # What a test waits for
+    # Tests wait for
 
     async def wait_for(
         self, condition: Callable[[list[Message]], Any], within: float = _PATIENCE
@@ -147,20 +145,20 @@ class Reader:
         """Wait until the condition holds for the chat's messages; returns them.
 
         Raises:
-            TimeoutError: It did not in time; the error shows the chat.
+            TimeoutError: It does not hold in time; the error shows the chat.
         """
         await self._watch.until(lambda: condition(self.messages), within, self.transcript)
         return self.messages
 
     async def wait_for_text(self, part: str, within: float = _PATIENCE) -> Message:
-        """Wait until a message of the bot contains these words; returns the latest such message."""
+        """Wait for a message of the bot that contains these words; returns the latest."""
         found = await self._watch.until(
             lambda: [message for message in self.received if part in message.text], within, self.transcript
         )
         return found[-1]
 
     async def wait_for_answer(self, update_id: int, within: float = _PATIENCE) -> dict[str, Any]:
-        """Wait for what `answerCallbackQuery` said to a press, by the id `press` returned."""
+        """Wait for the answer to a press, by the id that `press` returned."""
         query_id = self.world.updates.recent[update_id]["callback_query"]["id"]
         found = await self._watch.until(
             lambda: [answer for answer in self.answers if answer["callback_query_id"] == query_id],
@@ -170,7 +168,7 @@ class Reader:
         return found[0]
 
     def transcript(self) -> str:
-        """The chat in words, for the messages of failed tests."""
+        """The chat as text, for the errors of failed tests."""
         lines = [f"the chat with {self.name} ({self.id}):"]
         for message in self.messages[-10:]:
             sender = "bot" if message.from_bot else self.name
@@ -178,7 +176,7 @@ class Reader:
             lines.append(f"  {message.message_id} {sender}: {' → '.join(message.texts)!r}{buttons}")
         return "\n".join(lines)
 
-    # What the emulator needs
+    # For the emulator
 
     @property
     def user(self) -> dict[str, Any]:
@@ -192,32 +190,26 @@ class Reader:
         return {"id": self.id, "first_name": self.name, "type": "private"}
 
     def add(self, message: Message) -> None:
-        """Put a new message into the chat; the oldest makes way."""
+        """Put a new message into the chat; drop the oldest beyond the limit."""
         self._messages[message.message_id] = message
         if len(self._messages) > KEPT:
             del self._messages[next(iter(self._messages))]
         self.changed(message)
 
     def changed(self, message: Message) -> None:
-        """Tell everybody who looks that a message is new or another than before."""
+        """Tell the page and those who wait of a new or changed message."""
         self.notify()
         self.world.message_changed(message)
 
     def notify(self) -> None:
-        """Let those who wait look again."""
+        """Have those who wait check again."""
         self._watch.notify()
 
     def as_json(self) -> dict[str, Any]:
         """As the page's list shows the reader."""
         last = self.messages[-1].as_json() if self.messages else None
-        return {
-            "id": self.id,
-            "name": self.name,
-            "language": self.language,
-            "blocked": self.blocked,
-            "keyboard": self.keyboard,
-            "last": last,
-        }
+        names = ("id", "name", "language", "blocked", "keyboard")
+        return {**{name: getattr(self, name) for name in names}, "last": last}
 
 
 class World:
@@ -293,7 +285,7 @@ class World:
         for reader in tuple(self.readers.values()):
             self.delete_reader(reader)
 
-    # What tests look at
+    # For tests
 
     async def send_update(self, update: dict[str, Any]) -> int:
         """Deliver any update, however malformed; returns its id."""
@@ -320,10 +312,9 @@ class World:
             calls = [call for call in self.calls_of(method, chat_id) if call.response or call.fault]
             return calls if len(calls) >= count else []
 
-        def describe() -> str:
-            return f"calls: {[call.method for call in self.calls if call.method != 'getUpdates'][-20:]}"
-
-        return await self.watch.until(answered, within, describe)
+        return await self.watch.until(
+            answered, within, lambda: f"calls: {[c.method for c in self.calls][-20:]}"
+        )
 
     async def wait_for_polling(self, within: float = 10.0) -> None:
         """Wait until the bot waits in a long poll."""
@@ -339,7 +330,7 @@ class World:
         """Whether a bot polls, or its webhook accepted the latest update."""
         return self.updates.polled or bool(self.webhook.url and not self.webhook.failing)
 
-    # What the methods use
+    # For the methods
 
     def new_message_id(self) -> int:
         """The next message's id; ids grow over all chats of the bot."""
@@ -362,8 +353,7 @@ class World:
     def record(self, method: str, parameters: dict[str, Any], via: str = "http") -> Call:
         """Put a new call on record and decide which fault meets it."""
         call = Call(next(self._call_numbers), time.time(), method, parameters, via)
-        fault = self.faults.take({"method": method.lower(), "chat_id": call.chat_id})
-        call.met = fault
+        call.met = self.faults.take({"method": method.lower(), "chat_id": call.chat_id})
         self.calls.append(call)
         self.call_changed(call)
         return call
@@ -374,7 +364,7 @@ class World:
         if self._events.watched:
             self.publish("call", call.as_json())
 
-    # What the page is told
+    # For the page
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
         """Tell the page."""
