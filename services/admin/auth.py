@@ -88,10 +88,6 @@ class Sessions:
         """A new session."""
         return Session(kind, f"{self._clock().timestamp():.0f}-{secrets.token_urlsafe(18)}")
 
-    def cookie(self, session: Session) -> str:
-        """The value of a session's cookie, valid from now on."""
-        return self.signed(session.kind, session.name)
-
     def read(self, kind: Kind, cookie: str | None) -> Session | None:
         """The session of a cookie; None: it is forged, too old or of another kind."""
         found = self._unsigned(kind, cookie, SESSION_S)
@@ -226,7 +222,13 @@ class Gate:
 
     def keep(self, request: Request, response: Response, session: Session) -> None:
         """Set the session's cookie, valid for :data:`SESSION_S` from now."""
-        set_cookie(request, response, COOKIES[session.kind], self.sessions.cookie(session), SESSION_S)
+        set_cookie(
+            request,
+            response,
+            COOKIES[session.kind],
+            self.sessions.signed(session.kind, session.name),
+            SESSION_S,
+        )
 
     def renew(self, request: Request, response: Response, session: Session) -> None:
         """Renew the session's cookie if it is older than :data:`RENEW_S`."""

@@ -93,11 +93,9 @@ def application(site: Site) -> ASGIApp:
 
 async def _failed(site: Site, request: Request, error: Exception) -> Response:
     """A page for an error; JSON below ``/api/``."""
-    if isinstance(error, HTTPException):
-        status, headers = error.status_code, error.headers
-    else:
-        status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
-        headers = None
+    headers = error.headers if isinstance(error, HTTPException) else None
+    known = (_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+    status = error.status_code if isinstance(error, HTTPException) else next(known)
     if request.scope["path"].startswith("/api/"):
         return await api.failed(site, error, status)
     session = site.gate.session(request, "operator")

@@ -67,11 +67,9 @@ class Service:
 
     analytics: Analytics
     days: list[DayStatus]  #: Yesterday, and every day whose texts must exist
-    first_alive: (
-        date  #: The earliest day that somebody still lives in; no text is written for a day before it
-    )
-    status: Status
     records: Records  #: The rows that the status was judged by
+    first_alive: date  #: The earliest day that somebody still lives in; no older text is written
+    status: Status
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -136,11 +134,6 @@ class Snapshots:
         self.queues = QueueService(self.urls, self.declared, self.api, self.mask)
 
     @property
-    def management_addresses(self) -> list[str]:
-        """The addresses of RabbitMQ's management API."""
-        return self.api.addresses
-
-    @property
     def latest(self) -> Snapshot | None:
         """The last snapshot, however old; None: none has been taken yet."""
         return self._taken[1] if self._taken else None
@@ -179,9 +172,10 @@ class Snapshots:
         queues, flows, service = await asyncio.gather(
             self._tried(RABBITMQ, self._depths), self._flows(), self._tried(POSTGRESQL, self._read)
         )
+        now = self.clock()
         snapshot = Snapshot(
-            at=self.clock(),
-            service=self._judged(service, queues) if service else None,
+            at=now,
+            service=Service(*service, first_day_alive(now), judge(service[2], queues)) if service else None,
             queues=None if queues is None else joined(queues, flows),
             unmanaged=self._unmanaged[1] if self._unmanaged else None,
             away=sorted(self._away.values(), key=lambda away: away.server),
@@ -221,21 +215,14 @@ class Snapshots:
         self._checked = True
         return analytics, [yesterday, *records.days], records
 
-    def _judged(
-        self,
-        read: tuple[Analytics, list[DayStatus], Records],
-        queues: list[QueueStatus] | None,
-    ) -> Service:
-        analytics, days, records = read
-        return Service(analytics, days, first_day_alive(self.clock()), judge(records, queues), records)
-
     async def _depths(self) -> list[QueueStatus]:
         """The queues' depths. A call that takes too long is left to end, so that there is never a second one."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(
                 asyncio.to_thread(read_queues, self.urls, self.declared), name="depths"
             )
-            self._looking.add_done_callback(_looked_at)
+            # Its caller may have given up: mark its error as seen.
+            self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
         return await asyncio.shield(self._looking)
 
     async def _flows(self) -> list[QueueFlow]:
@@ -250,8 +237,3 @@ class Snapshots:
             return []
         self._unmanaged = None
         return flows
-
-
-def _looked_at(look: asyncio.Task[list[QueueStatus]]) -> None:
-    if not look.cancelled():
-        look.exception()  # mark it as retrieved: its caller may have given up

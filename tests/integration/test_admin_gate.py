@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.admin import auth, sign_in_limits
-from services.admin.auth import COOKIES, KNOWN_COOKIE, Session, Sessions
+from services.admin.auth import COOKIES, KNOWN_COOKIE, Sessions
 from services.admin.security_headers import _HEADERS
 from services.days import system_clock
 from tests.operators import ORIGIN, PASSWORD, Operator, open_admin, settings_of
@@ -219,13 +219,11 @@ async def test_a_cookie_is_worth_something_only_as_it_was_given(operator: Operat
         "no signature": f"{name}.{made}",
         "an empty signature": f"{name}.{made}.",
         "a visitor's": visitor.http.cookies[VISITOR],
-        "of another password": Sessions("another password", clock).cookie(Session("operator", name)),
-        "too old": Sessions(PASSWORD, lambda: clock() - timedelta(hours=12, seconds=2)).cookie(
-            Session("operator", name)
+        "of another password": Sessions("another password", clock).signed("operator", name),
+        "too old": Sessions(PASSWORD, lambda: clock() - timedelta(hours=12, seconds=2)).signed(
+            "operator", name
         ),
-        "of the future": Sessions(PASSWORD, lambda: clock() + timedelta(hours=1)).cookie(
-            Session("operator", name)
-        ),
+        "of the future": Sessions(PASSWORD, lambda: clock() + timedelta(hours=1)).signed("operator", name),
         "a note": Sessions(PASSWORD, clock).signed("note", name),
         "nonsense": "....%00\x80",
     }

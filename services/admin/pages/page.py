@@ -187,23 +187,10 @@ class Act:
         except Refused as error:
             return self._shown(visit, await self.look(visit), 409, refused=str(error))
 
-    def _shown(
-        self,
-        visit: Visit,
-        question: Question,
-        status: int = 200,
-        *,
-        faults: tuple[str, ...] = (),
-        refused: str = "",
-    ) -> Shown:
+    def _shown(self, visit: Visit, question: Question, status: int = 200, **problem: object) -> Shown:
         typed = {name: visit.said(name) for name in ("why", "rate", "force")}
-        values = {
-            **question.values,
-            "possible": question.possible,
-            "typed": typed,
-            "faults": faults,
-            "refused": refused,
-        }
+        about = {"possible": question.possible, "typed": typed, "faults": (), "refused": ""}
+        values = {**question.values, **about, **problem}
         action = visit.request.scope["path"]
         own = {**question.own, "shown": question.basis, "back": question.back, "action": action}
         return Shown(self.template, values, own, status)

@@ -15,7 +15,7 @@ PEEKED = 20
 async def queues(visit: Visit) -> Shown:
     """``GET /queues``."""
     snapshots = visit.site.snapshots
-    values = {"addresses": snapshots.management_addresses, "is_ours": snapshots.queues.is_ours}
+    values = {"addresses": snapshots.api.addresses, "is_ours": snapshots.queues.is_ours}
     return Shown("queues.html", values, live=True)
 
 
