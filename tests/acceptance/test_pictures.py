@@ -69,7 +69,8 @@ async def _read(reader: Reader, sign: Sign, times: int) -> int:
 
 
 async def _take(page: Page, request: pytest.FixtureRequest, folder: Path, name: str) -> None:
-    await page.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
+    for image in await page.locator("img").all():
+        await expect(image).not_to_have_js_property("naturalWidth", 0, timeout=PATIENCE_S * 1000)
     kept = IMAGES if request.config.getoption("screenshots") else folder
     picture = await page.screenshot(path=kept / name, animations="disabled")
     assert len(picture) < 200_000, "a README that takes long to load is not read"
