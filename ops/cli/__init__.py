@@ -1,43 +1,29 @@
 """The command line: ``horoscope``."""
 
-import asyncio
-import gc
-import json
+from __future__ import annotations
+
 import signal
-import sys
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict
-from datetime import date, datetime, timedelta
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable, Coroutine
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import click
-import uvloop
-from rich.console import Console
-from rich.table import Table
 
-from actors import REPLAYABLE, TABLE, topology
-from ops.cli.console import EXIT_NEEDS_A_PERSON, clock_time, confirm, exit_on_error, with_database
+from ops.cli import status as statuses
+from ops.cli.console import Answer, Here, confirm, connected, database_of, exit_on_error, yes_option
 from ops.cli.dead import dead
+from ops.cli.options import completed, day_to_write, one_of, queue_names, several_of
 from ops.cli.queues import queues
-from schema.messages import GenerateDay, GenerateHoroscope, Message
 from schema.signs import Sign
-from services import status as statuses
-from services.database.pool import Database
-from services.days import day_in, first_day_alive, system_clock
-from services.horoscopes.night import generated
-from services.horoscopes.usage import Usage
-from services.messaging.envelope import encode
-from services.messaging.publisher import Publisher
-from services.messaging.queues import read_queues
-from services.process.logs import Mask, configure
-from services.process.settings import Settings
 
-#: The collector looks less often than by default: nearly all that a request leaves behind goes without it.
+if TYPE_CHECKING:
+    import asyncio
+
+    from schema.messages import Message
+    from services.process.settings import Settings
+
+#: The garbage collector runs less often than by default: most objects of a request are freed without it.
 GC_THRESHOLDS = (20_000, 20, 50)
-
-#: `generate` orders texts this many days ahead at the most: nobody can ask for more.
-FURTHEST_DAYS = 31
 
 EPILOG = """
 Settings come from the environment and the file .env. The repository's
@@ -50,34 +36,45 @@ Exit codes: 0 all is well; 1 something needs a person; 2 wrong usage;
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("horoscope"), prog_name="horoscope")
+@click.version_option(package_name="horoscope", prog_name="horoscope")
 def main() -> None:
-    """A Telegram horoscope service: its processes, and a look at how it is doing.
+    """Run a Telegram horoscope service, and see how it is doing.
 
-    A deployment runs `migrate` once, then any number of `bot` (one with polling) and `worker`, one or
-    two `scheduler`, and an `admin` for those who look after it.
+    A deployment runs `migrate` once, then one or more `bot` (one with polling) and `worker`, one or two
+    `scheduler`, and an `admin` for its operators.
     """
 
 
 main.add_command(dead)
 main.add_command(queues)
+main.add_command(statuses.status)
 
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the newest schema. Safe to run twice, and by several at once."""
-    from services.database import migrations  # noqa: PLC0415  each command pays for its own imports only
+    """Bring the database to the newest schema. It is safe to run twice, and by several at once."""
+    import asyncio
+
+    from services.database import migrations
+    from services.process.settings import Settings
+
+    async def work(settings: Settings) -> tuple[str | None, str | None]:
+        async with database_of(settings) as database:
+            return await migrations.migrate(database)
 
     with exit_on_error():
-        settings = Settings.read("database_url")
-        before, after = asyncio.run(with_database(settings, migrations.migrate))
+        before, after = asyncio.run(work(Settings.read("database_url")))
     click.echo(f"The database is at {after}" + (" already." if before == after else f", was at {before}."))
 
 
 @main.command()
 def bot() -> None:
-    """Answer readers on Telegram, by polling, or by webhook when WEBHOOK_URL is set."""
-    from services.bot import process  # noqa: PLC0415
+    """Answer readers on Telegram.
+
+    By polling, or by webhook when WEBHOOK_URL is set.
+    """
+    from actors import topology
+    from services.bot import process
 
     settings = start("bot", "database_url", "rabbitmq_url", "bot_token")
     run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
@@ -86,29 +83,24 @@ def bot() -> None:
 @main.command()
 @click.option(
     "--queues",
-    help="Consume these only, with commas between; all by default.",
+    type=several_of(queue_names),
+    shell_complete=completed(queue_names),
+    help="Consume only these, with commas between them; all by default.",
     metavar="NAMES",
     default="",
 )
-def worker(queues: str) -> None:
+def worker(queues: set[str]) -> None:
     """Answer messages: write texts, deliver them, count views."""
-    from actors import worker as workers  # noqa: PLC0415
+    from actors import worker as workers
 
-    known = {actor.queue for actor in TABLE}
-    only = {name.strip() for name in queues.split(",") if name.strip()}
-    if unknown := only - known:
-        raise click.BadParameter(
-            f"no queue {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}",
-            param_hint="--queues",
-        )
     settings = start("worker", "database_url", "rabbitmq_url", "bot_token", "openai_api_key")
-    run_until_stopped(lambda stop: workers.run(settings, stop, only=only))
+    run_until_stopped(lambda stop: workers.run(settings, stop, only=queues))
 
 
 @main.command()
 def scheduler() -> None:
     """Publish the ticks: midnight at home, and every five minutes. Two may run."""
-    from actors import scheduler as schedulers  # noqa: PLC0415
+    from actors import scheduler as schedulers
 
     with exit_on_error():
         schedulers.run(start("scheduler", "database_url", "rabbitmq_url"))
@@ -117,137 +109,76 @@ def scheduler() -> None:
 @main.command()
 def admin() -> None:
     """Serve the operators' page at ADMIN_LISTEN. Any number may run."""
-    from services.admin import server as process  # noqa: PLC0415
+    from actors import REPLAYABLE, topology
+    from services.admin import server as process
 
     settings = start("admin", "database_url", "rabbitmq_url", "admin_password")
     run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), REPLAYABLE, stop))
 
 
-@main.command()
-@click.option("--day", help="Which day, as YYYY-MM-DD; today at home by default.", metavar="DAY")
-@click.option("--sign", help="Only this sign, such as leo; all by default.", metavar="SIGN")
-@click.option("--again", is_flag=True, help="Replace the texts that exist, too; asks before it does.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def generate(day: str | None, sign: str | None, again: bool, yes: bool) -> None:
-    """Order what is missing of a day to be written now.
-
-    A text that exists stays as it is, unless --again says otherwise; then readers are shown it until the new
-    one is there.
-    """
+def _check_generate(*, again: bool, yes: bool, **_: Any) -> None:
     if yes and not again:
         raise click.UsageError("--yes goes with --again: nothing else asks")
-    with exit_on_error():
-        settings = Settings.read("rabbitmq_url", *(["database_url"] if again else []))
-        now = system_clock()
-        which = day_in(settings.home_timezone, now) if day is None else _day(day, now)
-        asked = list(Sign) if sign is None else [_sign(sign)]
-        orders: list[Message] = [
-            GenerateHoroscope(asked[0], which) if sign else GenerateDay(which, anew=True)
-        ]
-        if again:
-            written = asyncio.run(with_database(settings, lambda database: generated(database, which)))
-            replaced = {each: written[each] for each in asked if each in written}
-            if replaced and not yes:
-                for each, at in replaced.items():
-                    click.echo(f"  {each.value:<12} written {at:%Y-%m-%d %H:%M} UTC", err=True)
-                confirm(f"Replace what readers of {which} may have read?", yes=False)
-            orders += [GenerateHoroscope(each, which, replaces=at) for each, at in replaced.items()]
-        asyncio.run(_publish(settings, orders))
-    what = asked[0] if sign else "all signs"
-    exist = "" if again else ", unless they exist"
-    click.echo(f"Ordered: {what}, {which}{exist}. Follow it with: horoscope status")
-
-
-async def _publish(settings: Settings, messages: Sequence[Message]) -> None:
-    assert settings.rabbitmq_url
-    url = settings.rabbitmq_url.get_secret_value()
-    async with Publisher(url, topology.queues(settings)) as publisher:
-        await publisher.wait_ready(10)
-        for message in messages:
-            await publisher.send(message.queue, encode(message))
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def status(as_json: bool) -> None:
-    """Is today ready, is anything stuck. Exits with 1 when something needs a person."""
-    with exit_on_error():
-        settings = Settings.read("database_url", "rabbitmq_url")
-        assert settings.rabbitmq_url
+@click.option(
+    "--day", type=day_to_write, help="The day, as YYYY-MM-DD; today at home by default.", metavar="DAY"
+)
+@click.option(
+    "--sign",
+    type=one_of(lambda: Sign),
+    help="Only this sign, such as leo.",
+    metavar="SIGN",
+    shell_complete=completed(lambda: Sign),
+)
+@click.option("--again", is_flag=True, help="Replace existing texts, too; asks before it does.")
+@yes_option
+@connected("rabbitmq_url", check=_check_generate)
+async def generate(here: Here, day: date | None, sign: str | None, again: bool, yes: bool) -> Answer:
+    """Order the missing texts of a day now.
 
-        async def read(database: Database) -> Any:
-            await database.check()
-            home = settings.home_timezone
-            usage = Usage(database, home, system_clock, settings.token_prices, settings.daily_token_limit)
-            return await statuses.read_records(database, usage, system_clock, home)
+    Existing texts stay, unless --again is given; then readers see the old text until the new one is written.
+    """
+    from actors import topology
+    from schema.messages import GenerateDay, GenerateHoroscope
+    from services import days
+    from services.horoscopes.night import generated
+    from services.messaging.envelope import encode
+    from services.messaging.publisher import Publisher
+    from services.process.settings import Settings
 
-        records = asyncio.run(with_database(settings, read))
-        queues = read_queues(settings.rabbitmq_url.get_secret_value(), topology.queues(settings))
-        seen = statuses.judge(records, queues)
-    if as_json:
-        click.echo(json.dumps(asdict(seen), default=str, ensure_ascii=False, indent=2))
-    else:
-        _print_status(seen)
-    sys.exit(EXIT_NEEDS_A_PERSON if seen.alarms else 0)
-
-
-_MARKS = {"written": "●", "writing": "✎", "pending": "○", "retrying": "↻", "given_up": "✗", "missing": "·"}
-
-
-def _print_status(seen: statuses.Status) -> None:
-    console = Console(highlight=False)
-    table = Table("day", *(sign.symbol.removesuffix("\ufe0f") for sign in Sign), "ready", box=None)
-    for day in seen.days:
-        marks = (_MARKS[day.states[sign.value]] for sign in Sign)
-        table.add_row(str(day.day), *marks, f"{day.written} of {len(Sign)}")
-    console.print(table)
-    console.print(
-        "  ".join(f"{mark} {state.replace('_', ' ')}" for state, mark in _MARKS.items()), style="dim"
+    which = day or days.day_in(here.settings.home_timezone, days.system_clock())
+    asked = [Sign(sign)] if sign else list(Sign)
+    orders: list[Message] = [GenerateHoroscope(asked[0], which) if sign else GenerateDay(which, anew=True)]
+    if again:
+        async with database_of(Settings.read("database_url")) as database:
+            written = await generated(database, which)
+        replaced = {each: written[each] for each in asked if each in written}
+        if replaced and not yes:
+            for each, at in replaced.items():
+                click.echo(f"  {each.value:<12} written {at:%Y-%m-%d %H:%M} UTC", err=True)
+            confirm(f"Replace texts of {which} that readers may have read?", yes=False)
+        orders += [GenerateHoroscope(each, which, replaces=at) for each, at in replaced.items()]
+    assert here.settings.rabbitmq_url
+    urls = here.settings.rabbitmq_url.get_secret_value()
+    async with Publisher(urls, topology.queues(here.settings)) as publisher:
+        await publisher.wait_ready(10)
+        for order in orders:
+            await publisher.send(order.queue, encode(order))
+    what = f"the text of {sign} for {which}" if sign else f"the texts of all signs for {which}"
+    existing = "" if again else ", unless written already"
+    return Answer(
+        {"day": which, "signs": asked, "again": again},
+        f"Ordered: {what}{existing}. Follow it with: horoscope status --watch",
     )
-    for day in seen.days:
-        for became, signs in _unwritten(day).items():
-            console.print(f"  {day.day} {', '.join(signs)}: {became}", markup=False, soft_wrap=True)
-    table = Table("tick", "last", "did", "next", box=None)
-    for tick in seen.ticks:
-        table.add_row(tick.name, clock_time(tick.at), tick.did, clock_time(tick.due))
-    console.print(table)
-    table = Table("queue", "messages", "consumers", box=None)
-    for queue in seen.queues:
-        if queue.kind != "waiting" or queue.messages:
-            consumers = "" if queue.kind == "waiting" else str(queue.consumers)
-            table.add_row(queue.name, str(queue.messages), consumers)
-    console.print(table)
-    for pause in seen.pauses:
-        console.print(f"  {pause.queue} is {pause}", markup=False, soft_wrap=True)
-    console.print(
-        f"horoscopes today {seen.horoscopes_today}   readers {seen.readers}   "
-        f"waiting {seen.waiters}   parked {seen.parked}   dead letters {seen.dead_letters}   "
-        f"tokens today {seen.tokens_today}"
-        + ("" if seen.cost_today_usd is None else f" (${seen.cost_today_usd:.4f})")
-    )
-    console.print("   ".join(f"{kind}s {count}" for kind, count in seen.running.items()))
-    ends = [(f"! {alarm}", "bold red") for alarm in seen.alarms] or [("All is well.", "green")]
-    for line, style in (*ends, *((note, "dim") for note in seen.notes)):
-        console.print(line, style=style, markup=False, soft_wrap=True)
-
-
-def _unwritten(day: statuses.DayStatus) -> dict[str, list[str]]:
-    """What became of the texts that are not there, in a line each; signs of which the same is to be told share it."""
-    told: dict[str, list[str]] = {}
-    for sign in day.unwritten:
-        if sign.since is None:
-            continue
-        said = f"{sign.state.replace('_', ' ')} since {clock_time(sign.since)}"
-        if sign.retry_at:
-            said += f", tries again {clock_time(sign.retry_at)}"
-        if sign.attempts:
-            said += f"; attempts {sign.attempts}, the last by {sign.writer}"
-        told.setdefault(said + (f"; last error: {sign.error}" if sign.error else ""), []).append(sign.sign)
-    return told
 
 
 def start(process: str, *required: str) -> Settings:
-    """Read the settings and set the logs up, or leave with a clear message."""
+    """Read the settings and set up the logs of a process, or exit with a clear message."""
+    from services.process.logs import Mask, configure
+    from services.process.settings import Settings
+
     with exit_on_error():
         settings = Settings.read(*required)
     configure(settings.log_format, Mask(settings.secrets), process=process)
@@ -256,12 +187,16 @@ def start(process: str, *required: str) -> Settings:
 
 def run_until_stopped(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Run a process's coroutine; SIGTERM and SIGINT ask it to finish."""
+    import asyncio
+    import gc
+
+    import uvloop
 
     async def main_task() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        # What was imported lives as long as the process: the collector need not look at it again and again.
+        # Imported modules live as long as the process: the collector need not look at them again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -269,27 +204,3 @@ def run_until_stopped(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
 
     with exit_on_error():
         uvloop.run(main_task())
-
-
-def _day(text: str, now: datetime) -> date:
-    first, last = first_day_alive(now), first_day_alive(now) + timedelta(days=FURTHEST_DAYS)
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is no day; expected YYYY-MM-DD, such as {first}", param_hint="--day"
-        ) from None
-    if not first <= day <= last:
-        raise click.BadParameter(
-            f"nobody lives in {day} now or soon; expected {first} to {last}", param_hint="--day"
-        )
-    return day
-
-
-def _sign(text: str) -> Sign:
-    try:
-        return Sign(text.lower())
-    except ValueError:
-        raise click.BadParameter(
-            f"no sign {text!r}; there are {', '.join(Sign)}", param_hint="--sign"
-        ) from None

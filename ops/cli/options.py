@@ -1,171 +1,231 @@
-"""How dead letters are asked for on the command line: by their numbers, or by what is true of them."""
+"""Options of commands: known names, checked values, and how dead letters are selected."""
+
+from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from actors import REPLAYABLE, TABLE
+from ops.cli.console import Here
+from schema.errors import Refused
 from schema.signs import Sign
-from services.days import parse_instant, shown_in
-from services.dead_letters.death import CAUSES
-from services.dead_letters.filters import STATES, Filter
+from services import days
+from services.dead_letters.filters import ANY, JUDGEMENTS, STATES, Filter, InvalidFilter, State, parse_filter
 
 #: A number as PostgreSQL has them.
 NUMBER = click.IntRange(1, (1 << 63) - 1)
+#: Entries in the longest list.
+PAGE = 1000
+#: The furthest day that `generate` orders texts for: nobody can ask for a later one.
+FURTHEST_DAYS = 31
+
+_Names = Callable[[], Iterable[str]]
 
 
-class Words(click.ParamType[str]):
-    """Text that PostgreSQL can look for.
+def actor_names() -> list[str]:
+    """The actors whose messages people may replay."""
+    from actors import REPLAYABLE
 
-    Args:
-        known: What the shell completes.
-    """
-
-    name = "text"
-
-    def __init__(self, known: Sequence[str] = ()) -> None:
-        self._known = known
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text as it is."""
-        words = str(value)
-        try:
-            words.encode()
-        except UnicodeEncodeError:
-            self.fail("expected text in UTF-8", param, ctx)
-        return words
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002  click's own form
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """The words that are known."""
-        return [CompletionItem(word) for word in self._known if word.startswith(incomplete)]
+    return sorted(REPLAYABLE)
 
 
-class Said(Words):
-    """Words that say something."""
+def queue_names() -> list[str]:
+    """The queues that workers consume."""
+    from actors import TABLE
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text as it is."""
-        words = super().convert(value, param, ctx)
-        if not words.strip():
-            self.fail("expected some words", param, ctx)
-        return words
+    return sorted({actor.queue for actor in TABLE})
 
 
-class _Cause(Words):
-    """A cause; in a shell it is easier to write with hyphens."""
+def _causes() -> list[str]:
+    from services.dead_letters.death import CAUSES
 
-    def __init__(self) -> None:
-        super().__init__([cause.replace(" ", "-") for cause in CAUSES])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        words = super().convert(value, param, ctx)
-        spaced = words.replace("-", " ")
-        return spaced if spaced in CAUSES else words
+    return [cause.replace(" ", "-") for cause in CAUSES]
 
 
-class _Day(click.ParamType[date]):
-    name = "day"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no day; expected YYYY-MM-DD", param, ctx)
+def completed(known: _Names) -> Callable[..., list[str]]:
+    """What the shell offers for an option or an argument with these names."""
+    return lambda _, __, typed: [name for name in known() if name.lower().startswith(typed.lower())]
 
 
-class _Moment(click.ParamType[datetime]):
-    name = "moment"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            return shown_in(None, parse_instant(value, datetime.now(UTC), None))
-        except ValueError:
-            self.fail(
-                f"{value!r} is no moment; expected a date or time such as 2026-11-22 or 2026-11-22T06:30, "
-                "or an age such as 15m, 2h, 3d",
-                param,
-                ctx,
-            )
+def did_you_mean(typed: str, known: Iterable[str]) -> str:
+    """A question with the name that is nearest to a typed one, after a space; empty if none is near."""
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(typed.lower(), names, n=1)
+    return f" Did you mean {names[near[0]]}?" if near else ""
 
 
-_QUEUES = sorted({actor.queue for actor in TABLE})
-_FILTERS = (
-    click.option("--state", type=click.Choice([*STATES, "any"]), help="What they are in."),
-    click.option("--actor", type=Words(sorted(REPLAYABLE)), help="Which they name."),
-    click.option("--queue", type=Words(_QUEUES), help="Where they died."),
-    click.option("--cause", type=_Cause(), help="Of their death, such as ladder-exhausted."),
-    click.option("--error", type=Words(), help="The exception's class, or words of the error."),
-    click.option("--group", type=Words(), help="The fingerprint of their failure; see `dead groups`."),
-    click.option("--sign", type=click.Choice(list(Sign), case_sensitive=False), help="Of their arguments."),
-    click.option("--day", type=_Day(), help="Of their arguments, as YYYY-MM-DD."),
-    click.option("--since", type=_Moment(), help="They died then or later: 2026-11-22T06:30, or 2h ago."),
-    click.option("--until", type=_Moment(), help="They died before."),
-    click.option("--text", type=Words(), help="Words of the error or the arguments, or the message's id."),
-    click.option("--run", type=NUMBER, help="They are part of this run of replays."),
-)
-_NAMES = ("actor", "queue", "cause", "error", "group", "sign", "day", "since", "until", "text", "run")
+def words(typed: str) -> str:
+    """Text that PostgreSQL can store."""
+    try:
+        typed.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{typed!r} is not text in UTF-8") from None
+    return typed
+
+
+def reason(typed: str) -> str:
+    """Text that says something."""
+    if not words(typed).strip():
+        raise click.BadParameter("it is empty; give the reason in a few words")
+    return typed
+
+
+def one_of(known: _Names) -> Callable[[str], str]:
+    """One of the known names, in capitals or not."""
+
+    def name(typed: str) -> str:
+        names = {name.lower(): name for name in known()}
+        if typed.lower() not in names:
+            hint = did_you_mean(typed, names.values())
+            raise click.BadParameter(f"{typed!r} is not one of {', '.join(names.values())}.{hint}")
+        return names[typed.lower()]
+
+    return name
+
+
+def several_of(known: _Names) -> Callable[[str], set[str]]:
+    """Known names with commas between them; empty: none."""
+    return lambda typed: {one_of(known)(name.strip()) for name in typed.split(",") if name.strip()}
+
+
+def day_to_write(typed: str) -> date:
+    """A day whose texts readers can ask for, now or soon."""
+    first = days.first_day_alive(days.system_clock())
+    last = first + timedelta(days=FURTHEST_DAYS)
+    try:
+        day = date.fromisoformat(typed)
+    except ValueError:
+        raise click.BadParameter(f"{typed!r} is not a day such as {first} (YYYY-MM-DD)") from None
+    if not first <= day <= last:
+        raise click.BadParameter(f"nobody lives in {day} now or soon; expected {first} to {last}")
+    return day
+
+
+def assignment(typed: str) -> tuple[str, Any]:
+    """``NAME=VALUE``, with JSON or else a text as the value."""
+    name, equals, value = typed.partition("=")
+    if not (name and equals):
+        raise click.BadParameter(f"{typed!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, words(value)
+
+
+def json_object(typed: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        found = json.loads(typed)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"it is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter(f'{typed} is not a JSON object such as {{"sign": "leo"}}')
+    return found
+
+
+#: The conditions of a filter, each with its help and its known names.
+_CONDITIONS: dict[str, tuple[str, _Names]] = {
+    "state": (f"Their state: {', '.join((*STATES, ANY))}.", lambda: (*STATES, ANY)),
+    "verdict": (f"What a replay would do now: {', '.join(JUDGEMENTS)}.", lambda: JUDGEMENTS),
+    "actor": ("The actor that the message names.", actor_names),
+    "queue": ("The queue in which they died.", queue_names),
+    "cause": ("The cause of their death, such as ladder-exhausted.", _causes),
+    "error": ("The exception's class, or words of the error.", tuple),
+    "group": ("The fingerprint of their failure; see `dead groups`.", tuple),
+    "sign": ("The sign among their arguments.", lambda: Sign),
+    "day": ("The day among their arguments, as YYYY-MM-DD.", tuple),
+    "since": ("They died then or later: 2026-11-22T06:30, or 2h for two hours ago.", tuple),
+    "until": ("They died before.", tuple),
+    "text": ("Words of the error or the arguments, or the message's id.", tuple),
+    "run": ("They are part of this run of replays.", tuple),
+}
+#: Conditions whose names may be those of another release: an unknown one is looked for all the same.
+_OPEN = ("actor", "queue", "cause")
 
 _Command = Callable[..., Any]
 
 
-def filtered(*, state: str | None) -> Callable[[_Command], _Command]:
+def selecting(
+    *, state: State | None, named: bool = False, demanded: bool = False
+) -> Callable[[_Command], _Command]:
     """Give a command the options of a filter; it is called with the filter as ``wanted``.
 
     Args:
-        state: What is asked for without ``--state``; None: any.
+        state: The state without ``--state``; None: any.
+        named: Letters may also be named by their numbers, whatever their state.
+        demanded: Without conditions and numbers, ``--all`` is demanded.
     """
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
-        def with_filter(*, state: str | None, **values: Any) -> Any:
-            narrow = {name: values.pop(name) for name in _NAMES}
-            # Whoever is called by number is meant, whatever it is in.
-            usual = None if values.get("ids") else default
-            chosen = usual if state is None else state
-            wanted = Filter(
-                ids=tuple(values.pop("ids", ())),
-                state=None if chosen == "any" else chosen,  # type: ignore[arg-type]
-                **narrow,
-            )
-            return command(wanted=wanted, **values)
-
-        return functools.reduce(lambda decorated, option: option(decorated), reversed(_FILTERS), with_filter)
-
-    default = state
-    return decorate
-
-
-def named_or_filtered(*, demanded: bool) -> Callable[[_Command], _Command]:
-    """The same for a command that is about letters called by number, or else about those that a filter finds.
-
-    Args:
-        demanded: Without either, ``--all`` has to be said.
-    """
-
-    def decorate(command: _Command) -> _Command:
-        @functools.wraps(command)
-        def checked(*, wanted: Filter, everything: bool = False, **values: Any) -> Any:
-            narrow = wanted.asked.keys() - {"state"}
-            if everything and (narrow or values.get("plan_file")):
+        def select(*, ids: tuple[int, ...] = (), everything: bool = False, **options: Any) -> Any:
+            typed = {name: value for name in _CONDITIONS if (value := options.pop(name)) is not None}
+            wanted = _filter(typed, ids, None if ids else state)
+            narrow = wanted.asked.keys() - {"state"} or options.get("plan_file")
+            if everything and narrow:
                 raise click.UsageError("--all goes without numbers, filters and --plan")
-            if demanded and not (narrow or everything or values.get("plan_file")):
-                raise click.UsageError("which? Give numbers, a filter such as --group, or --all")
-            return command(wanted=wanted, **values)
+            if demanded and not (narrow or everything):
+                raise click.UsageError("which letters? Give numbers, a filter such as --group, or --all")
+            return command(wanted=wanted, **options)
 
-        command_ = filtered(state="dead")(checked)
+        for name, (told, known) in reversed(_CONDITIONS.items()):
+            option = click.option(
+                f"--{name}", metavar=name.upper(), help=told, shell_complete=completed(known)
+            )
+            option(select)
         if demanded:
-            command_ = click.option(
-                "--all", "everything", is_flag=True, help="All that are dead, or are in --state."
-            )(command_)
-        return click.argument("ids", nargs=-1, type=NUMBER, metavar="[ID]...")(command_)
+            click.option("--all", "everything", is_flag=True, help="All that are dead, or in --state.")(
+                select
+            )
+        if named:
+            click.argument("ids", nargs=-1, type=NUMBER, metavar="[ID]...")(select)
+        return select
 
     return decorate
+
+
+def _filter(typed: dict[str, str], ids: tuple[int, ...], state: State | None) -> Filter:
+    try:
+        wanted = parse_filter(typed, datetime.now(UTC), None, ids=ids, state=state)
+    except InvalidFilter as error:
+        name, expected = next(iter(error.faults.items()))
+        hint = did_you_mean(typed[name], _CONDITIONS[name][1]())
+        raise click.BadParameter(
+            f"{typed[name]!r} is not {expected}.{hint}", param_hint=f"--{name}"
+        ) from None
+    for name in _OPEN:
+        value, known = typed.get(name, ""), _CONDITIONS[name][1]
+        if value and value.replace(" ", "-") not in known() and (hint := did_you_mean(value, known())):
+            click.echo(f"No {name} of this release is called {value!r}.{hint}", err=True)
+    return replace(wanted, since=_local(wanted.since), until=_local(wanted.until))
+
+
+def _local(at: datetime | None) -> datetime | None:
+    return at and days.shown_in(None, at)
+
+
+async def chosen(here: Here, wanted: Filter) -> list[int]:
+    """The numbers of the letters that a filter selects.
+
+    Raises:
+        Refused: It selects none; or a letter that was named by number does not exist.
+    """
+    found = await here.inspector.records.ids(wanted)
+    if missing := set(wanted.ids) - set(found):
+        there = await here.inspector.records.ids(Filter(ids=tuple(missing), state=None))
+        if gone := sorted(missing - set(there)):
+            raise Refused(f"there is no dead letter {', '.join(map(str, gone))}; see: horoscope dead list")
+    if not found:
+        raise Refused(f"no dead letter meets these conditions: {wanted.words}")
+    return found
+
+
+def counted(count: int) -> str:
+    """A number of letters, in words."""
+    return f"{count} dead letter{'' if count == 1 else 's'}"

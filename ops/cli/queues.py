@@ -1,175 +1,115 @@
 """``horoscope queues``: what waits and who consumes it; pause, resume, purge and peek."""
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from actors import topology
-from ops.cli.console import by_option, clock_time, confirm, exit_on_error, quiet, with_database
+from ops.cli import tables
+from ops.cli.console import Answer, Here, by_option, confirm, connected, yes_option
+from ops.cli.options import completed, did_you_mean, queue_names
 from schema.errors import UnknownQueue
-from schema.messages import DEAD_LETTERS
-from services.database.pool import Database
-from services.messaging import pauses
-from services.messaging.management import ManagementApi
-from services.messaging.pauses import Pause
-from services.messaging.queues import MOST_SHOWN, QueuedMessage, Queues, QueueStatus
-from services.process.logs import Mask
-from services.process.settings import Settings
 
-#: Seconds that `pause` waits for the workers to let go of a queue.
+if TYPE_CHECKING:
+    from services.messaging.queues import Queues
+
+#: Seconds that `pause` waits for the workers to stop consuming a queue.
 LET_GO_S = 5.0
-#: Looks meanwhile whether they have.
+#: How often it looks in that time.
 LOOKS = 25
+#: Messages that `peek` shows at most.
+MOST_SHOWN = 100
 
-#: Characters of a message's arguments that a row shows; --json shows all.
-_SHOWN = 300
+_BOTH = ("database_url", "rabbitmq_url")
 
-_Found = TypeVar("_Found")
+_Work = Callable[..., Coroutine[Any, Any, Answer]]
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
-_queue_argument = click.argument("name", metavar="QUEUE")
+
+def _of_a_queue(work: _Work) -> _Work:
+    """Hand a command its argument QUEUE as ``name``; a queue that does not exist is wrong usage."""
+
+    @functools.wraps(work)
+    async def named(here: Here, name: str, **options: Any) -> Answer:
+        from actors import topology
+
+        try:
+            return await work(here, name=name, **options)
+        except UnknownQueue as error:
+            names = [queue.name for queue in topology.queues(here.settings)]
+            raise click.BadParameter(f"{error}.{did_you_mean(name, names)}", param_hint="QUEUE") from None
+
+    return named
+
+
+_queue_argument = click.argument("name", metavar="QUEUE", shell_complete=completed(queue_names))
 
 
 @click.group(invoke_without_command=True)
-@_json_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.pass_context
 def queues(context: click.Context, as_json: bool) -> None:
-    """Every queue: what waits, how it moves, who consumes it; pause, resume, purge or peek at one."""
+    """List the queues; pause, resume, purge or peek at one.
+
+    Alone it lists what waits in each queue, how it moves and who consumes it.
+    """
     if context.invoked_subcommand is None:
-        _list(as_json=as_json)
+        context.invoke(list_, as_json=as_json)
     elif as_json:
-        raise click.UsageError(
-            f"--json stands behind the command: horoscope queues {context.invoked_subcommand}"
-        )
+        command = f"horoscope queues {context.invoked_subcommand}"
+        raise click.UsageError(f"--json stands behind the command: {command} --json")
 
 
 @queues.command("list")
-@_json_option
-def list_(as_json: bool) -> None:
-    """The same as `horoscope queues` alone."""
-    _list(as_json=as_json)
+@connected(*_BOTH)
+async def list_(here: Here) -> Answer:
+    """List the queues, as `horoscope queues` alone does."""
+    from services.messaging.pauses import read_pauses
+
+    paused = await read_pauses(here.database)
+    found, unmanaged = await here.queues.figures()
+    value = {
+        "queues": [queue.to_json(paused) for queue in found],
+        "management_api": {"reachable": unmanaged is None, "reason": unmanaged},
+    }
+    return Answer(value, lambda screen: tables.show_queues(screen, found, unmanaged, paused.values()))
 
 
 @queues.command()
 @_queue_argument
-@click.option("--why", default="", metavar="TEXT", help="What the next person should know.")
+@click.option("--why", default="", metavar="TEXT", help="The reason, for the next person.")
 @by_option
-def pause(name: str, why: str, by: str) -> None:
-    """Have all workers stop consuming QUEUE, until `resume`. What they have begun they finish."""
-    settings = _settings("database_url", "rabbitmq_url")
+@connected(*_BOTH)
+@_of_a_queue
+async def pause(here: Here, name: str, why: str, by: str) -> Answer:
+    """Stop all workers from consuming QUEUE, until resumed.
 
-    async def work(database: Database) -> tuple[bool, Pause, int]:
-        await database.check()
-        async with _opened(settings) as queues:
-            queues.check_pausable(name)
-            new = await pauses.pause(database, name, by=by, why=why)
-            paused = (await pauses.read_pauses(database))[name]
-            return new, paused, await _let_go(queues, name)
+    They finish what they have begun.
+    """
+    from services.messaging import pauses
 
-    with _told_and_named():
-        new, paused, consumers = asyncio.run(with_database(settings, work))
-    click.echo(f"{name} is {paused}." if new else f"{name} was paused before: {paused}.")
-    if consumers:
-        click.echo(f"Still there: {consumers}; they let go when they have finished what they are at.")
-    else:
-        click.echo("No worker consumes it now.")
-    click.echo(f"To go on: horoscope queues resume {name}")
-
-
-@queues.command()
-@_queue_argument
-@by_option
-def resume(name: str, by: str) -> None:
-    """Have all workers consume QUEUE again."""
-    settings = _settings("database_url", "rabbitmq_url")
-
-    async def work(database: Database) -> bool:
-        await database.check()
-        async with _opened(settings) as queues:
-            queues.check_pausable(name)
-        return await pauses.resume(database, name, by=by)
-
-    with _told_and_named():
-        resumed = asyncio.run(with_database(settings, work))
-    click.echo(f"{name} is consumed again, within a second or two." if resumed else f"{name} was not paused.")
-
-
-@queues.command()
-@_queue_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@by_option
-def purge(name: str, yes: bool, by: str) -> None:
-    """Delete all messages that wait in QUEUE, for good. Asks before it does."""
-    settings = _settings("rabbitmq_url")
-
-    async def count(queues: Queues) -> int:
-        return (await queues.find(name)).messages
-
-    with _told_and_named():
-        waiting = asyncio.run(_with_queues(settings, count))
-        if name == DEAD_LETTERS and not yes:
-            click.echo(
-                "These letters are not archived yet: once deleted, nobody can replay them any more.", err=True
-            )
-        confirm(f"Delete all {waiting} messages of {name}, for good?", yes=yes)
-
-        async def work(queues: Queues) -> int:
-            return await queues.purge(name, at_most=None if yes else waiting, by=by)
-
-        deleted = asyncio.run(_with_queues(settings, work))
-    click.echo(f"Deleted {deleted} messages of {name}.")
-
-
-@queues.command()
-@_queue_argument
-@click.option(
-    "--limit", type=click.IntRange(1, MOST_SHOWN), default=10, show_default=True, help="How many at most."
-)
-@_json_option
-def peek(name: str, limit: int, as_json: bool) -> None:
-    """Show the oldest messages of QUEUE, which stay where they are. Nobody may consume it meanwhile."""
-    settings = _settings("rabbitmq_url")
-
-    async def work(queues: Queues) -> tuple[list[QueuedMessage], int]:
-        seen = await queues.peek(name, limit)
-        return seen, (await queues.find(name)).messages
-
-    with _told_and_named():
-        seen, waiting = asyncio.run(_with_queues(settings, work))
-    if as_json:
-        _print_json([asdict(each) for each in seen])
-    else:
-        _print_seen(seen, waiting)
-
-
-def _settings(*required: str) -> Settings:
-    with exit_on_error():
-        return Settings.read(*required)
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Queues]:
-    assert settings.rabbitmq_url
-    urls = settings.rabbitmq_url.get_secret_value()
-    async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
-        yield Queues(urls, topology.queues(settings), api, Mask(settings.secrets))
-
-
-async def _with_queues(settings: Settings, work: Callable[[Queues], Awaitable[_Found]]) -> _Found:
-    async with _opened(settings) as queues:
-        return await work(queues)
+    here.queues.check_pausable(name)
+    new = await pauses.pause(here.database, name, by=by, why=why)
+    paused = (await pauses.read_pauses(here.database))[name]
+    consumers = await _let_go(here.queues, name)
+    left = (
+        f"Consumers that have not finished yet: {consumers}. They stop as soon as they have."
+        if consumers
+        else "No worker consumes it now."
+    )
+    return Answer(
+        {"pause": paused, "new": new, "consumers": consumers},
+        f"{name} {'is' if new else 'was already'} {paused}.\n{left}\n"
+        f"To go on: horoscope queues resume {name}",
+    )
 
 
 async def _let_go(queues: Queues, name: str) -> int:
-    """Wait until nobody consumes the queue, or not any longer; how many do."""
+    """Wait until nobody consumes the queue, but not for long; the number of consumers that are left."""
+    import asyncio
+
     consumers = 0
     for _ in range(LOOKS):
         if not (consumers := (await queues.find(name)).consumers):
@@ -178,98 +118,54 @@ async def _let_go(queues: Queues, name: str) -> int:
     return consumers
 
 
-def _list(*, as_json: bool) -> None:
-    settings = _settings("database_url", "rabbitmq_url")
+@queues.command()
+@_queue_argument
+@by_option
+@connected(*_BOTH)
+@_of_a_queue
+async def resume(here: Here, name: str, by: str) -> Answer:
+    """Let all workers consume QUEUE again."""
+    from services.messaging import pauses
 
-    async def work(database: Database) -> tuple[list[QueueStatus], str | None, dict[str, Pause]]:
-        await database.check()
-        paused = await pauses.read_pauses(database)
-        async with _opened(settings) as queues:
-            return *(await queues.figures()), paused
-
-    with exit_on_error():
-        found, unmanaged, paused = asyncio.run(with_database(settings, work))
-    if as_json:
-        management = {"reachable": unmanaged is None, "reason": unmanaged}
-        _print_json({"queues": [queue.to_json(paused) for queue in found], "management_api": management})
-    else:
-        _print_queues(found, unmanaged, paused)
-
-
-@contextmanager
-def _told_and_named() -> Iterator[None]:
-    """As `told`; a queue that there is not is wrong usage, and those that there are get named."""
-    with exit_on_error(), quiet():
-        try:
-            yield
-        except UnknownQueue as error:
-            raise click.BadParameter(str(error), param_hint="QUEUE") from None
+    here.queues.check_pausable(name)
+    resumed = await pauses.resume(here.database, name, by=by)
+    return Answer(
+        {"queue": name, "resumed": resumed},
+        f"{name} is consumed again, within two seconds." if resumed else f"{name} was not paused.",
+    )
 
 
-def _print_queues(found: list[QueueStatus], unmanaged: str | None, paused: dict[str, Pause]) -> None:
-    console = Console(highlight=False)
-    table = Table("queue", box=None)
-    for heading in ("ready", "at work", "in/s", "out/s", "consumers", "oldest"):
-        table.add_column(heading, justify="right")
-    for queue in found:
-        flow = queue.flow
-        table.add_row(
-            _plain(queue.name),
-            str(queue.messages),
-            *(
-                (str(flow.unacknowledged), f"{flow.rate_in:.1f}", f"{flow.rate_out:.1f}")
-                if flow
-                else ("?", "?", "?")
-            ),
-            "" if queue.kind == "waiting" else str(queue.consumers),
-            _age(flow.oldest_at) if flow and flow.oldest_at and queue.messages else "",
-        )
-    console.print(table)
-    for pause in paused.values():
-        console.print(f"{pause.queue} is {pause}", style="bold", markup=False, soft_wrap=True)
-    if not found:
-        console.print("RabbitMQ has no queues: no process has been started.")
-    if unmanaged:
-        console.print(
-            f"Rates and ages are not known: RabbitMQ's management API does not answer ({unmanaged}); see "
-            "RABBITMQ_MANAGEMENT_URL.",
-            markup=False,
-            soft_wrap=True,
-        )
+@queues.command()
+@_queue_argument
+@yes_option
+@by_option
+@connected("rabbitmq_url")
+@_of_a_queue
+async def purge(here: Here, name: str, yes: bool, by: str) -> Answer:
+    """Delete all messages that wait in QUEUE, for good. Asks before it does."""
+    from schema.messages import DEAD_LETTERS
+
+    waiting = (await here.queues.find(name)).messages
+    if name == DEAD_LETTERS and not yes:
+        click.echo("These letters are not archived yet: once deleted, they cannot be replayed.", err=True)
+    confirm(f"Delete all {waiting} messages in {name}, for good?", yes=yes)
+    deleted = await here.queues.purge(name, at_most=None if yes else waiting, by=by)
+    return Answer({"queue": name, "deleted": deleted}, f"Deleted {deleted} messages in {name}.")
 
 
-def _print_seen(seen: list[QueuedMessage], waiting: int) -> None:
-    for place, each in enumerate(seen, 1):
-        again = ", redelivered" if each.redelivered else ""
-        if each.garbage is not None:
-            click.echo(f"{place}  no message{again}\n   {each.garbage}")
-            continue
-        click.echo(
-            _plain(f"{place}  {each.actor}  {each.message_id}")
-            + f"\n   published {clock_time(each.published_at)}, failed attempts {each.attempts}{again}\n   "
-            + _plain(each.shown(_SHOWN))
-        )
-    click.echo(f"{len(seen)} of {waiting} messages, which are all where they were.")
-
-
-def _print_json(found: object) -> None:
-    click.echo(json.dumps(found, default=_iso, ensure_ascii=True, indent=2))
-
-
-def _iso(value: Any) -> str:
-    assert isinstance(value, datetime)
-    return value.isoformat()
-
-
-def _age(since: datetime) -> str:
-    """How long ago that was, in its largest unit."""
-    seconds = max(0, int((datetime.now(UTC) - since).total_seconds()))
-    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
-
-
-def _plain(text: str) -> str:
-    """Whatever somebody has put there, a terminal is only told what it can print."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+@queues.command()
+@_queue_argument
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST_SHOWN),
+    default=10,
+    show_default=True,
+    help="The most that are shown.",
+)
+@connected("rabbitmq_url")
+@_of_a_queue
+async def peek(here: Here, name: str, limit: int) -> Answer:
+    """Show the oldest messages in QUEUE; they stay in their place. The queue must have no consumers."""
+    seen = await here.queues.peek(name, limit)
+    waiting = (await here.queues.find(name)).messages
+    return Answer(seen, lambda screen: tables.show_messages(screen, seen, waiting))

@@ -82,11 +82,11 @@ async def told(dead: Dead, *command: Any, **about: Any) -> Any:
 
 async def test_letters_are_listed_latest_first_a_page_at_a_time(dead: Dead, letters: list[int]) -> None:
     first = await dead("list", "--limit", 2)
-    assert re.findall(r"^ (\d+) ", first.stdout, re.MULTILINE) == [str(letters[2]), str(letters[1])]
+    assert re.findall(r"^(\d+)  ", first.stdout, re.MULTILINE) == [str(letters[2]), str(letters[1])]
     assert "2 of 3 dead letters (state dead)" in first.stdout
     assert f"--before {letters[1]}" in first.stdout
     second = await dead("list", "--limit", 2, "--before", letters[1])
-    assert re.findall(r"^ (\d+) ", second.stdout, re.MULTILINE) == [str(letters[0])]
+    assert re.findall(r"^(\d+)  ", second.stdout, re.MULTILINE) == [str(letters[0])]
     assert "GenerateHoroscope leo" in second.stdout
     assert "--before" not in second.stdout
 
@@ -127,16 +127,18 @@ async def test_filters_narrow_a_list_down(dead: Dead, letters: list[int]) -> Non
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["list", "--since", "tomorrow"], "'tomorrow' is no moment; expected a date or time"),
-        (["list", "--since", "999999w"], "is no moment"),
-        (["list", "--day", "2026-02-30"], "is no day; expected YYYY-MM-DD"),
-        (["list", "--sign", "ophiuchus"], "'ophiuchus' is not one of"),
-        (["list", "--state", "gone"], "'gone' is not one of"),
-        (["list", "--text", "\udcff"], "expected text in UTF-8"),
+        (["list", "--since", "tomorrow"], "'tomorrow' is not a date or time such as 2026-11-22"),
+        (["list", "--since", "999999w"], "'999999w' is not a date or time"),
+        (["list", "--day", "2026-02-30"], "'2026-02-30' is not a day such as 2026-11-22"),
+        (["list", "--sign", "ophiuchus"], "'ophiuchus' is not one of aries, taurus"),
+        (["list", "--state", "gone"], "'gone' is not one of dead, waiting"),
+        (["list", "--text", "\udcff"], "'\\udcff' is not text in UTF-8"),
         (["list", "--limit", "0"], "0 is not in the range"),
         (["show", "99999999999999999999"], "not in the range"),
-        (["replay"], "which? Give numbers, a filter such as --group, or --all"),
-        (["replay", "--state", "dead"], "which?"),
+        (["replay"], "which letters? Give numbers, a filter such as --group, or --all"),
+        (["replay", "--state", "dead"], "which letters?"),
+        (["replay", "1"], "Missing option '--why': give the reason"),
+        (["replay", "1", "--why", " "], "it is empty; give the reason in a few words"),
         (["replay", "--all", "--sign", "leo"], "--all goes without numbers, filters and --plan"),
         (["replay", "1", "--save-plan", "x"], "--save-plan goes with --dry-run"),
         (["replay", "1", "--timeout", "5"], "--timeout goes with --wait"),
@@ -144,12 +146,13 @@ async def test_filters_narrow_a_list_down(dead: Dead, letters: list[int]) -> Non
         (["replay", "--plan", "missing.json"], "No such file"),
         (["run", "1", "--timeout", "5"], "--timeout goes with --wait"),
         (["drop", "1"], "Missing option '--why'"),
-        (["drop", "--why", "old"], "which?"),
+        (["drop", "--why", "old"], "which letters?"),
         (["restore"], "Missing argument"),
         (["edit", "1"], "there is no terminal to edit on"),
-        (["edit", "1", "--set", "sign"], "'sign' is no NAME=VALUE"),
-        (["edit", "1", "--arguments", "{"], "that is no JSON"),
-        (["edit", "1", "--arguments", "[1]"], "expected a JSON object"),
+        (["edit", "1", "--set", "sign"], "'sign' is not NAME=VALUE"),
+        (["edit", "1", "--arguments", "{"], "it is not JSON"),
+        (["edit", "1", "--actor", "x"], "'x' is not one of delivery.DeliverHoroscope"),
+        (["edit", "1", "--arguments", "[1]"], "[1] is not a JSON object"),
         (["import", "missing.jsonl"], "No such file"),
     ],
 )
@@ -162,8 +165,11 @@ def test_wrong_usage_is_told_in_plain_words(command: list[str], said: str) -> No
 NOT_THERE = [
     (["show", "7"], "there is no dead letter 7"),
     (["edit", "7", "--set", "sign=leo"], "there is no dead letter 7"),
-    (["replay", "7", "8", "--yes"], "there is no dead letter 7, 8"),
-    (["replay", "--sign", "leo", "--yes"], "no dead letter is asked for by that: state dead, sign leo"),
+    (["replay", "7", "8", "--yes", "--why", "x"], "there is no dead letter 7, 8"),
+    (
+        ["replay", "--sign", "leo", "--yes", "--why", "x"],
+        "no dead letter meets these conditions: state dead, sign leo",
+    ),
     (["drop", "7", "--why", "old", "--yes"], "there is no dead letter 7"),
     (["restore", "7"], "there is no dead letter 7"),
     (["run", "7"], "there is no run 7"),
@@ -204,7 +210,7 @@ async def test_groups_tell_kinds_of_failures_apart(dead: Dead, letters: list[int
     assert "2 dead of 2" in said
     assert "the key ran out" in said
     assert "2 kinds of failures, 3 dead letters" in said
-    assert "1 of 1 dead letters" in (await dead("list", "--group", kinds[1]["fingerprint"])).stdout
+    assert "1 of 1 dead letter (" in (await dead("list", "--group", kinds[1]["fingerprint"])).stdout
     await dead("note", group, "")
     assert "the key ran out" not in (await dead("groups")).stdout
 
@@ -264,8 +270,10 @@ async def test_an_edit_is_checked_and_its_difference_printed(dead: Dead, letters
         "edit", letters[0], "--actor", "delivery.DeliverHoroscope", "--set", f"given_up_at={TODAY}T00:00:00Z"
     )
     assert '+ (actor): "delivery.DeliverHoroscope"' in moved.stdout
-    assert "no argument 'replaces'" in (await dead("edit", letters[0], "--unset", "replaces", code=1)).stderr
-    assert "there is no actor" in (await dead("edit", letters[0], "--actor", "x", code=1)).stderr
+    assert (
+        "has no argument 'replaces' to leave out; it has day, sign, given_up_at"
+        in (await dead("edit", letters[0], "--unset", "replaces", code=1)).stderr
+    )
     first, second = (await told(dead, "show", letters[0]))["edits"]
     assert first["edited_by"] == "Anna"
     assert second["edited_by"] != "Anna", "whoever runs the command"
@@ -274,11 +282,13 @@ async def test_an_edit_is_checked_and_its_difference_printed(dead: Dead, letters
 async def test_bytes_are_made_a_message_by_an_edit(dead: Dead, letters: list[int]) -> None:
     arguments = json.dumps({"sign": "leo", "day": TODAY.isoformat()})
     command = ["edit", letters[2], "--arguments", arguments]
-    assert "the letter names no actor; name one" in (await dead(*command, code=1)).stderr
+    told_how = (await dead(*command, code=1)).stderr
+    assert f"horoscope dead edit {letters[2]} --actor ACTOR --set NAME=VALUE" in told_how
+    assert "the actors are delivery.DeliverHoroscope, generation.GenerateDay" in told_how
     await dead(*command, "--actor", "generation.GenerateHoroscope")
     assert (await told(dead, "show", letters[2]))["verdict"]["judgement"] == "ready"
-    no_actor = await dead("edit", letters[2], "--actor", f"{DEAD_LETTERS}.{DeadLetter.__name__}", code=1)
-    assert "there is no actor 'dead_letters.DeadLetter'" in no_actor.stderr
+    no_actor = await dead("edit", letters[2], "--actor", f"{DEAD_LETTERS}.{DeadLetter.__name__}", code=2)
+    assert "'dead_letters.DeadLetter' is not one of" in no_actor.stderr
 
 
 async def test_a_letter_that_names_the_archive_is_nobodys_to_answer(dead: Dead, archive: Archive) -> None:
@@ -303,7 +313,7 @@ async def test_arguments_are_edited_by_hand_until_they_fit(
     result = await dead("edit", letters[0], input="y\ny\n")
     assert json.loads(shown[0]) == {"sign": "leo", "day": TODAY.isoformat()}
     assert shown[1:] == ["{", '{"sign": "no"}']
-    assert "that is no JSON" in result.stderr
+    assert "it is not JSON" in result.stderr
     assert "day: Field required" in result.stderr
     assert '+ sign: "libra"' in result.stdout
     monkeypatch.setattr(click, "edit", lambda *_, **__: None)
@@ -331,10 +341,10 @@ async def test_a_dry_run_tells_a_verdict_for_each_and_changes_nothing(
 async def test_a_replay_names_what_it_touches_and_asks(
     dead: Dead, letters: list[int], on_a_terminal: None
 ) -> None:
-    asked = await dead("replay", "--all", input="n\n", code=1)
+    asked = await dead("replay", "--all", "--why", "mended", input="n\n", code=1)
     assert re.search(r"2 +ready +generation.GenerateHoroscope", asked.stdout)
     assert re.search(r"1 +unfit +nobody +left out +it is no message", asked.stdout)
-    assert "Replay 2 dead letters, 100 a second at the most?" in asked.stderr
+    assert "Replay 2 dead letters, at most 100 a second?" in asked.stderr
     assert (await told(dead, "runs"))["runs"] == []
     done = await dead("replay", "--all", "--why", "mended", "--rate", "50", input="y\n")
     assert "Watch it: horoscope dead run 1 --wait" in done.stdout
@@ -345,11 +355,11 @@ async def test_a_replay_names_what_it_touches_and_asks(
 async def test_without_a_terminal_nothing_is_replayed_or_dropped_unless_yes_is_said(
     dead: Dead, letters: list[int]
 ) -> None:
-    for command in (["replay", "--all"], ["drop", "--all", "--why", "old"]):
-        assert "Nobody is there to be asked; add --yes" in (await dead(*command, code=1)).stderr
+    for command in (["replay", "--all", "--why", "mended"], ["drop", "--all", "--why", "old"]):
+        assert "There is no terminal to ask on; add --yes to go on" in (await dead(*command, code=1)).stderr
     assert (await told(dead, "list"))["total"] == 3
-    assert (await told(dead, "replay", "--all", "--yes"))["letters"] == 2
-    refused = await dead("replay", letters[2], "--yes", code=1)
+    assert (await told(dead, "replay", "--all", "--yes", "--why", "x"))["letters"] == 2
+    refused = await dead("replay", letters[2], "--yes", "--why", "x", code=1)
     assert "none of these letters is ready" in refused.stderr
     assert "left out" in refused.stdout
 
@@ -360,28 +370,31 @@ async def test_a_plan_is_carried_out_exactly_and_refused_when_something_has_chan
     plan = tmp_path / "plan.json"
     await dead("replay", "--sign", "leo", "--dry-run", "--save-plan", plan)
     for also in (["1"], ["--all"], ["--sign", "leo"], ["--force"], ["--dry-run"]):
-        await dead("replay", "--plan", plan, *also, "--yes", code=2)
+        await dead("replay", "--plan", plan, *also, "--yes", "--why", "x", code=2)
     await dead("edit", letters[0], "--set", "sign=aries")
-    changed = await dead("replay", "--plan", plan, "--yes", code=1)
+    changed = await dead("replay", "--plan", plan, "--yes", "--why", "x", code=1)
     assert f"dead letters {letters[0]} have changed since the plan was made" in changed.stderr
     await dead("replay", "--sign", "leo", "--dry-run", "--save-plan", plan)
     await archive.keep([letter_of(GenerateHoroscope(Sign.LEO, TODAY + timedelta(days=1)))])
-    assert (await told(dead, "replay", "--plan", plan, "--yes"))["letters"] == 1, "not what came since"
-    await dead("replay", "--plan", plan, "--yes", code=1)
+    assert (await told(dead, "replay", "--plan", plan, "--yes", "--why", "x"))["letters"] == 1, (
+        "not what came since"
+    )
+    await dead("replay", "--plan", plan, "--yes", "--why", "x", code=1)
     far = json.loads(plan.read_text())
     far["letters"][0]["id"] = 10**30
     for wrong in ("", "[]", "{", '{"letters": 5}', json.dumps(far)):
         plan.write_text(wrong)
-        assert "that is no plan" in (await dead("replay", "--plan", plan, "--yes", code=1)).stderr
+        assert (
+            "that is no plan" in (await dead("replay", "--plan", plan, "--yes", "--why", "x", code=1)).stderr
+        )
 
 
 async def test_a_run_that_nobody_carries_out_is_said_and_waited_for_no_longer_than_asked(
     dead: Dead, letters: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replays, "ABANDONED_S", 0.0)
     monkeypatch.setattr(services.dead_letters.replays, "ABANDONED_S", 0)
     monkeypatch.setattr(replays, "LOOK_S", 0.05)
-    result = await dead("replay", "--all", "--yes", "--wait", "--timeout", "0.5", code=1)
+    result = await dead("replay", "--all", "--yes", "--why", "x", "--wait", "--timeout", "0.5", code=1)
     assert result.stderr.count("is a worker running?") == 1
     assert "2: 2 not published yet" in result.stderr
     assert "It is not over yet. Watch on: horoscope dead run 1 --wait" in result.stdout
@@ -395,14 +408,14 @@ async def test_ctrl_c_leaves_a_run_as_it_is(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(replays, "_settled", interrupted)
-    result = await dead("replay", "--all", "--yes", "--wait", code=130)
+    result = await dead("replay", "--all", "--yes", "--why", "x", "--wait", code=130)
     assert "Run 1 goes on without you. Watch it: horoscope dead run 1 --wait" in result.stderr
     assert "horoscope dead cancel 1" in result.stderr
     assert (await told(dead, "run", 1))["state"] == "running"
 
 
 async def test_a_run_is_cancelled_and_resumed_on_record(dead: Dead, letters: list[int], sql: Any) -> None:
-    await dead("replay", "--all", "--yes", "--by", "Anna")
+    await dead("replay", "--all", "--yes", "--why", "x", "--by", "Anna")
     said = (await dead("cancel", 1, "--by", "Boris")).stdout
     assert "by Boris" in said
     assert "2: 2 cancelled" in said
@@ -412,7 +425,7 @@ async def test_a_run_is_cancelled_and_resumed_on_record(dead: Dead, letters: lis
     await dead("run", 1, "--wait", code=1)
     assert (await told(dead, "resume", 1))["planned"] == 2
     listed = (await dead("runs")).stdout
-    assert re.search(r"^ 1 .* Anna +running +2: 2 not published yet ", listed, re.MULTILINE)
+    assert re.search(r"^1 .* running +2: 2 not published yet +Anna ", listed, re.MULTILINE)
     assert len((await told(dead, "list", "--run", 1, "--state", "any"))["letters"]) == 2
 
 
