@@ -140,6 +140,7 @@ class Stack:
             step = timedelta(seconds=abs(ahead - followed))
             direction = "ahead" if ahead > followed else "back"
             self._screen.say(f"The clock moved {direction} by {step}. Restarting {', '.join(names)}.")
+            self._screen.say("Commands in another terminal keep the real time.")
             followed = ahead
             await asyncio.sleep(FOLLOWED_S)
             await supervisor.restart(*names)

@@ -5,6 +5,7 @@ second late. The monotonic clock and the times of files stay real.
 """
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from ops.sandbox.hooks import Move
+from ops.stack.processes import start_time
 from ops.stack.programs import FAKETIME
 
 #: After so many seconds every process has read a new offset.
@@ -35,6 +37,7 @@ class Offset:
     @classmethod
     def create(cls) -> Self:
         """A new file, for the real time."""
+        _sweep()
         folder = Path(tempfile.mkdtemp(prefix="horoscope-clock-"))
         folder.chmod(0o755)
         offset = cls(folder / "offset")
@@ -44,6 +47,7 @@ class Offset:
     def remove(self) -> None:
         """Delete the file; whoever still runs goes back to the real time."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
+        _sweep()
 
     def read(self) -> int:
         """Seconds ahead of the real time."""
@@ -73,6 +77,15 @@ class Offset:
             "NO_FAKE_STAT": 1,  # Python compares the times of its compiled files
         }
         return "env", *(f"{name}={value}" for name, value in settings.items())
+
+
+def _sweep() -> None:
+    """Remove the shared memory that libfaketime leaves behind when its process is killed."""
+    for file in Path("/dev/shm").glob("*faketime_s*_*"):  # noqa: S108  names that belong to dead processes
+        pid = file.name.rpartition("_")[2]
+        if pid.isdigit() and start_time(int(pid)) is None:
+            with contextlib.suppress(OSError):  # another user's, or gone already
+                file.unlink()
 
 
 class MovableClock:

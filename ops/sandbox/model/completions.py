@@ -120,11 +120,7 @@ def tokens(text: str) -> int:
 
 @dataclass
 class Completion:
-    """An answer; its text is cut where the request allows no more tokens.
-
-    Attributes:
-        cut: The text is cut already.
-    """
+    """An answer; the request's limit of tokens may cut its text, or `cut` says that it is cut."""
 
     number: int
     request: dict[str, Any]

@@ -58,7 +58,7 @@ export function showAll() {
 
 function isWanted(call) {
   const reader = Number($("journal-reader").value);
-  return (!reader || call.chat_id === reader) && ($("journal-polls").checked || call.method.toLowerCase() !== "getupdates");
+  return (!reader || call.reader_id === reader) && ($("journal-polls").checked || call.method.toLowerCase() !== "getupdates");
 }
 
 function showCall(call) {
@@ -91,7 +91,7 @@ function outcome(call) {
 function callNode(call) {
   const [words, kind] = outcome(call);
   const time = new Intl.DateTimeFormat(locale(), { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(call.time * 1000);
-  const reader = state.readers.get(call.chat_id)?.name ?? (call.chat_id === null ? "" : String(call.chat_id));
+  const reader = state.readers.get(call.reader_id)?.name ?? String(call.reader_id ?? "");
   const took = call.answered ? `${Math.round((call.answered - call.time) * 1000)} ms` : "";
   const summary = make("summary", "", make("time", "", time), make("b", "", call.method), make("span", `outcome ${kind}`, words),
     make("span", "call-reader", reader), make("span", "took", took));

@@ -47,6 +47,7 @@ class Call:
         parameters: As sent, with JSON texts decoded.
         via: `http`, or `webhook` where the method came in the answer to an update.
         response: The body of the answer; None while there is none.
+        reader_id: The reader that it concerns, if any.
         answered: Unix time of the answer.
         met: The fault that met it.
     """
@@ -56,6 +57,7 @@ class Call:
     method: str
     parameters: dict[str, Any]
     via: str = "http"
+    reader_id: int | None = None
     response: dict[str, Any] | None = None
     answered: float | None = None
     met: Fault | None = None

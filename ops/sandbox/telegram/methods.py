@@ -126,7 +126,7 @@ async def send_chat_action(world: World, parameters: Parameters) -> Any:
     if not action:
         raise bad_request("wrong parameter action in request")
     reader.action = (action, time.time() + _ACTION_LASTS)
-    reader.notify()
+    reader.watch.notify()
     world.publish("action", {"chat_id": reader.id, "action": action, "seconds": _ACTION_LASTS})
     return True
 
@@ -144,7 +144,7 @@ async def answer_callback_query(world: World, parameters: Parameters) -> Any:
     shown = {"text": parameters.text("text"), "show_alert": parameters.flag("show_alert")}
     answer = {"callback_query_id": query_id, **shown}
     reader.answers.append(answer)
-    reader.notify()
+    reader.watch.notify()
     world.publish("answer", {"chat_id": reader.id, **answer})
     return True
 

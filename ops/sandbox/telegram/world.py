@@ -44,7 +44,7 @@ class Reader:
         self.action: tuple[str, float] | None = None
         self.keyboard: dict[str, Any] | None = None
         self._messages: dict[int, Message] = {}
-        self._watch = Watch()
+        self.watch = Watch()
 
     # The reader sees
 
@@ -147,12 +147,12 @@ class Reader:
         Raises:
             TimeoutError: It does not hold in time; the error shows the chat.
         """
-        await self._watch.until(lambda: condition(self.messages), within, self.transcript)
+        await self.watch.until(lambda: condition(self.messages), within, self.transcript)
         return self.messages
 
     async def wait_for_text(self, part: str, within: float = _PATIENCE) -> Message:
         """Wait for a message of the bot that contains these words; returns the latest."""
-        found = await self._watch.until(
+        found = await self.watch.until(
             lambda: [message for message in self.received if part in message.text], within, self.transcript
         )
         return found[-1]
@@ -160,7 +160,7 @@ class Reader:
     async def wait_for_answer(self, update_id: int, within: float = _PATIENCE) -> dict[str, Any]:
         """Wait for the answer to a press, by the id that `press` returned."""
         query_id = self.world.updates.recent[update_id]["callback_query"]["id"]
-        found = await self._watch.until(
+        found = await self.watch.until(
             lambda: [answer for answer in self.answers if answer["callback_query_id"] == query_id],
             within,
             self.transcript,
@@ -198,12 +198,8 @@ class Reader:
 
     def changed(self, message: Message) -> None:
         """Tell the page and those who wait of a new or changed message."""
-        self.notify()
+        self.watch.notify()
         self.world.message_changed(message)
-
-    def notify(self) -> None:
-        """Have those who wait check again."""
-        self._watch.notify()
 
     def as_json(self) -> dict[str, Any]:
         """As the page's list shows the reader."""
@@ -353,6 +349,9 @@ class World:
     def record(self, method: str, parameters: dict[str, Any], via: str = "http") -> Call:
         """Put a new call on record and decide which fault meets it."""
         call = Call(next(self._call_numbers), time.time(), method, parameters, via)
+        call.reader_id, *_ = self.callback_queries.get(
+            str(parameters.get("callback_query_id")), (call.chat_id,)
+        )
         call.met = self.faults.take({"method": method.lower(), "chat_id": call.chat_id})
         self.calls.append(call)
         self.call_changed(call)
