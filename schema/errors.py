@@ -28,6 +28,8 @@ HoroscopeError
 import math
 from dataclasses import dataclass
 
+from schema.sentences import Sentence
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -181,6 +183,11 @@ class NotFound(Refused):
 
 class UnknownQueue(PermanentError):
     """There is no queue of this name, or the action does not apply to it."""
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says; if that is a :class:`~schema.sentences.Sentence`, it can still be translated."""
+    return error.args[0] if error.args and isinstance(error.args[0], Sentence) else str(error)
 
 
 def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:

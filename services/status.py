@@ -1,6 +1,6 @@
 """The service's status for operators: days, ticks, queues, processes, and alarms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.messages import GENERATION
+from schema.sentences import Sentence
 from schema.signs import Sign
 from services.database.pool import Database
 from services.days import Clock, day_in, days_to_write, next_night
@@ -70,8 +71,12 @@ STATES = ("written", "writing", "pending", "retrying", "given_up", "missing")
 #: Seconds without a reconcile tick after which an alarm is raised.
 NO_TICK_S = 900
 
-#: The kinds of processes that the service needs.
-NEEDED = ("bot", "worker", "scheduler")
+#: The kinds of processes that the service needs, each with what is wrong when none lives.
+NEEDED = {
+    "bot": Sentence("no bot runs"),
+    "worker": Sentence("no worker runs"),
+    "scheduler": Sentence("no scheduler runs"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,19 @@ class TickStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that needs a person."""
+
+    section: str  #: The section of ``ops/RUNBOOK.md`` about it: the anchor of its heading
+    sentence: Sentence  #: What is wrong
+    detail: str = ""  #: What a server answered, or why a person did it; may be empty
+    queue: str = ""  #: The queue that it is about; empty for other alarms
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {self.detail}" if self.detail else self.sentence
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The status of the whole service."""
 
@@ -137,7 +155,7 @@ class Status:
     cost_today_usd: float | None
     running: dict[str, int]  #: The number of running processes, by kind
     pauses: list[Pause] = field(default_factory=list)
-    alarms: list[str] = field(default_factory=list)  #: Conditions that need a person
+    alarms: list[Alarm] = field(default_factory=list)  #: Conditions that need a person
 
     @property
     def notes(self) -> list[str]:
@@ -213,51 +231,19 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
     Args:
         queues: From RabbitMQ; None: it cannot be reached, so alarms about queues are left out.
     """
-    alarms = [] if queues is None else _queue_alarms(queues, records.pauses)
-    alarms += [
-        f"the queue {pause.queue} is {pause}"
-        for pause in records.pauses.values()
-        if pause.age_s > FORGOTTEN_S
-    ]
     running = {
         kind: sum(each.kind == kind and not each.lost for each in records.processes)
         for kind in (*NEEDED, "admin")
     }
-    alarms += [f"no {kind} runs" for kind in NEEDED if not running[kind]]
-    ordered = queues is None or any(queue.messages for queue in queues if queue.name == GENERATION)
-    for day in records.days:
-        by_state = {state: [sign for sign in day.states if day.states[sign] == state] for state in STATES}
-        if lost := by_state["given_up"]:
-            alarms.append(
-                f"{day.day}: given up: {', '.join(lost)}; see why, then: horoscope generate --day {day.day}"
-            )
-        at_work = by_state["writing"] or by_state["pending"] or ordered
-        if by_state["missing"] and not at_work:
-            alarms.append(f"{day.day}: {len(by_state['missing'])} texts are missing and nobody writes them")
-    if (outage := records.outage) is not None:
-        fails = "refuses us" if outage.refused else f"has failed {outage.failures} times in a row"
-        alarms.append(f"the model {fails} since {outage.since:%Y-%m-%d %H:%M} UTC: {outage.reason}")
-    if records.exhausted:
-        alarms.append(f"the night has stopped: {records.exhausted}")
-    if records.tick_age_s is None or records.tick_age_s > NO_TICK_S:
-        alarms.append("no tick for fifteen minutes: is a scheduler running?")
     counts = records.counts
     dead = counts.dead + sum(queue.messages for queue in queues or () if queue.kind == "dead")
-    alarms += [
-        alarm
-        for count, alarm in (
-            (dead, f"dead letters: {dead}"),
-            (
-                counts.unheard,
-                f"replays of which nothing has been heard for a day: {counts.unheard}; was a queue purged?",
-            ),
-            (counts.overdue, f"readers who have waited for more than two minutes: {counts.overdue}"),
-            (
-                counts.parked,
-                f"parked messages: {counts.parked}; was RabbitMQ away, is no bot or worker running?",
-            ),
-        )
-        if count
+    alarms = [
+        *([] if queues is None else _queue_alarms(queues, records.pauses)),
+        *_pause_alarms(records.pauses),
+        *(Alarm("process-missing", sentence) for kind, sentence in NEEDED.items() if not running[kind]),
+        *_text_alarms(records.days, queues),
+        *_model_alarms(records),
+        *_count_alarms(counts, dead),
     ]
     return Status(
         days=records.days,
@@ -277,15 +263,106 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
     )
 
 
-def _queue_alarms(queues: list[QueueStatus], pauses: Mapping[str, Pause]) -> list[str]:
+def _queue_alarms(queues: list[QueueStatus], pauses: Mapping[str, Pause]) -> Iterator[Alarm]:
     if not queues:
-        return ["RabbitMQ has no queues: no process has been started"]
-    # The dead letters' queue may have no consumer while it is empty: few workers may be set to archive.
-    unserved = [
-        queue.name
-        for queue in queues
-        if not queue.consumers
-        and queue.name not in pauses
-        and (queue.kind == "work" or (queue.kind == "dead" and queue.messages))
-    ]
-    return [f"nobody consumes the queue {name}: is a worker running?" for name in unserved]
+        yield Alarm("no-queues", Sentence("RabbitMQ has no queues: no process has been started"))
+    for queue in queues:
+        # Some workers may be told not to archive; that matters only when there is something to archive.
+        needed = queue.kind == "work" or (queue.kind == "dead" and queue.messages)
+        if needed and not queue.consumers and queue.name not in pauses:
+            yield Alarm(
+                "queue-without-worker",
+                Sentence("no worker consumes the queue %(queue)s", queue=queue.name),
+                queue=queue.name,
+            )
+
+
+def _pause_alarms(pauses: Mapping[str, Pause]) -> Iterator[Alarm]:
+    for pause in pauses.values():
+        if pause.age_s > FORGOTTEN_S:
+            yield Alarm(
+                "pause-forgotten",
+                Sentence(
+                    "the queue %(queue)s has been paused since %(since)s by %(by)s",
+                    queue=pause.queue,
+                    since=pause.since,
+                    by=pause.by,
+                ),
+                pause.why,
+                pause.queue,
+            )
+
+
+def _text_alarms(days: Sequence[DayStatus], queues: Sequence[QueueStatus] | None) -> Iterator[Alarm]:
+    ordered = queues is None or any(queue.messages for queue in queues if queue.name == GENERATION)
+    for day in days:
+        by_state = {state: [sign for sign in day.states if day.states[sign] == state] for state in STATES}
+        if lost := by_state["given_up"]:
+            yield Alarm(
+                "texts-given-up",
+                Sentence(
+                    "%(day)s: all attempts failed for %(signs)s; "
+                    "remove the cause, then: horoscope generate --day %(argument)s",
+                    day=day.day,
+                    signs=tuple(map(Sign, lost)),
+                    argument=str(day.day),
+                ),
+            )
+        if by_state["missing"] and not (by_state["writing"] or by_state["pending"] or ordered):
+            yield Alarm(
+                "texts-missing",
+                Sentence.counted(
+                    "%(day)s: %(count)s text is missing, and no worker is writing it",
+                    "%(day)s: %(count)s texts are missing, and no worker is writing them",
+                    day=day.day,
+                    count=len(by_state["missing"]),
+                ),
+            )
+
+
+def _model_alarms(records: Records) -> Iterator[Alarm]:
+    outage = records.outage
+    if outage is not None and outage.refused:
+        refused = Sentence("the model refuses every request since %(since)s", since=outage.since)
+        yield Alarm("model-refusing", refused, outage.reason)
+    elif outage is not None:
+        failed = Sentence.counted(
+            "the model has failed %(count)s time since %(since)s",
+            "the model has failed %(count)s times in a row since %(since)s",
+            count=outage.failures,
+            since=outage.since,
+        )
+        yield Alarm("model-failing", failed, outage.reason)
+    if records.exhausted:
+        yield Alarm("token-limit-reached", Sentence("no texts are written ahead"), records.exhausted)
+    if records.tick_age_s is None or records.tick_age_s > NO_TICK_S:
+        yield Alarm("no-ticks", Sentence("no tick for fifteen minutes: is a scheduler running?"))
+
+
+def _count_alarms(counts: Any, dead: int) -> Iterator[Alarm]:
+    if dead:
+        needy = Sentence.counted(
+            "%(count)s dead letter needs a decision", "%(count)s dead letters need a decision", count=dead
+        )
+        yield Alarm("dead-letters-waiting", needy)
+    if counts.unheard:
+        unheard = Sentence.counted(
+            "%(count)s replay has had no outcome for a day: was a queue purged?",
+            "%(count)s replays have had no outcome for a day: was a queue purged?",
+            count=counts.unheard,
+        )
+        yield Alarm("replays-without-outcome", unheard)
+    if counts.overdue:
+        overdue = Sentence.counted(
+            "%(count)s reader has waited for more than two minutes",
+            "%(count)s readers have waited for more than two minutes",
+            count=counts.overdue,
+        )
+        yield Alarm("readers-overdue", overdue)
+    if counts.parked:
+        parked = Sentence.counted(
+            "%(count)s message is parked: was RabbitMQ away, or is no bot or worker running?",
+            "%(count)s messages are parked: was RabbitMQ away, or is no bot or worker running?",
+            count=counts.parked,
+        )
+        yield Alarm("messages-parked", parked)

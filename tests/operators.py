@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from html import unescape
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -31,6 +32,7 @@ from services.process.settings import Settings
 
 PASSWORD = "correct horse battery"
 ORIGIN = "http://page.test"
+RUNBOOK = (Path(__file__).parents[1] / "ops" / "RUNBOOK.md").read_text()
 _TOKEN = re.compile(r'name="form_token" value="(\w+)"')
 
 
@@ -55,7 +57,15 @@ async def open_admin(
         open_snapshots(settings, queues, database, clock=clock) as figures,
     ):
         yield (
-            make_page(settings, figures, database, Bus(publisher, database), REPLAYABLE, clock=clock),
+            make_page(
+                settings,
+                figures,
+                database,
+                Bus(publisher, database),
+                REPLAYABLE,
+                runbook=RUNBOOK,
+                clock=clock,
+            ),
             publisher,
         )
 

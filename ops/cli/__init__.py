@@ -109,11 +109,15 @@ def scheduler() -> None:
 @main.command()
 def admin() -> None:
     """Serve the operators' page at ADMIN_LISTEN. Any number may run."""
+    from importlib.resources import files
+
     from actors import REPLAYABLE, topology
     from services.admin import server as process
 
     settings = start("admin", "database_url", "rabbitmq_url", "admin_password")
-    run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), REPLAYABLE, stop))
+    runbook = files("ops").joinpath("RUNBOOK.md").read_text(encoding="utf-8")
+    queues = topology.queues(settings)
+    run_until_stopped(lambda stop: process.run(settings, queues, REPLAYABLE, stop, runbook=runbook))
 
 
 def _check_generate(*, again: bool, yes: bool, **_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -50,7 +51,8 @@ async def status(here: Here, watch: bool) -> Answer:
         tables.show_status(screen, seen)
         tables.show_alarms(screen, seen.alarms, seen.notes)
 
-    return Answer(seen, show, _code(seen))
+    told = asdict(seen) | {"alarms": [str(alarm) for alarm in seen.alarms]}
+    return Answer(told, show, _code(seen))
 
 
 async def _read(here: Here) -> Status:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from services.dead_letters.replays import Plan, Run
     from services.messaging.pauses import Pause
     from services.messaging.queues import QueuedMessage, QueueStatus
-    from services.status import DayStatus, Status
+    from services.status import Alarm, DayStatus, Status
 
 #: Characters that are shown of a body that is no message, and of a queued message's arguments; --json shows all.
 _BODY_SHOWN = 2000
@@ -63,10 +63,10 @@ def show_status(screen: Screen, status: Status) -> None:
     screen.items(f"{kind}s {count}" for kind, count in status.running.items())
 
 
-def show_alarms(screen: Screen, alarms: Sequence[str], notes: Sequence[str] = ()) -> None:
+def show_alarms(screen: Screen, alarms: Sequence[Alarm | str], notes: Sequence[str] = ()) -> None:
     """What needs a person, or that all is well; and what a person may see to at leisure."""
     for alarm in alarms:
-        screen.say(alarm, first="! ", fg="red", bold=True)
+        screen.say(str(alarm), first="! ", fg="red", bold=True)
     if not alarms:
         screen.say("All is well.", fg="green")
     for note in notes:

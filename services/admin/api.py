@@ -97,7 +97,7 @@ async def today(_: Site, snapshot: Snapshot, __: QueryParams) -> dict[str, Any]:
         "tokens_today": status.tokens_today,
         "cost_today_usd": status.cost_today_usd,
         "dead_letters": snapshot.dead_letters,
-        "alarms": status.alarms,
+        "alarms": [str(alarm) for alarm in status.alarms],
     }
 
 

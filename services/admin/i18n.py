@@ -16,6 +16,7 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_currency, format_decimal, format_percent
 from babel.units import format_unit
 
+from schema.sentences import Sentence
 from schema.signs import Language, Sign
 from services.days import shown_in
 
@@ -74,6 +75,30 @@ class Wording:
     def gettext(self, message: str, **values: object) -> str:
         """A message in this language, with its values filled in."""
         return self._catalogue.gettext(message) % values
+
+    def sentence(self, sentence: Sentence) -> str:
+        """A sentence about the service in this language."""
+        if sentence.plural:
+            count = int(str(sentence.values["count"]))
+            message = self._catalogue.ngettext(sentence.message, sentence.plural, count)
+        else:
+            message = self._catalogue.gettext(sentence.message)
+        return message % {name: self._value(value) for name, value in sentence.values.items()}
+
+    def _value(self, value: object) -> str:
+        """A value of a sentence as this language writes it."""
+        match value:
+            case int():
+                return self.number(value)
+            case datetime():
+                return self.time(value)
+            case date():
+                return self.on(value)
+            case Sign():
+                return self.sign(value)
+            case tuple():
+                return ", ".join(map(self._value, value))
+        return str(value)
 
     def number(self, value: float, digits: int = 0) -> str:
         """Such as «1 234,5» and “1,234.5”."""

@@ -10,6 +10,7 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from schema.sentences import Sentence
 from schema.signs import Language, Sign
 from services.admin import charts
 from services.admin.auth import Gate, Session, local_path
@@ -121,7 +122,9 @@ def language_of(request: Request) -> str:
 def plain(value: _Value, mask: Mask) -> _Value:
     """Text that others wrote, without secrets and deceiving characters; also in dataclasses, dictionaries and lists."""
     found: object = value
-    if isinstance(value, str):
+    if isinstance(value, Sentence):
+        found = Sentence.counted(value.message, value.plural, **plain(value.values, mask))
+    elif isinstance(value, str) and not isinstance(value, Sign):
         found = mask(value).translate(_ESCAPES)
     elif isinstance(value, bytes):
         found = mask.in_bytes(value)

@@ -11,11 +11,22 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from schema.errors import DatabaseUnavailable, NotFound, NotPublished, Refused, UnknownQueue
+from schema.errors import DatabaseUnavailable, NotFound, NotPublished, Refused, UnknownQueue, text_of
 from services.admin import api
-from services.admin.pages import dead_letters, drops, edits, queues, replays, runs, sign_in, texts, today
+from services.admin.pages import (
+    dead_letters,
+    drops,
+    edits,
+    queues,
+    replays,
+    runbook,
+    runs,
+    sign_in,
+    texts,
+    today,
+)
 from services.admin.pages.page import Act, Site, section_of
-from services.admin.rendering import asked
+from services.admin.rendering import asked, plain
 from services.admin.security_headers import Protected
 
 #: Bytes of a request's body at most; every form is smaller.
@@ -52,6 +63,7 @@ def application(site: Site) -> ASGIApp:
         routes=[
             page("/", today.today),
             page("/processes", today.processes),
+            page("/runbook", runbook.runbook),
             *act("/texts/{day}/{sign}", texts.WRITE),
             page("/queues", queues.queues),
             page("/queues/{name}", queues.queue),
@@ -112,7 +124,7 @@ async def _failed(site: Site, request: Request, error: Exception) -> Response:
         snapshot,
         http_status=status,
         status=status,
-        reason=site.mask(str(error)) if status == 409 else "",
+        reason=plain(text_of(error), site.mask) if status == 409 else "",
         name=section,
         back=back,
         here=asked(request) if request.method == "GET" else back,

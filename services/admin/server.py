@@ -16,6 +16,7 @@ from schema.messages import Message
 from services.admin.auth import Gate, Sessions
 from services.admin.metrics import ClusterMetrics
 from services.admin.pages.page import Site
+from services.admin.pages.runbook import to_html
 from services.admin.rendering import Rendering
 from services.admin.routes import application
 from services.admin.sign_in_limits import Tries
@@ -51,12 +52,13 @@ async def run(
     actors: Mapping[str, type[Message]],
     stop: asyncio.Event,
     *,
+    runbook: str,
     clock: Clock = system_clock,
 ) -> None:
     """Serve the page until ``stop`` is set, also while PostgreSQL or RabbitMQ is away.
 
     The process publishes runs of replays, too, as every worker does. The settings of the database, RabbitMQ and the
-    page's password must be there; ``actors`` names the message that each actor answers.
+    page's password must be there; ``actors`` names the message that each actor answers; ``runbook`` is Markdown.
 
     Raises:
         WrongSettings: The address cannot be listened on.
@@ -70,7 +72,7 @@ async def run(
         replaying(database, publisher),
         open_snapshots(settings, queues, database, clock=clock) as snapshots,
         serve_http(
-            make_page(settings, snapshots, database, bus, actors, clock=clock),
+            make_page(settings, snapshots, database, bus, actors, runbook=runbook, clock=clock),
             settings.admin_listen,
             settings.admin_proxies,
         ),
@@ -101,6 +103,7 @@ def make_page(
     bus: Bus,
     actors: Mapping[str, type[Message]],
     *,
+    runbook: str,
     clock: Clock = system_clock,
 ) -> ASGIApp:
     """The page as an ASGI application."""
@@ -118,6 +121,7 @@ def make_page(
             mask=Mask(settings.secrets),
             clock=clock,
             home=settings.home_timezone,
+            runbook=to_html(runbook),
         )
     )
 

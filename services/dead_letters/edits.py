@@ -8,9 +8,10 @@ import structlog
 from sqlalchemy import text
 
 from schema.errors import NotFound, Refused
+from schema.sentences import Sentence
 from services.database.pool import Database
 from services.dead_letters.outcomes import OPEN
-from services.dead_letters.preflight import Preflight
+from services.dead_letters.preflight import NOT_DEAD, Preflight
 from services.dead_letters.records import Letter, Records
 from services.dead_letters.replays import in_turn
 
@@ -80,8 +81,13 @@ class Edits:
             await in_turn(connection)
             if (await connection.execute(_EDIT, given)).scalar() is None:
                 if letter.state == "dead":
-                    raise Refused(f"dead letter {number} is about to be replayed; cancel that run first")
-                raise Refused(f"dead letter {number} is not dead any more: {letter.state.replace('_', ' ')}")
+                    raise Refused(
+                        Sentence(
+                            "letter %(number)s is about to be replayed; cancel that run first",
+                            number=str(number),
+                        )
+                    )
+                raise Refused(NOT_DEAD[letter.state])
         log.info("dead_letter.edited", letter=number, by=by)
         return await self._records.whole(number)
 

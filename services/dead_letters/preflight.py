@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.errors import InvalidEnvelope, InvalidMessage
+from schema.errors import InvalidEnvelope, InvalidMessage, text_of
 from schema.messages import (
     DeliverHoroscope,
     GenerateDay,
@@ -20,10 +20,11 @@ from schema.messages import (
     MidnightTick,
     ReconcileTick,
 )
+from schema.sentences import Sentence
 from schema.signs import Sign
 from services.database.pool import Database
 from services.days import Clock, first_day_alive
-from services.dead_letters.filters import Judgement
+from services.dead_letters.filters import Judgement, State
 from services.horoscopes.night import MIDNIGHT, RECONCILE
 from services.messaging.envelope import decode
 from services.readers.views import OLDEST
@@ -33,6 +34,15 @@ REPLAYS_AT_MOST = 2
 
 #: Letters with one of these verdicts are replayed if a person insists.
 FORCED: tuple[Judgement, ...] = ("ready", "done", "capped", "waiting")
+
+#: Why a letter in another state than ``dead`` is not replayed.
+NOT_DEAD: dict[State, Sentence] = {
+    "waiting": Sentence("it is not dead any more: its replay has no outcome yet"),
+    "did_it": Sentence("it is not dead any more: its replay did it"),
+    "nothing_to_do": Sentence("it is not dead any more: its replay found nothing to do"),
+    "died_again": Sentence("it is not dead any more: it died again as another letter"),
+    "dropped": Sentence("it is not dead any more: it was dropped"),
+}
 
 #: Seconds between two calls of :meth:`Preflight.note_done`.
 NOTE_S = 15.0
@@ -117,20 +127,40 @@ class Preflight:
             InvalidMessage: There is no such actor, or the arguments do not fit it.
         """
         if actor is None:
-            fitting = [name for name in self._actors if self._is_fit(name, arguments)]
+            if fitting := tuple(name for name in self._actors if self._is_fit(name, arguments)):
+                raise InvalidMessage(
+                    Sentence(
+                        "the letter names no actor; name one, on the command line with --actor, and its arguments: "
+                        "these arguments fit %(actors)s",
+                        actors=fitting,
+                    )
+                )
             takes = [
                 f"{name} takes {', '.join(each.name for each in fields(message))}"
                 for name, message in sorted(self._actors.items())
             ]
-            which = f"these arguments fit {' and '.join(fitting)}" if fitting else "; ".join(takes)
             raise InvalidMessage(
-                f"the letter names no actor; name one, on the command line with --actor, and its arguments: {which}"
+                Sentence(
+                    "the letter names no actor; name one, on the command line with --actor, and its arguments: "
+                    "%(signatures)s",
+                    signatures="; ".join(takes),
+                )
             )
         if actor not in self._actors:
-            raise InvalidMessage(f"there is no actor {actor!r}; there are {', '.join(sorted(self._actors))}")
+            raise InvalidMessage(
+                Sentence(
+                    "there is no actor %(actor)s; there are %(actors)s",
+                    actor=repr(actor),
+                    actors=tuple(sorted(self._actors)),
+                )
+            )
         message = self._actors[actor].parse(arguments)
         if message.actor != actor:
-            raise InvalidMessage(f"these are arguments for {message.actor}, not for {actor}")
+            raise InvalidMessage(
+                Sentence(
+                    "these are arguments for %(other)s, not for %(actor)s", other=message.actor, actor=actor
+                )
+            )
         return message
 
     def _is_fit(self, actor: str, arguments: dict[str, Any]) -> bool:
@@ -181,15 +211,17 @@ class Preflight:
             if row.edit is not None:
                 return self.message(row.edited_actor, row.edited_arguments)
             if row.masked:
-                return "a secret was masked in it; edit its arguments first"
+                return Sentence("a secret was masked in it; edit its arguments first")
             parts = decode(row.body)
             if parts["args"]:
-                return "it has positional arguments; actors take named ones only"
+                return Sentence("it has positional arguments; actors take only named arguments")
             return self.message(parts["actor_name"], parts["kwargs"])
         except InvalidEnvelope as error:
-            return f"it is no message: {error}; give it an actor and arguments by an edit"
+            return Sentence(
+                "it is no message: %(error)s; edit it: give it an actor and arguments", error=str(error)
+            )
         except InvalidMessage as error:
-            return str(error)
+            return text_of(error)
 
     def _verdict(self, row: Row[Any], message: Message | str, facts: _Facts) -> Verdict:
         judgement, reason = self._judged(row, message, facts)
@@ -209,13 +241,15 @@ class Preflight:
         if isinstance(message, str):
             return "unfit", message
         if row.state == "waiting":
-            return "waiting", "it is replayed already, and nobody knows yet what came of it"
+            return "waiting", Sentence("it is being replayed; the outcome is not known yet")
         if row.state != "dead":
-            return "settled", f"it is not dead any more: {row.state.replace('_', ' ')}"
+            return "settled", NOT_DEAD[row.state]
         if done := _done(message, facts, row.published_at):
             return "done", done
         if row.replays >= REPLAYS_AT_MOST:
-            return "capped", f"it died after {row.replays} replays"
+            return "capped", Sentence.counted(
+                "it died after %(count)s replay", "it died after %(count)s replays", count=row.replays
+            )
         return "ready", ""
 
     async def _facts(self, connection: AsyncConnection, messages: Sequence[Message]) -> _Facts:
@@ -238,24 +272,27 @@ def _done(message: Message, facts: _Facts, published_at: datetime | None) -> str
     done, reason = False, ""
     match message:
         case HoroscopeRequested(answered=True, day=day) if day < facts.first_day - OLDEST:
-            done, reason = True, f"nobody can tell any more whether a view of {day} was counted"
+            done = True
+            reason = Sentence("its view of %(day)s is too old: it may have been counted already", day=day)
         case HoroscopeRequested(answered=True):
-            done, reason = message.request_id in facts.counted, "its view is counted"
+            done, reason = message.request_id in facts.counted, Sentence("its view is counted")
         case HoroscopeRequested():
-            done, reason = message.request_id not in facts.owed, "its reader waits no longer"
+            done = message.request_id not in facts.owed
+            reason = Sentence("its reader is not waiting any more")
         case DeliverHoroscope(sign=sign, day=day):
-            done, reason = (sign.value, day) not in facts.awaited, f"nobody waits for {sign} {day}"
+            done = (sign.value, day) not in facts.awaited
+            reason = Sentence("no reader waits for %(sign)s on %(day)s", sign=sign, day=day)
         case GenerateDay(day=day) | GenerateHoroscope(day=day) if day < facts.first_day:
-            done, reason = True, f"nobody lives in {day} any more"
+            done, reason = True, Sentence("%(day)s is over everywhere", day=day)
         case GenerateHoroscope(sign=sign, day=day):
             written_at = facts.texts.get((sign.value, day))
             done = written_at is not None and written_at != message.replaces
-            reason = f"the text of {sign} {day} is there"
+            reason = Sentence("the text of %(sign)s for %(day)s exists", sign=sign, day=day)
         case GenerateDay(day=day):
             done = all((sign.value, day) in facts.texts for sign in Sign)
-            reason = f"every text of {day} is there"
+            reason = Sentence("every text of %(day)s exists", day=day)
         case MidnightTick() | ReconcileTick():
             last = facts.ticked_at.get(MIDNIGHT if isinstance(message, MidnightTick) else RECONCILE)
             done = bool(last and published_at and last > published_at)
-            reason = "a later tick has come"
+            reason = Sentence("a later tick has come")
     return reason if done else ""

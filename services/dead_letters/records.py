@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from schema.errors import NotFound, Refused
+from schema.sentences import Sentence
 from services.database.pool import Database
 from services.dead_letters.filters import Filter, State
 from services.dead_letters.preflight import Preflight
@@ -199,7 +200,10 @@ class Records:
         ids = await self.ids(replace(wanted, verdict=None), limit=JUDGED_AT_MOST + 1)
         if len(ids) > JUDGED_AT_MOST:
             raise Refused(
-                f"more than {JUDGED_AT_MOST} letters would have to be judged; add a condition, such as a group"
+                Sentence(
+                    "more than %(count)s letters would have to be judged; add a condition, such as a group",
+                    count=JUDGED_AT_MOST,
+                )
             )
         verdicts = await self._preflight.verdicts(ids)
         return replace(wanted, judged=tuple(each.id for each in verdicts if each.judgement == wanted.verdict))

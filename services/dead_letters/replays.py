@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import NotFound, Refused
+from schema.sentences import Sentence
 from services.database.pool import Database
 from services.dead_letters.outcomes import OPEN
 from services.dead_letters.preflight import FORCED, Preflight, Verdict
@@ -218,7 +219,7 @@ class Replays:
         """
         taken = [each for each in verdicts if each.judgement in (FORCED if force else ("ready",))]
         if not taken:
-            raise Refused("none of these letters is ready to be replayed")
+            raise Refused(Sentence("none of these letters is ready to be replayed"))
         queues = sorted({each.queue for each in taken if each.queue})
         letters = {
             "ids": [uuid4() for _ in taken],
@@ -235,7 +236,7 @@ class Replays:
                 await connection.execute(_SUPERSEDE, {"letters": letters["letters"]})
             planned = await connection.execute(_PLAN, letters | {"run": run})
             if not planned.rowcount:
-                raise Refused("somebody else has just replayed or dropped these letters")
+                raise Refused(Sentence("somebody else has just replayed or dropped these letters"))
         log.info("replay.ordered", run=run, count=planned.rowcount, by=by, why=why, what=what)
         return await self.run(run)
 
@@ -270,10 +271,12 @@ class Replays:
         Raises:
             Refused: The run has published every letter or is cancelled, or no run has this number.
         """
-        run = await self.run(number)
+        await self.run(number)
         async with self._database.transaction() as connection:
             if (await connection.execute(_CANCEL, {"run": number, "by": by})).scalar() is None:
-                raise Refused(f"run {number} is {run.state} and cannot be cancelled")
+                raise Refused(
+                    Sentence("run %(number)s cannot be cancelled: it is not running", number=str(number))
+                )
             await connection.execute(_CANCEL_PLANNED, {"run": number})
         log.info("replay.cancelled", run=number, by=by)
         return await self.run(number)
@@ -289,10 +292,12 @@ class Replays:
             await in_turn(connection)
             state = (await connection.execute(_RUN_STATE, {"run": number})).scalar_one()
             if state != "cancelled":
-                raise Refused(f"run {number} is {state} and cannot be resumed")
+                raise Refused(
+                    Sentence("run %(number)s cannot be resumed: it was not cancelled", number=str(number))
+                )
             await _demand_free(connection, run.queues)
             if not (await connection.execute(_RESUME_PLANNED, {"run": number})).rowcount:
-                raise Refused(f"nothing is left of run {number}")
+                raise Refused(Sentence("run %(number)s has no letters left to publish", number=str(number)))
             await connection.execute(_RESUME, {"run": number})
         log.info("replay.resumed", run=number, by=by)
         return await self.run(number)
@@ -315,6 +320,10 @@ async def _demand_free(connection: AsyncConnection, queues: Sequence[str]) -> No
     busy = (await connection.execute(_BUSY, {"queues": list(queues)})).one_or_none()
     if busy:
         raise Refused(
-            f"run {busy.id} of {busy.started_by} is under way in {', '.join(busy.queues)}; "
-            "wait for its end, or cancel it"
+            Sentence(
+                "run %(number)s of %(by)s is under way in %(queues)s; wait until it ends, or cancel it",
+                number=str(busy.id),
+                by=busy.started_by,
+                queues=tuple(busy.queues),
+            )
         )

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from schema.errors import Answer
+from schema.sentences import Sentence
 from schema.signs import Sign
 from services.database.pool import Database
 from services.days import Clock, day_in
@@ -104,7 +105,11 @@ class Usage:
         """
         if not self.daily_limit or (spent := await self.spent_today()) < self.daily_limit:
             return None
-        return f"the daily limit of {self.daily_limit} tokens is reached: {spent} were used today"
+        return Sentence(
+            "the daily limit of %(limit)s tokens is reached: %(spent)s were used today",
+            limit=self.daily_limit,
+            spent=spent,
+        )
 
     def _today(self) -> date:
         return day_in(self.home, self.clock())

@@ -15,6 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from schema.errors import InvalidEnvelope, ManagementUnavailable, NotPublished, Refused, UnknownQueue
 from schema.messages import DEAD_LETTERS
+from schema.sentences import Sentence
 from services.messaging.envelope import decode
 from services.messaging.management import ManagementApi, QueueFlow
 from services.messaging.pauses import Pause
@@ -184,8 +185,12 @@ class Queues:
         declared = {queue.name: queue.arguments.get("x-queue-type") for queue in self._declared}
         if (kind := types.get(name) or declared.get(name) or "classic") != "classic":
             raise Refused(
-                f"{name} is a {kind} queue: before RabbitMQ 4.3 each look would count towards its delivery limit, "
-                "after which messages are dropped; look at its figures instead"
+                Sentence(
+                    "%(queue)s is a %(kind)s queue: before RabbitMQ 4.3 each look would count towards its delivery "
+                    "limit, after which messages are dropped; look at its figures instead",
+                    queue=name,
+                    kind=kind,
+                )
             )
         return await asyncio.to_thread(self._peek, name, limit)
 
@@ -199,7 +204,14 @@ class Queues:
     def _purge(self, name: str, at_most: int | None, by: str) -> int:
         waiting = self._find(name).messages
         if at_most is not None and waiting > at_most:
-            raise Refused(f"{name} holds {waiting} messages by now, not {at_most}; nothing was deleted")
+            raise Refused(
+                Sentence(
+                    "%(queue)s holds %(count)s messages by now, not %(shown)s; nothing was deleted",
+                    queue=name,
+                    count=waiting,
+                    shown=at_most,
+                )
+            )
         with _connected(self._urls) as connection:
             count: int = connection.channel().queue_purge(name).method.message_count
         log.warning("queue.purged", queue=name, count=count, by=by)
@@ -208,8 +220,12 @@ class Queues:
     def _peek(self, name: str, limit: int) -> list[QueuedMessage]:
         if consumers := self._find(name).consumers:
             raise Refused(
-                f"{name} has {consumers} consumers, which would get its messages out of order during the peek; first: "
-                f"horoscope queues pause {name}, and wait until it has no consumers"
+                Sentence(
+                    "%(queue)s has %(consumers)s consumers, which would get its messages out of order during the peek; "
+                    "first: horoscope queues pause %(queue)s, and wait until it has no consumers",
+                    queue=name,
+                    consumers=consumers,
+                )
             )
         seen: list[QueuedMessage] = []
         with _connected(self._urls) as connection:

@@ -19,7 +19,7 @@ async def test_status_tells_what_needs_a_person_and_exits_with_1(
 ) -> None:
     code, said = await processes.run("status")
     assert code == 1
-    assert "12 texts are missing and nobody writes them" in said
+    assert "12 texts are missing, and no worker is writing them" in said
 
 
 async def test_status_is_well_when_all_is_well(
@@ -48,7 +48,7 @@ async def test_status_is_well_when_all_is_well(
     code, said = await processes.run("status")
     assert code == 1
     assert "parked 0   dead letters 1   tokens" in said
-    assert said.endswith("! dead letters: 1")
+    assert said.endswith("! 1 dead letter needs a decision")
     await sql.execute("UPDATE dead_letters SET state = 'dropped'")
     code, said = await processes.run("status", "--json")
     assert (code, json.loads(said)["dead_letters"]) == (0, 0)
@@ -132,4 +132,4 @@ async def test_status_says_that_a_deleted_text_is_missing(
     seen = json.loads(said)
     assert code == 1
     assert [day["states"]["leo"] for day in seen["days"]] == ["missing", "missing"]
-    assert sum("1 texts are missing" in alarm for alarm in seen["alarms"]) == 2
+    assert sum("1 text is missing" in alarm for alarm in seen["alarms"]) == 2

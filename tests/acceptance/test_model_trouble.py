@@ -34,7 +34,7 @@ async def test_a_wrong_key_makes_one_dead_letter_and_the_right_one_makes_up_for_
     assert await dead.count() == 1, "one is enough to say so"
     code, said = await processes.run("status")
     assert code == 1
-    assert "the model refuses us" in said
+    assert "the model refuses every request" in said
 
     # A reader is told at once.
     await processes.bot()
@@ -49,7 +49,7 @@ async def test_a_wrong_key_makes_one_dead_letter_and_the_right_one_makes_up_for_
     await until_written(sql)
     code, said = await processes.run("status", "--json")
     # This test has not started one, and nobody has seen to the letter yet.
-    assert json.loads(said)["alarms"] == ["no scheduler runs", "dead letters: 1"]
+    assert json.loads(said)["alarms"] == ["no scheduler runs", "1 dead letter needs a decision"]
 
 
 async def test_while_the_model_is_down_a_new_reader_is_told_and_the_first_goes_on_waiting(
@@ -276,7 +276,7 @@ async def test_the_daily_limit_stops_the_night_but_no_reader(
 
     code, said = await processes.run("status", environment=limit)
     assert code == 1
-    assert "the night has stopped: the daily limit of 1000 tokens is reached" in said
+    assert "no texts are written ahead: the daily limit of 1000 tokens is reached" in said
     queues.publish(ReconcileTick())
     await until_sql(sql, "SELECT did LIKE 'the daily limit%' FROM ticks WHERE name = 'reconcile'", True)
     await queues.drained("generation")

@@ -133,8 +133,50 @@ async def test_the_day_as_json_and_as_a_page_is_the_same(operator: Operator, sql
     assert "yesterday November 21" in seen
     assert "tomorrow November 23" in seen
     assert "Times: Europe/Moscow (UTC+3)" in seen
+    assert len(told["alarms"]) == 11
     for alarm in told["alarms"]:
-        assert alarm in seen
+        assert alarm.replace("2026-11-22", "November 22").replace("2026-11-23", "November 23") in seen
+
+
+async def test_each_alarm_leads_to_its_page_and_to_its_section_of_the_runbook(
+    operator: Operator, sql: asyncpg.Connection
+) -> None:
+    await sql.execute(
+        "INSERT INTO paused_queues VALUES ('ticks', 'ann', 'a why', now() - interval '2 hours')"
+    )
+    await put_generation(sql, "leo", TODAY, "given_up", error="the model's server answered 503")
+    page = (await operator.get("/")).text
+    runbook = (await operator.get("/runbook")).text
+    assert "docker compose ps" in runbook
+    assert "<table>" in runbook
+    links = re.findall(r'<li><a href="([^"]+)">.*?href="/runbook#([^"]+)">What to do</a></li>', page)
+    told = (await api(operator, "today"))["alarms"]
+    assert len(links) == len(told) > 8
+    assert ("/queues/ticks", "pause-forgotten") in links
+    assert ("/queues/views", "queue-without-worker") in links
+    assert ("#texts", "texts-given-up") in links
+    for address, section in links:
+        assert f'<h3 id="{section}">' in runbook
+        if address.startswith("#"):
+            assert f'id="{address[1:]}"' in page
+        else:
+            assert (await operator.get(address)).status_code == 200, address
+
+
+async def test_alarms_and_their_details_are_said_in_the_operators_language(
+    operator: Operator, sql: asyncpg.Connection
+) -> None:
+    await put_generation(sql, "leo", TODAY, "given_up", error="the model's server answered 503")
+    await sql.execute("INSERT INTO parked_messages (queue, body, reason) VALUES ('views', '', 'away')")
+    operator.http.headers["accept-language"] = "ru"
+    page = (await operator.get("/")).text
+    (alarms,) = re.findall(r'<ul class="alarms">(.*?)</ul>', page, re.DOTALL)
+    said = text_of(alarms)
+    assert "не работает ни один планировщик Что делать" in said
+    assert "22 ноября: не удалось написать: Лев; устраните причину, затем: horoscope generate" in said
+    assert "23 ноября: не хватает 12 текстов, и их никто не пишет" in said
+    assert "1 сообщение отложено" in said
+    assert "no " not in said
 
 
 async def test_the_grid_tells_what_became_of_each_text(operator: Operator, sql: asyncpg.Connection) -> None:

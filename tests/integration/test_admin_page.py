@@ -92,7 +92,7 @@ async def address(
         open_servers(settings, queues, process="test") as (database, publisher),
         open_snapshots(settings, queues, database) as shown,
         serve_http(
-            make_page(settings, shown, database, Bus(publisher, database), REPLAYABLE),
+            make_page(settings, shown, database, Bus(publisher, database), REPLAYABLE, runbook="# Runbook"),
             settings.admin_listen,
             (),
         ),

@@ -43,7 +43,9 @@ async def test_a_pause_is_shown_wherever_the_queue_is_with_who_and_why_until_it_
     assert (views["paused"], views["paused_by"], views["paused_why"]) == (True, "page@192.0.2.1", HTML)
     since = datetime.fromisoformat(views["paused_since"])
     assert (datetime.now(UTC) - since).total_seconds() < 60
-    assert "nobody consumes the queue views" not in str((await operator.get("/api/today")).json()["alarms"])
+    assert "no worker consumes the queue views" not in str(
+        (await operator.get("/api/today")).json()["alarms"]
+    )
 
     sent = await operator.send(f"/queues/{VIEWS}/resume", of=f"/queues/{VIEWS}")
     assert sent.status_code == 303
@@ -51,7 +53,7 @@ async def test_a_pause_is_shown_wherever_the_queue_is_with_who_and_why_until_it_
     shown = (await operator.get(f"/queues/{VIEWS}")).text
     assert "views is resumed." in shown
     assert "Paused since" not in shown
-    assert "nobody consumes the queue views" in str((await operator.get("/api/today")).json()["alarms"])
+    assert "no worker consumes the queue views" in str((await operator.get("/api/today")).json()["alarms"])
 
 
 async def test_purging_asks_first_and_deletes_no_more_than_it_named(

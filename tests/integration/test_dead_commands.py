@@ -420,7 +420,7 @@ async def test_a_run_is_cancelled_and_resumed_on_record(dead: Dead, letters: lis
     assert "by Boris" in said
     assert "2: 2 cancelled" in said
     assert "cannot be cancelled" in (await dead("cancel", 1, code=1)).stderr
-    assert "is cancelling and cannot be resumed" in (await dead("resume", 1, code=1)).stderr
+    assert "cannot be resumed: it was not cancelled" in (await dead("resume", 1, code=1)).stderr
     await sql.execute("UPDATE replay_runs SET state = 'cancelled', ended_at = now()")
     await dead("run", 1, "--wait", code=1)
     assert (await told(dead, "resume", 1))["planned"] == 2

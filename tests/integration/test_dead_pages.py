@@ -305,10 +305,10 @@ async def test_an_edit_is_held_against_the_actor_and_kept_with_who_made_it(
     for arguments, actor, fault in (
         ('{"sign": "cat", "day": "x"}', GENERATE, "sign: Input should be"),
         ('{"sign": "virgo"}', GENERATE, "day: Field required"),
-        ('{"sign": "virgo",', GENERATE, "that is no JSON"),
-        ('["virgo"]', GENERATE, "expected a JSON object, not list"),
+        ('{"sign": "virgo",', GENERATE, "this is not JSON"),
+        ('["virgo"]', GENERATE, "expected a JSON object, such as {}"),
         (f'{{"day": "{TODAY}"}}', HTML, "there is no actor"),
-        ("[" * 3000, GENERATE, "that is no JSON"),
+        ("[" * 3000, GENERATE, "this is not JSON"),
     ):
         refused = await edit(arguments, actor)
         assert refused.status_code == 422, arguments
@@ -426,9 +426,9 @@ async def test_what_a_replay_would_come_to_is_told_before_anything_is_ordered(
     told = text_of(answer.text)
     assert "Letters: 5" in told
     assert "ready 2 will be replayed" in told
-    assert f"done 1 left out; only if you insist nobody waits for leo {TODAY}" in told
+    assert f"done 1 left out; only if you insist no reader waits for Leo on {TODAY:%B} {TODAY.day}" in told
     assert "unfit 1 left out it is no message" in told
-    assert "settled 1 left out it is not dead any more: dropped" in told
+    assert "settled 1 left out it is not dead any more: it was dropped" in told
     assert "views.HoroscopeRequested 2 " in told
     assert "delivery.DeliverHoroscope 0 (+ 1)" in told
     assert "Will be replayed: 2" in told
@@ -552,7 +552,7 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
     assert "Something has changed meanwhile" in unasked.text
     resumed = await operator.confirm("/dead/runs/1/resume")
     assert resumed.status_code == 409
-    assert "is running and cannot be resumed" in resumed.text
+    assert "cannot be resumed: it was not cancelled" in resumed.text
     form = await operator.shown("/dead/runs/1/cancel")
     cancelled = await operator.confirm("/dead/runs/1/cancel", who="Аня")
     assert (cancelled.status_code, cancelled.headers["location"]) == (303, "/dead/runs/1")
@@ -700,3 +700,19 @@ async def test_letters_of_the_ends_of_all_time_are_shown(
     await Archive(database, Mask([])).keep([DeadLetter(orjson.dumps(parts), {}, published_at=at)])
     for path in ("/dead", "/dead/1", "/api/dead/letters"):
         assert "1" in await seen(operator, path)
+
+
+async def test_causes_verdicts_and_refusals_are_said_in_the_operators_language(
+    operator: Operator, database: Database, inspector: Inspector
+) -> None:
+    letter = await add_dead_letter(database, GenerateDay(TODAY), TooOld("nobody waits"))
+    unfit = await add_dead_letter(database, b"no message")
+    await inspector.edits.drop([letter], by="x", why="y")
+    operator.http.headers["accept-language"] = "ru"
+    told = await seen(operator, f"/dead/{letter}")
+    assert "Причина слишком старое" in told
+    assert "оно уже не мёртвое: его сняли" in told
+    assert "это не сообщение" in await seen(operator, f"/dead/{unfit}")
+    sent = {"actor": GENERATE, "arguments": "[]", "seen": ""}
+    refused = await operator.send(f"/dead/{unfit}/edit", sent, of=f"/dead/{unfit}")
+    assert "нужен объект JSON" in text_of(refused.text)

@@ -25,6 +25,7 @@ from ops.cli import console, main, tables
 from ops.cli.console import Screen
 from schema.errors import ModelRefused, ModelUnavailable
 from schema.messages import GenerateHoroscope, HoroscopeRequested
+from schema.sentences import Sentence
 from schema.signs import Sign
 from services import days, status
 from services.database.pool import Database
@@ -222,8 +223,12 @@ def test_what_status_shows(golden: Callable[[str, str], None]) -> None:
         running={"bot": 1, "worker": 2, "scheduler": 1, "admin": 1},
         pauses=[Pause("ticks", "anna@desk", "the database is being moved", NOON, 60.0)],
         alarms=[
-            "dead letters: 1",
-            f"the model has failed 3 times in a row since 2026-11-22 12:00 UTC: {LONG}",
+            status.Alarm("dead-letters-waiting", Sentence("1 dead letter needs a decision")),
+            status.Alarm(
+                "model-failing",
+                Sentence("the model has failed 3 times in a row since 2026-11-22 12:00 UTC"),
+                LONG,
+            ),
         ],
     )
     width = console.terminal_width()

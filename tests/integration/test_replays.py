@@ -189,10 +189,10 @@ async def test_a_verdict_tells_what_a_replay_would_come_to(
     (garbage,) = await dead(archive, inspector, b"garbage")  # type: ignore[arg-type]
     assert await judged(counted) == ("ready", "")
     assert await judged(text) == ("ready", "")
-    assert await judged(over) == ("done", f"nobody lives in {TODAY - timedelta(days=5)} any more")
-    told = f"nobody can tell any more whether a view of {TODAY - timedelta(days=40)} was counted"
+    assert await judged(over) == ("done", f"{TODAY - timedelta(days=5)} is over everywhere")
+    told = f"its view of {TODAY - timedelta(days=40)} is too old: it may have been counted already"
     assert await judged(old) == ("done", told)
-    assert await judged(asked) == ("done", "its reader waits no longer")
+    assert await judged(asked) == ("done", "its reader is not waiting any more")
     judgement, reason = await judged(garbage)
     assert judgement == "unfit"
     assert "not JSON" in reason
@@ -201,9 +201,9 @@ async def test_a_verdict_tells_what_a_replay_would_come_to(
         "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ('leo', $1, 'x')", TODAY
     )
     assert await judged(counted) == ("done", "its view is counted")
-    assert await judged(text) == ("done", f"the text of leo {TODAY} is there")
+    assert await judged(text) == ("done", f"the text of leo for {TODAY} exists")
     await inspector.edits.drop([counted], by="me", why="counted")
-    assert await judged(counted) == ("settled", "it is not dead any more: dropped")
+    assert await judged(counted) == ("settled", "it is not dead any more: it was dropped")
     with pytest.raises(Refused, match="ready"):
         await ordered(inspector, [counted, over, garbage])
 

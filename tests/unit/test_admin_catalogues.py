@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from babel.messages.catalog import Catalog, Message
-from babel.messages.extract import extract_from_dir
+from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
 from babel.messages.pofile import read_po
 
 from schema.signs import Language, Sign
@@ -14,6 +14,8 @@ from services.admin.i18n import CATALOGUES, catalogue
 
 ROOT = Path(__file__).parents[2]
 TRANSLATED = [file.stem for file in sorted(CATALOGUES.glob("*.po"))]
+#: A sentence about the service has one form, or two that `count` chooses from.
+KEYWORDS = DEFAULT_KEYWORDS | {"Sentence": None, "counted": (1, 2)}
 PLACEHOLDER = re.compile(r"%\(\w+\)s")
 
 
@@ -26,7 +28,7 @@ def used() -> Catalog:
         each["pattern"]: {key: value for key, value in each.items() if key not in {"method", "pattern"}}
         for each in babel
     }
-    for file, line, message, _, context in extract_from_dir(ROOT, methods, options):
+    for file, line, message, _, context in extract_from_dir(ROOT, methods, options, KEYWORDS):
         found.add(message, context=context, locations=[(file, line)])
     for sign in Sign:
         found.add(sign.name_in(Language.EN))

@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from schema.errors import InvalidMessage, Refused
+from schema.errors import InvalidMessage, Refused, text_of
+from schema.sentences import Sentence
 from services.admin.pages import dead_letters
 from services.admin.pages.dead_letters import group_of, typed_edit
 from services.admin.pages.page import Shown, Visit
@@ -16,7 +17,7 @@ async def edit(visit: Visit) -> Shown | Response:
     letter = await visit.site.inspector.records.whole(visit.number)
     typed = {"actor": "", "arguments": ""} | typed_edit(visit)
     if visit.said("seen") != str(letter.edit.id if letter.edit else ""):
-        refused = visit.gettext(
+        refused = Sentence(
             "Somebody else has edited this letter meanwhile. Nothing was saved; look at that edit below."
         )
         return await dead_letters.letter(visit, 409, refused=refused)
@@ -26,9 +27,9 @@ async def edit(visit: Visit) -> Shown | Response:
             letter.id, by=visit.by, arguments=arguments, actor=typed["actor"]
         )
     except InvalidMessage as error:
-        return await dead_letters.letter(visit, 422, fault=str(error))
+        return await dead_letters.letter(visit, 422, fault=text_of(error))
     except Refused as error:
-        return await dead_letters.letter(visit, 409, refused=str(error))
+        return await dead_letters.letter(visit, 409, refused=text_of(error))
     return visit.done(
         f"/dead/{letter.id}", visit.gettext("The edit of letter %(number)s is saved.", number=letter.id)
     )
@@ -51,7 +52,7 @@ def _arguments(typed: str) -> dict[str, Any]:
     try:
         arguments = orjson.loads(typed or "{}")
     except orjson.JSONDecodeError as error:
-        raise InvalidMessage(f"that is no JSON: {error}") from None
+        raise InvalidMessage(Sentence("this is not JSON: %(error)s", error=str(error))) from None
     if not isinstance(arguments, dict):
-        raise InvalidMessage(f"expected a JSON object, not {type(arguments).__name__}")
+        raise InvalidMessage(Sentence("expected a JSON object, such as {}"))
     return arguments

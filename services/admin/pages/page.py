@@ -9,13 +9,15 @@ from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
 import orjson
+from markupsafe import Markup
 from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from schema.errors import Refused
+from schema.errors import Refused, text_of
 from schema.messages import Message
+from schema.sentences import Sentence
 from services.admin.auth import NOTE_COOKIE, Gate, Session, remote, set_cookie
 from services.admin.rendering import LIVE, Rendering, plain
 from services.admin.snapshots import Snapshots
@@ -51,6 +53,7 @@ class Site:
     mask: Mask
     clock: Clock
     home: ZoneInfo
+    runbook: Markup
 
     def query(self, given: QueryParams) -> Query:
         """The dead letters that the query of an address selects; its times are shown in the home zone."""
@@ -177,7 +180,7 @@ class Act:
         """Do it if it is still what the operator was shown."""
         question = await self.look(visit)
         if not question.possible or question.basis != visit.said("shown"):
-            changed = visit.gettext("Something has changed meanwhile. Nothing was done; look again.")
+            changed = Sentence("Something has changed meanwhile. Nothing was done; look again.")
             return self._shown(visit, question, 409, refused=changed)
         faults = tuple(name for name in self.required if not _CHECKS[name](visit.said(name)))
         if faults:
@@ -185,7 +188,7 @@ class Act:
         try:
             return await self.do(visit, question)
         except Refused as error:
-            return self._shown(visit, await self.look(visit), 409, refused=str(error))
+            return self._shown(visit, await self.look(visit), 409, refused=text_of(error))
 
     def _shown(self, visit: Visit, question: Question, status: int = 200, **problem: object) -> Shown:
         typed = {name: visit.said(name) for name in ("why", "rate", "force")}
