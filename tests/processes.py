@@ -82,8 +82,8 @@ class Process:
         async with self._changed:
             self._changed.notify_all()
 
-    async def said(self, text: str, within: float = 30.0) -> str:
-        """Wait for a line with ``text`` in it and return the line."""
+    async def said(self, text: str, within: float = 30.0, *, death: "Death | None" = None) -> str:
+        """Wait for a line with ``text`` in it and return the line; empty if ``death`` came before."""
 
         def found() -> str | None:
             return next((line for line in self.lines if text in line), None)
@@ -96,7 +96,7 @@ class Process:
                 await self._changed.wait_for(settled)
         except TimeoutError:
             raise AssertionError(f"{self.name} did not say {text!r}; it said:\n{self.output}") from None
-        line = found()
+        line = found() or ("" if death and death.happened else None)
         assert line is not None, f"{self.name} ended without saying {text!r}; it said:\n{self.output}"
         return line
 
@@ -192,7 +192,7 @@ class Processes:
     async def bot(self, environment: Mapping[str, str] = _NOTHING, **arranged: Any) -> Process:
         """A bot that is ready; ``arranged`` as for :meth:`start`."""
         process = await self.start("bot", environment=environment, **arranged)
-        await process.said("bot.ready")
+        await process.said("bot.ready", death=arranged.get("death"))
         return process
 
     async def workers(
@@ -203,7 +203,7 @@ class Processes:
         queues: Sequence[str] = (),
         **arranged: Any,
     ) -> list[Process]:
-        """Workers that are ready.
+        """Workers that are ready, or have died at their step: replays begin before the queues are consumed.
 
         Args:
             count: How many.
@@ -214,7 +214,7 @@ class Processes:
         command = ["worker", *(["--queues", ",".join(queues)] if queues else [])]
         processes = [await self.start(*command, environment=environment, **arranged) for _ in range(count)]
         for process in processes:
-            await process.said("worker.ready")
+            await process.said("worker.ready", death=arranged.get("death"))
         return processes
 
     async def stop(self, command: str) -> None:
