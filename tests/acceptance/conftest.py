@@ -1,5 +1,7 @@
 """What several acceptance tests begin with."""
 
+from datetime import date, timedelta
+
 import asyncpg
 
 from ops.sandbox import Sandbox
@@ -25,6 +27,19 @@ async def reader_of(sql: asyncpg.Connection, sandbox: Sandbox, reader_id: int, s
 async def until_written(sql: asyncpg.Connection, texts: int = 24) -> None:
     """Wait until so many texts are written: a fresh service writes today's and tomorrow's."""
     await until_sql(sql, "SELECT count(*) FROM horoscope_cache", texts)
+
+
+async def write_all_but(sql: asyncpg.Connection, sign: Sign, today: date) -> None:
+    """Write every text that a reader anywhere may ask for, except one of today's."""
+    await sql.executemany(
+        "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ($1, $2, $3)",
+        [
+            (each.value, day, f"{each} {day}")
+            for each in Sign
+            for day in (today + timedelta(days=ahead) for ahead in (-1, 0, 1, 2))
+            if (each, day) != (sign, today)
+        ],
+    )
 
 
 def heading(sign: str) -> str:

@@ -9,7 +9,15 @@ import pytest
 from ops.sandbox import Sandbox
 from ops.sandbox.telegram.world import Reader
 from schema.signs import Sign
-from tests.acceptance.conftest import AGAIN, FAILED, GENERATING, heading, reader_of, until_written
+from tests.acceptance.conftest import (
+    AGAIN,
+    FAILED,
+    GENERATING,
+    heading,
+    reader_of,
+    until_written,
+    write_all_but,
+)
 from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
@@ -68,20 +76,18 @@ async def test_two_hundred_readers_at_once_cost_one_call_and_get_one_answer_each
     sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues, dead: Dead
 ) -> None:
     today = datetime.now(ZoneInfo("Europe/Moscow")).date()
-    # The other signs are there, so that nothing but the readers' own sign is written meanwhile.
-    await processes.workers(2)
-    await until_written(sql)
-    await sql.execute("DELETE FROM horoscope_cache WHERE zodiac_sign = 'leo' AND horoscope_date = $1", today)
-    calls = len(sandbox.model.calls_for("leo", today.isoformat()))
+    await write_all_but(sql, Sign.LEO, today)
+    # No worker looks for missing texts: only the readers have theirs written.
+    await processes.workers(2, queues=("views", "requests", "delivery"))
     sandbox.model.latency = 1.0
     readers = [await reader_of(sql, sandbox, 1000 + number, Sign.LEO) for number in range(200)]
     await processes.bot()
     for reader in readers:
         await reader.say("/today")
     for reader in readers:
-        await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
+        await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=60)
 
-    assert len(sandbox.model.calls_for("leo", today.isoformat())) == calls + 1
+    assert len(sandbox.model.calls) == 1
     assert all(len(reader.received) == 1 for reader in readers)
     assert all(len(reader.last.versions) <= 2 for reader in readers)
     await until_views(sql, 200)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ from schema.signs import Sign
 from services.app import App
 from services.bot import answers
 from services.bot.updates import Updates
-from tests.acceptance.conftest import FAILED, GENERATING, heading, reader_of
+from tests.acceptance.conftest import FAILED, GENERATING, heading, reader_of, write_all_but
 from tests.dead import Dead
 from tests.processes import Process, Processes
 from tests.proxy import Cable
@@ -119,15 +119,7 @@ async def scene(
 ) -> Scene:
     """A service whose processes are not started yet."""
     today = datetime.now(ZoneInfo("Europe/Moscow")).date()
-    for sign in Sign:
-        for day in (today + timedelta(days=ahead) for ahead in (-1, 0, 1, 2)):
-            if (sign, day) != (Sign.LEO, today):
-                await sql.execute(
-                    "INSERT INTO horoscope_cache (zodiac_sign, horoscope_date, content) VALUES ($1, $2, $3)",
-                    sign.value,
-                    day,
-                    f"{sign} {day}",
-                )
+    await write_all_but(sql, Sign.LEO, today)
     return Scene(app, sandbox, sql, queues, dead, processes, today)
 
 
