@@ -9,6 +9,7 @@ import asyncpg
 
 from schema.messages import DEAD_LETTERS
 from tests.queues import Queues
+from tests.waiting import DEADLINE_S
 
 _NEXT = """
     SELECT id, state, cause, queue, actor, arguments, error_type, error, attempts, traceback, body
@@ -46,7 +47,7 @@ class Dead:
         self._queues = queues
         self._last = 0
 
-    async def next(self, within: float = 20.0) -> Archived:
+    async def next(self, within: float = DEADLINE_S) -> Archived:
         """Wait for a dead letter in the archive: the oldest that was not asked for yet."""
         async with asyncio.timeout(within):
             while (row := await self.sql.fetchrow(_NEXT, self._last)) is None:

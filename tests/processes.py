@@ -25,6 +25,7 @@ import pendulum
 from services import days
 from services.days import Clock, system_clock
 from tests.nursery import Child, Nursery
+from tests.waiting import DEADLINE_S
 
 _ROOT = Path(__file__).parents[1]
 _NOTHING: Mapping[str, Any] = {}
@@ -82,7 +83,7 @@ class Process:
         async with self._changed:
             self._changed.notify_all()
 
-    async def said(self, text: str, within: float = 30.0, *, death: "Death | None" = None) -> str:
+    async def said(self, text: str, within: float = DEADLINE_S, *, death: "Death | None" = None) -> str:
         """Wait for a line with ``text`` in it and return the line; empty if ``death`` came before."""
 
         def found() -> str | None:
@@ -113,7 +114,7 @@ class Process:
         """Send a signal."""
         self._process.send_signal(number)
 
-    async def stop(self, within: float = 20.0) -> int:
+    async def stop(self, within: float = DEADLINE_S) -> int:
         """SIGTERM, and wait for the end.
 
         Returns:
@@ -122,7 +123,7 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
         return await self.ended(within)
 
-    async def ended(self, within: float = 20.0) -> int:
+    async def ended(self, within: float = DEADLINE_S) -> int:
         """Wait for the end and return the exit code."""
         try:
             async with asyncio.timeout(within):
@@ -229,7 +230,7 @@ class Processes:
             The exit code and what was printed.
         """
         process = await self.start(*command, environment=environment)
-        return await process.ended(30), process.output
+        return await process.ended(), process.output
 
     def _settings(self, environment: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -12,6 +12,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from schema.messages import Message
 from services.messaging.envelope import encode
+from tests.waiting import DEADLINE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,14 @@ class Queues:
         count: int = self._channel.queue_declare(queue, passive=True).method.message_count
         return count
 
-    async def next(self, queue: str, within: float = 20.0) -> Letter:
+    async def next(self, queue: str, within: float = DEADLINE_S) -> Letter:
         """Wait for a message in a queue and take it."""
         async with asyncio.timeout(within):
             while (letter := self.take(queue)) is None:
                 await asyncio.sleep(0.03)
         return letter
 
-    async def filled(self, queue: str, within: float = 20.0) -> None:
+    async def filled(self, queue: str, within: float = DEADLINE_S) -> None:
         """Wait until something waits in a queue."""
         async with asyncio.timeout(within):
             while True:
@@ -96,7 +97,7 @@ class Queues:
                     self.connect()
                 await asyncio.sleep(0.03)
 
-    async def drained(self, *queues: str, within: float = 20.0) -> None:
+    async def drained(self, *queues: str, within: float = DEADLINE_S) -> None:
         """Wait until nothing waits in these queues."""
         try:
             async with asyncio.timeout(within):

@@ -6,6 +6,8 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import DEADLINE_S
+
 
 async def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     """The status and the body of an answer."""
@@ -22,7 +24,7 @@ async def health(port: int, word: str) -> tuple[int, dict[str, str]]:
         return answer.status, parts
 
 
-async def until_health(port: int, word: str, status: int, within: float = 20.0) -> dict[str, str]:
+async def until_health(port: int, word: str, status: int, within: float = DEADLINE_S) -> dict[str, str]:
     """Wait until a process says that it is, or is not, live or ready; then what it says of each part."""
     said: object = None
     try:

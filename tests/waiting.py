@@ -5,9 +5,12 @@ from typing import Any
 
 import asyncpg
 
+#: Seconds until a wait is given up. A busy machine may take long; a broken promise takes for ever.
+DEADLINE_S = 60.0
+
 
 async def until_sql(
-    sql: asyncpg.Connection, query: str, expected: Any, *arguments: Any, within: float = 20.0
+    sql: asyncpg.Connection, query: str, expected: Any, *arguments: Any, within: float = DEADLINE_S
 ) -> None:
     """Wait until a query's first value is what is expected."""
     value = None

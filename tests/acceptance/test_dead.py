@@ -24,7 +24,7 @@ from services.dead_letters.inspector import Inspector
 from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 from tests.operators import put_generation, put_text
 from tests.processes import Processes
-from tests.waiting import until_sql
+from tests.waiting import DEADLINE_S, until_sql
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ async def test_ctrl_c_at_a_question_ends_it_and_nothing_is_done(
     )
     assert child.stdout
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             said = await child.stdout.readuntil(b"[y/N]")
             rest = asyncio.create_task(child.stdout.read())
             while child.returncode is None:
@@ -183,4 +183,4 @@ async def test_what_cannot_be_written_is_said(
     reading = asyncio.create_task(asyncio.to_thread((tmp_path / "pipe").read_bytes))
     code, _ = await processes.run("dead", "export", "--output", str(tmp_path / "pipe"))
     assert code == 0
-    assert (await asyncio.wait_for(reading, 10)).count(b"\n") == 1, "it stays what it is"
+    assert (await asyncio.wait_for(reading, DEADLINE_S)).count(b"\n") == 1, "it stays what it is"

@@ -63,12 +63,12 @@ async def test_an_operator_walks_from_the_group_to_the_end_of_the_replay(
 
         await expect(page.locator("h1")).to_contain_text("Run 1")
         await page.evaluate("window.still = true")
-        await expect(page.locator("#count-waiting")).to_have_text("1", timeout=15_000)
+        await expect(page.locator("#count-waiting")).to_have_text("1")
         await expect(page.locator("#about")).to_contain_text(str(admin.pid))
         assert await sql.fetchval("SELECT count(*) FROM horoscope_cache") == 0
 
         await processes.workers()
-        await expect(page.locator("#count-did_it")).to_have_text("1", timeout=20_000)
+        await expect(page.locator("#count-did_it")).to_have_text("1")
         await expect(page.locator("#settled")).to_be_visible()
         await expect(page.locator("#dead-waiting")).to_have_count(0)
         assert await page.evaluate("window.still"), "it was not loaded anew"

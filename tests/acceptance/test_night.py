@@ -16,7 +16,7 @@ from tests.acceptance.conftest import heading, reader_of, until_written
 from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
-from tests.waiting import until_sql
+from tests.waiting import DEADLINE_S, until_sql
 
 TODAY = date(2026, 11, 22)
 TOMORROW = date(2026, 11, 23)
@@ -106,7 +106,7 @@ async def test_what_a_ladder_deals_with_is_left_to_it(
 
     # A person's order is a new one.
     queues.publish(GenerateDay(TODAY, anew=True))
-    await sandbox.model.wait_for_calls(25, within=10)
+    await sandbox.model.wait_for_calls(25)
 
 
 async def test_a_restart_with_a_warm_cache_makes_no_call_to_the_model(
@@ -289,7 +289,7 @@ async def test_the_nights_order_waits_for_a_text_that_is_being_written_for_a_rea
     await reader.say("/today")
     await until_sql(sql, "SELECT count(*) FROM generations WHERE state = 'writing'", 1)
     queues.publish(GenerateHoroscope(Sign.LEO, day))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_S):
         while sum("message.waits" in line for line in worker.lines) < 3:
             await asyncio.sleep(0.05)
     sandbox.model.faults.remove(hang.id)

@@ -23,7 +23,7 @@ from services.days import day_in, system_clock
 from services.process.settings import Settings
 from tests.processes import Processes
 from tests.queues import Queues
-from tests.waiting import until_sql, until_views
+from tests.waiting import DEADLINE_S, until_sql, until_views
 
 
 def view(number: int, day: date) -> HoroscopeRequested:
@@ -34,7 +34,7 @@ def view(number: int, day: date) -> HoroscopeRequested:
 async def run(processes: Processes, *command: str, **arranged: Any) -> tuple[int, str]:
     """Run ``horoscope queues`` to its end, without the imports that a program of its own pays for."""
     process = await processes.start("queues", *command, **arranged)
-    return await process.ended(30), process.output
+    return await process.ended(), process.output
 
 
 @asynccontextmanager
@@ -237,7 +237,7 @@ async def at_a_terminal(processes: Processes, typed: str, *command: str) -> tupl
             stderr=asyncio.subprocess.STDOUT,
         )
         os.write(ours, typed.encode())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             output, _ = await child.communicate()
     finally:
         os.close(ours)

@@ -24,7 +24,7 @@ from tests.dead import Dead
 from tests.processes import Process, Processes
 from tests.proxy import Cable
 from tests.queues import Queues
-from tests.waiting import until_sql, until_views
+from tests.waiting import DEADLINE_S, until_sql, until_views
 
 #: The queues of a worker that is asked for what the test wants, and not for what is missing as it starts.
 WORK = (VIEWS, REQUESTS, GENERATION, DELIVERY)
@@ -76,10 +76,10 @@ class Scene:
     async def written_once(self) -> None:
         """The text is there, once; for no text were two calls to the model in flight together."""
         count = "SELECT count(*) FROM horoscope_cache WHERE zodiac_sign = 'leo' AND horoscope_date = $1"
-        await until_sql(self.sql, count, 1, self.today, within=30)
+        await until_sql(self.sql, count, 1, self.today)
         assert set(self.sandbox.model.max_in_flight_of.values()) <= {1}
 
-    async def answered_once(self, within: float = 30) -> None:
+    async def answered_once(self, within: float = DEADLINE_S) -> None:
         """Every reader has the text in the progress message, and nothing else; every view is counted, once."""
         for reader in self.readers:
             await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within)
@@ -92,7 +92,7 @@ class Scene:
         await until_views(self.sql, len(self.readers))
         assert await self.dead.count() == 0
 
-    async def refused_once(self, within: float = 30) -> None:
+    async def refused_once(self, within: float = DEADLINE_S) -> None:
         """Every reader has the apology in the progress message, and nothing else; no view is counted."""
         for reader in self.readers:
             await reader.wait_for(lambda messages: FAILED in messages[-1].text, within)

@@ -17,6 +17,7 @@ from schema.signs import Sign
 from services.app import open_servers
 from services.messaging.bus import HELD_AT_MOST, Bus
 from services.process.settings import Settings
+from tests.waiting import DEADLINE_S
 
 _TOGETHER = 200
 
@@ -31,7 +32,7 @@ async def _publish(first: int, count: int) -> None:
         open_servers(settings, topology.queues(settings), process="test") as (database, publisher),
         Bus(publisher, database) as bus,
     ):
-        await publisher.wait_ready(30)
+        await publisher.wait_ready(DEADLINE_S)
         for start in range(0, len(numbers), _TOGETHER):
             views = [
                 HoroscopeRequested(UUID(int=number), signs[number % 12], now.date(), answered=True, at=now)

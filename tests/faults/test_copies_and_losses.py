@@ -44,7 +44,7 @@ async def test_a_copy_of_a_nights_order_does_not_become_a_ladder_of_its_own(scen
     body = encode(GenerateHoroscope(Sign.LEO, scene.today))
     for _ in range(2):
         scene.queues.put(GENERATION, body)
-    await until_sql(scene.sql, "SELECT count(*) FROM generations WHERE state = 'given_up'", 1, within=30)
+    await until_sql(scene.sql, "SELECT count(*) FROM generations WHERE state = 'given_up'", 1)
     await scene.queues.drained(GENERATION, "generation.retry.1s")
     await scene.at_rest()
     assert len(scene.sandbox.model.calls) == 4
@@ -55,12 +55,12 @@ async def test_while_the_model_asks_for_an_hour_nobody_is_left_to_wait(scene: Sc
     scene.sandbox.model.faults.add("429", retry_after=3600, times=1)
     await scene.processes.workers(1, queues=WORK)
     first = await scene.ask()
-    await first.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
+    await first.wait_for(lambda messages: FAILED in messages[-1].text)
     second = await scene.ask()
-    await second.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
+    await second.wait_for(lambda messages: FAILED in messages[-1].text)
     press = scene.sandbox.telegram.updates.recent[await first.press(AGAIN)]
     await Updates(scene.app).handle(press)
-    await first.wait_for(lambda messages: len(messages[-1].versions) == 4, within=20)
+    await first.wait_for(lambda messages: len(messages[-1].versions) == 4)
     assert first.last.texts == [GENERATING, first.last.text] * 2
     assert len(scene.sandbox.model.calls) == 1
 
@@ -116,7 +116,7 @@ async def test_a_night_whose_worker_dies_while_it_hands_out_the_orders_is_comple
     await scene.processes.workers(2, queues=(GENERATION,), death=death)
     scene.queues.publish(GenerateDay(scene.today))
     written = "SELECT count(*) FROM horoscope_cache WHERE horoscope_date = $1"
-    await until_sql(scene.sql, written, 12, scene.today, within=30)
+    await until_sql(scene.sql, written, 12, scene.today)
     assert death.happened
 
 
@@ -131,7 +131,7 @@ async def test_the_ladder_goes_on_when_its_worker_dies_after_the_reader_was_told
         1, queues=WORK, constants={"services.horoscopes.writer:HOPE_S": 1}
     )
     reader = await scene.ask()
-    await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
+    await reader.wait_for(lambda messages: FAILED in messages[-1].text)
     await scene.processes.workers(1, queues=WORK)
     first.kill()
     await scene.written_once()
@@ -166,5 +166,5 @@ async def test_all_who_are_out_of_time_are_told_together(scene: Scene) -> None:
     scene.queues.take(REQUESTS)
     await scene.processes.workers(1, queues=("delivery",), constants=SOON)
     for reader in readers:
-        await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
+        await reader.wait_for(lambda messages: FAILED in messages[-1].text)
         assert heading("Лев") not in reader.last.text

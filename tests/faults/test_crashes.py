@@ -38,7 +38,7 @@ async def test_a_worker_killed_while_the_model_writes_is_taken_over_and_the_read
         await worker.ended()
     sandbox.model.faults.remove(hang.id)
     await processes.workers(1)
-    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
 
     assert [version.text for version in reader.last.versions] == [GENERATING, reader.last.text]
     assert sandbox.model.max_in_flight_of["leo", today().date().isoformat()] == 1
@@ -60,7 +60,7 @@ async def test_a_bot_killed_after_the_waiter_is_recorded_goes_on_when_the_update
     bot.kill()
     await bot.ended()
     await processes.bot(constants=SOON)
-    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
     assert len(reader.received) == 1
     await until_views(sql, 1)
 

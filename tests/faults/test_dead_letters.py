@@ -232,7 +232,7 @@ class TestPostgreSQL(OwnPostgreSQL):
         postgres.launch()
         await asyncio.to_thread(postgres.wait_until_ready)
         sql = await asyncpg.connect(database_url)
-        await until_sql(sql, "SELECT count(*) FROM dead_letters", 100, within=30)
+        await until_sql(sql, "SELECT count(*) FROM dead_letters", 100)
         await queues.drained(DEAD_LETTERS)
         await processes.stop("worker")
         assert queues.count(DEAD_LETTERS) == 0
@@ -257,7 +257,7 @@ class TestPostgreSQL(OwnPostgreSQL):
             postgres.launch()
             await asyncio.to_thread(postgres.wait_until_ready)
             sql = await asyncpg.connect(database_url)
-            await until_sql(sql, ANSWERED, 1000, within=40)
+            await until_sql(sql, ANSWERED, 1000)
             await until_views(sql, 1000)
             await queues.drained(VIEWS)
             await processes.stop("worker")
@@ -276,7 +276,7 @@ async def test_a_message_that_kills_its_worker_three_times_is_isolated_and_its_r
         worker = await scene.processes.start("worker", "--queues", ",".join(WORK), death=death)
         assert await worker.ended() == -9
     await scene.processes.workers(queues=(*WORK, DEAD_LETTERS))
-    await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=20)
+    await reader.wait_for(lambda messages: FAILED in messages[-1].text)
     await until_sql(scene.sql, SETTLED, 1, "dead")
     (letter,) = await inspector.records.listed(Filter())
     whole = await inspector.records.whole(letter.id)

@@ -27,7 +27,7 @@ from tests.dead import Dead
 from tests.processes import Processes
 from tests.proxy import Cable
 from tests.queues import Queues
-from tests.waiting import until_sql, until_views
+from tests.waiting import DEADLINE_S, until_sql, until_views
 
 
 def today() -> date:
@@ -49,7 +49,7 @@ async def test_a_cut_to_rabbitmq_during_a_call_leaves_one_call_in_flight_and_one
         await reader.say("/today")
         await sandbox.model.wait_for_calls(before + 1, sign="leo")
         cable.cut()
-        await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
+        await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
         assert sandbox.model.max_in_flight_of["leo", today().isoformat()] == 1
         assert len(sandbox.model.calls_for("leo")) == before + 2, "the call that was cut off, and the next"
         assert len(reader.received) == 1
@@ -64,7 +64,7 @@ async def test_polling_survives_an_answer_that_is_no_json(
     sandbox.telegram.faults.add("garbage", method="getUpdates", times=2)
     reader = await reader_of(sql, sandbox, 7, Sign.LEO)
     await reader.say("/help")
-    await reader.wait_for(lambda messages: "/timezone" in messages[-1].text, within=20)
+    await reader.wait_for(lambda messages: "/timezone" in messages[-1].text)
     assert await bot.stop() == 0
 
 
@@ -123,7 +123,7 @@ async def test_nobody_can_be_answered_in_a_progress_message_that_is_not_shown_ye
     query |= {"data": "again", "message": reader.last.as_api(reader.chat, sandbox.telegram.bot)}
     pressing = asyncio.create_task(Updates(app).handle({"update_id": 6, "callback_query": query}))
     await until_sql(sql, "SELECT count(*) FROM waiters", 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         while not sandbox.telegram.calls_of("editMessageText"):
             await asyncio.sleep(0.01)
     assert await app.waiters.claim(Sign.LEO, today(), limit=9, before=None) == []
@@ -204,7 +204,7 @@ async def test_a_model_that_drips_bytes_is_given_up_in_time(monkeypatch: pytest.
 
     async with serving(drip) as url, openai.AsyncOpenAI(api_key="key", base_url=url) as client:
         with pytest.raises(ModelUnavailable, match="within"):
-            await asyncio.wait_for(Author(client, "m", Language.RU).write(Sign.LEO, today()), 10)
+            await asyncio.wait_for(Author(client, "m", Language.RU).write(Sign.LEO, today()), DEADLINE_S)
 
 
 async def test_a_server_that_repeats_the_key_does_not_get_it_into_the_database_or_on_the_screen(

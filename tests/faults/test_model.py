@@ -26,7 +26,7 @@ async def test_after_the_ladder_the_reader_is_told_and_the_operator_is_told_why(
     trouble = scene.sandbox.model.faults.add(kind)
     await scene.processes.workers(queues=(*WORK, DEAD_LETTERS), constants=IMPATIENT)
     reader = await scene.ask()
-    await reader.wait_for(lambda messages: FAILED in messages[-1].text, within=30)
+    await reader.wait_for(lambda messages: FAILED in messages[-1].text)
     letter = await scene.dead.next()
     assert letter.cause == "ladder exhausted"
     assert reason in letter.error
@@ -38,7 +38,7 @@ async def test_after_the_ladder_the_reader_is_told_and_the_operator_is_told_why(
 
     scene.sandbox.model.faults.remove(trouble.id)
     await scene.bot_handles(await reader.press(AGAIN))
-    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
     await until_views(scene.sql, 1)
     await scene.at_rest()
     (message,) = reader.received

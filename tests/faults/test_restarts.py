@@ -31,8 +31,8 @@ async def begun(scene: Scene) -> None:
 async def ended_well(scene: Scene) -> None:
     """The night is written, the readers are answered, and nothing was done twice at once."""
     await scene.written_once()
-    await until_sql(scene.sql, WRITTEN, 12, scene.today + timedelta(days=1), within=60)
-    await scene.answered_once(within=60)
+    await until_sql(scene.sql, WRITTEN, 12, scene.today + timedelta(days=1))
+    await scene.answered_once()
     assert await scene.dead.count() == 0
     # Only what was under way when the server went was asked for once more.
     assert len(scene.sandbox.model.calls) <= 13 + 2

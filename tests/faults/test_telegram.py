@@ -18,7 +18,7 @@ async def test_what_telegram_has_not_done_is_asked_of_it_again(scene: Scene, kin
     for reader in [await scene.reader() for _ in range(2)]:
         await reader.say("/today")
     for reader in scene.readers:
-        await reader.wait_for(lambda messages: messages[-1].text == GENERATING, within=30)
+        await reader.wait_for(lambda messages: messages[-1].text == GENERATING)
     await scene.processes.workers(queues=WORK, constants=IMPATIENT)
     await scene.answered_once()
     assert scene.sandbox.telegram.faults.met == 4
@@ -42,7 +42,7 @@ async def test_an_answer_whose_progress_message_has_vanished_is_a_message_of_its
     reader = await scene.ask()
     reader.last.deleted = True
     await scene.processes.workers(queues=WORK)
-    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text, within=30)
+    await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
     await until_views(scene.sql, 1)
     await scene.at_rest()
     (answer,) = reader.received

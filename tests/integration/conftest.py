@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from services.admin import auth, snapshots
 from tests.operators import Operator, open_admin, settings_of
+from tests.waiting import DEADLINE_S
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def page(quick: None, database_url: str, rabbitmq_url: str) -> AsyncIterator[ASGIApp]:
     """The page on a database and a virtual host of the test's own."""
     async with open_admin(settings_of(database_url, rabbitmq_url)) as (page, publisher):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         yield page
 
 

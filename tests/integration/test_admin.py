@@ -27,6 +27,7 @@ from services.process.settings import Settings
 from tests.operators import PASSWORD, Operator, open_admin, put_generation, put_process, put_text, settings_of
 from tests.proxy import Cable
 from tests.queues import Queues, open_queues
+from tests.waiting import DEADLINE_S
 
 NOW = datetime(2026, 11, 22, 11, 37, tzinfo=UTC)  # 14:37 in Moscow; yesterday is still lived in, at UTC-12
 TODAY = date(2026, 11, 22)
@@ -55,7 +56,7 @@ def page_settings(database_url: str, rabbitmq_url: str) -> Settings:
 @pytest.fixture
 async def page(page_settings: Settings) -> AsyncIterator[ASGIApp]:
     async with open_admin(page_settings, clock=lambda: NOW) as (page, publisher):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         yield page
 
 
@@ -235,7 +236,7 @@ async def test_a_day_that_nobody_lives_in_any_more_cannot_be_ordered(
 ) -> None:
     evening = NOW + timedelta(hours=1)  # 12:37 UTC: yesterday has ended at UTC-12, too
     async with open_admin(page_settings, clock=lambda: evening) as (page, publisher):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         operator = Operator(page)
         await operator.sign_in()
         html = (await operator.get("/")).text
@@ -330,7 +331,7 @@ async def test_the_queues_show_what_waits_how_it_moves_and_how_old_it_is(
 ) -> None:
     settings = settings_of(database_url, rabbitmq_url, rabbitmq_management_url=management)
     async with open_admin(settings) as (page, publisher), open_queues(rabbitmq_url) as queues:
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         for _ in range(3):
             await publisher.send("views", b"{}")
         await publisher.send("dead_letters", b"on its way")
@@ -361,7 +362,7 @@ async def test_the_queues_show_what_waits_how_it_moves_and_how_old_it_is(
 
 async def _told(operator: Operator, foreign: str) -> dict[str, Any]:
     """The queues by name, once the management API has come to know of all: a second or two later."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             told = await api(operator, "queues")
             by_name = {queue["name"]: queue for queue in told["queues"]}
@@ -376,7 +377,7 @@ async def test_without_the_management_api_depths_are_shown_and_what_to_set_is_sa
 ) -> None:
     settings = settings_of(database_url, rabbitmq_url, rabbitmq_management_url="http://127.0.0.1:1")
     async with open_admin(settings) as (page, publisher):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         await publisher.send("views", b"{}")
         operator = Operator(page)
         await operator.sign_in()
@@ -426,7 +427,7 @@ async def test_without_postgresql_the_page_says_so_and_recovers_by_itself(
     async with Cable(database_url) as cable:
         cable.unplug()
         async with open_admin(settings_of(cable.url, rabbitmq_url)) as (page, publisher):
-            await publisher.wait_ready(20)
+            await publisher.wait_ready(DEADLINE_S)
             operator = Operator(page)
             operator.http.headers["accept-language"] = "en"
             await operator.sign_in()
@@ -469,7 +470,7 @@ async def test_a_database_that_does_not_answer_is_away_for_a_text_too(
     monkeypatch.setattr(page_module, "ACT_S", 0.2)
     async with sql.transaction():
         await sql.execute("LOCK TABLE horoscope_cache IN ACCESS EXCLUSIVE MODE")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):  # less than a statement's own
             assert (await operator.get("/texts/2026-11-22/leo")).status_code == 503
             sent = {"form_token": token, "shown": ""}
             assert (await operator.http.post("/texts/2026-11-22/leo", data=sent)).status_code == 503
@@ -483,7 +484,7 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         Cable(rabbitmq_url) as cable,
         open_admin(settings_of(database_url, cable.url), clock=lambda: NOW) as (page, publisher),
     ):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         operator = Operator(page)
         operator.http.headers["accept-language"] = "en"
         await operator.sign_in()
@@ -507,7 +508,7 @@ async def test_without_rabbitmq_the_page_says_so_and_keeps_its_orders(
         assert parked["kwargs"] == {"sign": "leo", "day": "2026-11-22"}
 
         cable.plug()
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         assert "is away" not in (await operator.get("/")).text
 
 
@@ -536,7 +537,7 @@ async def test_no_password_is_shown_whatever_a_server_says_nor_sent_to_where_it_
         watcher = f"http://watcher:watchers-secret@127.0.0.1:{port}"
         settings = settings_of(database_url, rabbitmq_url, rabbitmq_management_url=watcher)
         async with open_admin(settings) as (page, publisher):
-            await publisher.wait_ready(20)
+            await publisher.wait_ready(DEADLINE_S)
             operator = Operator(page)
             await operator.sign_in()
             shown = (await operator.get("/queues")).text

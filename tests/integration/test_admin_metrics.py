@@ -21,6 +21,7 @@ from services.process.settings import Settings
 from tests.proxy import Cable
 from tests.queues import Queues
 from tests.telling import series
+from tests.waiting import DEADLINE_S
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)  # noon at home
 TODAY, TOMORROW = date(2026, 11, 22), date(2026, 11, 23)
@@ -74,7 +75,7 @@ async def test_what_is_told_of_the_whole_is_what_is_there_and_nothing_when_a_ser
             open_servers(settings, declared, process="test") as (database, publisher),
             open_snapshots(settings, declared, database, clock=lambda: NOW) as shown,
         ):
-            await publisher.wait_ready(10)
+            await publisher.wait_ready(DEADLINE_S)
             await publisher.send(ReconcileTick().queue, b"a tick that nobody takes")
             whole = ClusterMetrics(shown, lambda: NOW)
 
@@ -156,7 +157,7 @@ async def test_dead_letters_are_told_from_the_archive_and_what_is_on_its_way_the
             open_servers(settings, declared, process="test") as (database, publisher),
             open_snapshots(settings, declared, database, clock=lambda: NOW) as shown,
         ):
-            await publisher.wait_ready(10)
+            await publisher.wait_ready(DEADLINE_S)
             await publisher.send(DEAD_LETTERS, b"on its way to the archive")
             await Archive(database, Mask([])).keep([DeadLetter(bytes([number]), {}) for number in range(3)])
             await sql.execute("UPDATE dead_letters SET state = 'dropped' WHERE body = '\\x00'")

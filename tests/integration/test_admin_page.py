@@ -28,6 +28,7 @@ from services.messaging.bus import Bus
 from tests.browser import chromium
 from tests.operators import PASSWORD, add_dead_letter, put_generation, put_process, put_text, settings_of
 from tests.proxy import Cable
+from tests.waiting import DEADLINE_S
 
 # One browser for all tests here, so one event loop too.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -97,7 +98,7 @@ async def address(
             (),
         ),
     ):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         yield f"http://{settings.admin_listen}"
 
 
@@ -257,7 +258,7 @@ async def test_it_can_be_used_by_keyboard_alone_and_a_pause_holds_it_still(
         await route.fulfill(response=answer)
 
     await page.route("**", hold, times=1)
-    await asyncio.wait_for(under_way.wait(), 10)
+    await asyncio.wait_for(under_way.wait(), DEADLINE_S)
     await page.keyboard.press("Space")
     await expect(page.locator("#refresh-said")).to_contain_text("Paused since")
     paused.set()  # what was asked for before comes now

@@ -13,6 +13,7 @@ from tests.integration.test_queues import message
 from tests.operators import Operator, open_admin, settings_of
 from tests.proxy import Cable
 from tests.queues import Queues
+from tests.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -140,7 +141,7 @@ async def test_a_server_that_is_away_is_told(database_url: str, rabbitmq_url: st
         Cable(database_url) as database,
         open_admin(settings_of(database.url, broker.url)) as (page, publisher),
     ):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         operator = Operator(page)
         operator.http.headers["accept-language"] = "en"
         await operator.sign_in()

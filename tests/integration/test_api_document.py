@@ -14,6 +14,7 @@ from services.admin import auth
 from services.database.pool import Database
 from tests.operators import Operator, add_dead_letter, open_admin, put_process, settings_of
 from tests.unit.test_compose import rows
+from tests.waiting import DEADLINE_S
 
 #: Fields of every answer.
 EVERYWHERE = {"at", "away"}
@@ -42,7 +43,7 @@ async def test_the_document_names_the_fields_of_each_answer(
     await add_dead_letter(database, replace(view, request_id=UUID(int=2)))
     await put_process(sql, "worker", "a-host")
     async with open_admin(settings_of(database_url, rabbitmq_url)) as (page, publisher):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         operator = Operator(page)
         async with operator.http:
             await operator.sign_in()

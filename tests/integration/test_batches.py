@@ -28,6 +28,7 @@ from services.messaging.publisher import Publisher, Queue
 from services.process.logs import Mask
 from tests.proxy import Cable
 from tests.queues import Queues
+from tests.waiting import DEADLINE_S
 
 WORK = "work"
 RUNG = rung_of(WORK, 1, static=True)
@@ -107,7 +108,7 @@ class Bench:
 
     async def gathered(self, count: int) -> None:
         """Wait until so many messages are being gathered."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             while True:
                 consumer = self.consumer
                 if consumer and sum(len(each.messages) for each in consumer._gathered.values()) == count:
@@ -116,7 +117,7 @@ class Bench:
 
     async def called_with(self, *numbers: int) -> None:
         """Wait until each of these numbers was handled."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             while not {*numbers} <= {number for _, each in self.calls for number in each}:
                 self._called.clear()
                 await self._called.wait()
@@ -132,7 +133,7 @@ def _number(arguments: dict[str, Any]) -> int:
 @pytest.fixture
 async def bench(rabbitmq_url: str, database: Database) -> AsyncIterator[Bench]:
     async with Publisher(rabbitmq_url, [Queue(WORK), RUNG, Queue(DEAD_LETTERS)]) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         bench = Bench(rabbitmq_url, publisher, database)
         yield bench
         await bench.stop()
@@ -358,7 +359,7 @@ async def test_a_batch_is_settled_by_the_consumer_that_it_came_from(
         go_on.wait(20)
 
     async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         bench = Bench(cable.url, publisher, database)
         bench.work = work
         bench.batch_actor("gather", Batch(size=2, linger_ms=100))
@@ -367,12 +368,12 @@ async def test_a_batch_is_settled_by_the_consumer_that_it_came_from(
         assert await asyncio.to_thread(begun.wait, 20)
         first = bench.consumer
         cable.cut()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             while bench.consumer is first or not bench.consumer:
                 await asyncio.sleep(0.02)
         second: Any = bench.consumer
         go_on.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             while len(bench.calls) < 2 or second._under_way > 0:
                 await asyncio.sleep(0.02)
         await queues.drained(WORK)
@@ -387,7 +388,7 @@ async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(
     rabbitmq_url: str, queues: Queues, database: Database
 ) -> None:
     async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         bench = Bench(cable.url, publisher, database)
         begun, go_on = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
@@ -408,10 +409,10 @@ async def test_a_crash_leaves_the_whole_batch_in_the_queue_and_blames_nobody(
         dramatiq.actor(broker=bench.broker, actor_name="gather", queue_name=WORK, **options)(answer)
         await bench.put("gather", 1, 2, 3)
         bench.start()
-        await asyncio.wait_for(begun.wait(), 20)
+        await asyncio.wait_for(begun.wait(), DEADLINE_S)
         begun.clear()
         cable.cut()
-        await asyncio.wait_for(begun.wait(), 20)  # all three come again
+        await asyncio.wait_for(begun.wait(), DEADLINE_S)  # all three come again
         assert bench.calls == []
         go_on.set()
         await bench.called_with(1, 2, 3)

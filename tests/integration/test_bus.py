@@ -28,7 +28,7 @@ from services.process.logs import Mask, configure
 from services.process.settings import Settings
 from tests.proxy import Cable
 from tests.queues import Queues
-from tests.waiting import until_sql
+from tests.waiting import DEADLINE_S, until_sql
 
 DAY = date(2026, 11, 22)
 
@@ -47,7 +47,7 @@ async def test_a_message_is_in_its_queue_when_publish_returns(app: App, queues: 
 
 async def test_what_no_queue_takes_is_refused(rabbitmq_url: str) -> None:
     async with Publisher(rabbitmq_url, [Queue("here")]) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         await publisher.send("here", b"1")
         with pytest.raises(NotPublished, match="no queue 'nowhere'"):
             await publisher.send("nowhere", b"2")
@@ -63,14 +63,14 @@ async def test_a_broker_that_cannot_be_reached_is_named(free_port: int) -> None:
 async def test_of_several_addresses_the_one_that_answers_is_used(rabbitmq_url: str, free_port: int) -> None:
     urls = f"amqp://127.0.0.1:{free_port};{rabbitmq_url}"
     async with Publisher(urls, [Queue("here")]) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         await publisher.send("here", b"1")
 
 
 async def test_a_broken_connection_is_opened_anew(rabbitmq_url: str) -> None:
     async with Cable(rabbitmq_url) as cable, Publisher(cable.url, [Queue("here")]) as publisher:
         for _ in range(3):
-            await publisher.wait_ready(10)
+            await publisher.wait_ready(DEADLINE_S)
             await publisher.send("here", b"1")
             waiting = asyncio.create_task(publisher.send("here", b"2"))
             await asyncio.sleep(0)  # it is on its way, unconfirmed
@@ -80,7 +80,7 @@ async def test_a_broken_connection_is_opened_anew(rabbitmq_url: str) -> None:
             with suppress(NotPublished):
                 while True:
                     await publisher.send("here", b"3")
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         await publisher.send("here", b"4")
 
 
@@ -98,7 +98,7 @@ async def test_a_publisher_that_ends_while_it_connects_leaves_no_connection_behi
         ended.set()
         writer.close()
 
-    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server, asyncio.timeout(10):
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server, asyncio.timeout(DEADLINE_S):
         port = server.sockets[0].getsockname()[1]
         async with Publisher(f"amqp://guest:guest@127.0.0.1:{port}/", []):
             await begun.wait()
@@ -119,7 +119,7 @@ async def test_what_could_not_be_published_is_parked_and_sent_in_order_once(
 
     assert settings.rabbitmq_url
     async with Publisher(settings.rabbitmq_url.get_secret_value(), topology.queues(settings)) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         bus = Bus(publisher, database)
         assert await bus.send_parked() == 5
         assert await bus.send_parked() == 0
@@ -264,7 +264,7 @@ async def test_two_who_send_what_is_parked_keep_its_order(
     monkeypatch.setattr("services.messaging.bus._UNPARK_AT_ONCE", 7)
     assert settings.rabbitmq_url
     async with Publisher(settings.rabbitmq_url.get_secret_value(), []) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         other = Bus(publisher, database)
         sent = 0
         while sent < 40:
@@ -327,7 +327,7 @@ async def test_what_is_parked_has_its_turn_while_more_comes_all_the_time(
         monkeypatch.setattr(Bus, "_insert", insert_slowly)
         busy = [asyncio.create_task(go_on(number / 1000)) for number in range(1, 40)]
         await until_sql(sql, "SELECT count(*) > 50 FROM parked_messages", True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             await bus.send_parked()
         for each in busy:
             each.cancel()
@@ -372,7 +372,7 @@ async def test_a_reply_does_not_wait_for_a_database_that_hangs(
     ):
         async with sql.transaction():
             await sql.execute("LOCK TABLE parked_messages IN ACCESS EXCLUSIVE MODE")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):  # less than a statement's own
                 await asyncio.gather(*(bus.publish(view(number)) for number in range(50)))
             # Nothing else is kept of them, however long it hangs.
             assert len(bus._held) == 50

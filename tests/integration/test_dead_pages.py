@@ -28,6 +28,7 @@ from services.messaging.envelope import decode, encode
 from services.process.logs import Mask
 from tests.operators import PASSWORD, Operator, add_dead_letter, open_admin, settings_of
 from tests.proxy import Cable
+from tests.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -615,7 +616,7 @@ async def test_without_postgresql_every_page_says_so(
         Cable(database_url) as cable,
         open_admin(settings_of(cable.url, rabbitmq_url)) as (page, publisher),
     ):
-        await publisher.wait_ready(20)
+        await publisher.wait_ready(DEADLINE_S)
         operator = Operator(page)
         operator.http.headers["accept-language"] = "en"
         async with operator.http:
@@ -641,7 +642,7 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(snapshots, "PATIENCE_S", 0.2)
     async with sql.transaction():
         await sql.execute("LOCK TABLE dead_letters IN ACCESS EXCLUSIVE MODE")
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(20):  # less than a statement's own
             for path in ("/dead", f"/dead/{letter}", "/api/dead"):
                 assert (await operator.get(path)).status_code == 503
 

@@ -35,7 +35,7 @@ from tests.processes import Processes
 from tests.proxy import Cable
 from tests.queues import Queues
 from tests.telling import ask, health, measure, until_health
-from tests.waiting import until_sql
+from tests.waiting import DEADLINE_S, until_sql
 
 
 @asynccontextmanager
@@ -161,7 +161,7 @@ async def test_a_consumer_that_stands_still_and_one_that_is_closed_are_told(
     assert threads.trouble() == "the consumer of ticks has ended; 1 of 1 worker threads have ended"
 
 
-async def until(condition: object, within: float = 20.0) -> None:
+async def until(condition: object, within: float = DEADLINE_S) -> None:
     """Wait for a condition."""
     assert callable(condition)
     async with asyncio.timeout(within):
@@ -241,7 +241,7 @@ async def test_an_address_that_cannot_be_listened_on_is_named(processes: Process
 
 async def test_who_runs_says_so_at_once_and_is_forgotten_when_it_ends(database: Database) -> None:
     async with present(database, "bot"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while not await read_processes(database):
                 await asyncio.sleep(0.02)
         (seen,) = await read_processes(database)

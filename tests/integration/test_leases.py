@@ -13,6 +13,7 @@ from services.database.pool import Database
 from services.horoscopes import leases as module
 from services.horoscopes.leases import Lease, Leases, Order, Refusal
 from services.messaging.attempts import Attempt, Ladder
+from tests.waiting import DEADLINE_S
 
 DAY = date(2026, 11, 22)
 FIRST = Attempt("first", datetime.now(UTC), retry_in=5)
@@ -127,7 +128,7 @@ async def test_a_kept_lease_outlives_its_term(
     lease = await taken(leases)
     async with leases.kept(lease):
         await expire(sql)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while not await sql.fetchval("SELECT expires_at > now() FROM generations"):
                 await asyncio.sleep(0.01)
     assert await leases.acquire(Sign.LEO, DAY, OTHER) is Refusal.HELD
@@ -146,7 +147,7 @@ async def test_whoever_loses_a_lease_stops_writing(
             await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost):
-        await asyncio.wait_for(write_for_ever(), 10)
+        await asyncio.wait_for(write_for_ever(), DEADLINE_S)
 
 
 async def test_whoever_cannot_renew_a_lease_stops_before_somebody_else_may_have_it(

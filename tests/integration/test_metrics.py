@@ -18,13 +18,16 @@ from tests.processes import Processes
 from tests.proxy import Cable
 from tests.queues import Queues
 from tests.telling import measure
+from tests.waiting import DEADLINE_S
 
 
 def handled(message: type, queue: str, outcome: str) -> str:
     return f'horoscope_messages_total{{message="{message.__name__}",outcome="{outcome}",queue="{queue}"}}'
 
 
-async def until_measured(port: int, expected: dict[str, float], within: float = 20.0) -> dict[str, float]:
+async def until_measured(
+    port: int, expected: dict[str, float], within: float = DEADLINE_S
+) -> dict[str, float]:
     """Wait until metrics have the values that are expected, then all of them."""
     measured: dict[str, float] = {}
     try:
@@ -81,7 +84,7 @@ async def test_a_worker_counts_what_became_of_every_message(
 
         cable.unplug()
         queues.publish(view)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             while (await measure(free_port))[handled(HoroscopeRequested, VIEWS, "put_back")] < 1:
                 await asyncio.sleep(0.05)
         cable.plug()

@@ -18,6 +18,7 @@ from services.messaging.publisher import Publisher, Queue
 from tests.integration.test_batches import RUNG, WORK, Bench
 from tests.proxy import Cable
 from tests.queues import Queues
+from tests.waiting import DEADLINE_S
 
 BATCH = Batch(size=1000, linger_ms=60_000)
 
@@ -49,13 +50,13 @@ class PausedBench(Bench):
 @pytest.fixture
 async def bench(rabbitmq_url: str, database: Database) -> AsyncIterator[PausedBench]:
     async with Publisher(rabbitmq_url, [Queue(WORK), RUNG, Queue(DEAD_LETTERS)]) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         bench = PausedBench(rabbitmq_url, publisher, database)
         yield bench
         await bench.stop()
 
 
-async def until(condition: Callable[[], object], within: float = 20.0) -> None:
+async def until(condition: Callable[[], object], within: float = DEADLINE_S) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(within):
         while not condition():
@@ -140,7 +141,7 @@ async def test_a_consumer_that_connects_anew_heeds_the_pause(
 ) -> None:
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
     async with Cable(rabbitmq_url) as cable, Publisher(rabbitmq_url, [Queue(WORK), RUNG]) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         bench = PausedBench(cable.url, publisher, database)
         bench.batch_actor("gather", Batch(size=1, linger_ms=10))
         bench.start()

@@ -37,7 +37,7 @@ from services.process.settings import Settings
 from tests.dead_letters import MASK, TODAY, inspector_on, letter_of
 from tests.proxy import Cable
 from tests.queues import Queues
-from tests.waiting import until_sql
+from tests.waiting import DEADLINE_S, until_sql
 
 ORDERED: dict[str, Any] = {"what": "a test's", "by": "Anna", "why": "the model is back"}
 
@@ -59,7 +59,7 @@ def inspector(database: Database) -> Inspector:
 @pytest.fixture
 async def publisher(rabbitmq_url: str, settings: Settings) -> AsyncIterator[Publisher]:
     async with Publisher(rabbitmq_url, topology.queues(settings)) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         yield publisher
 
 
@@ -75,7 +75,7 @@ async def ordered(inspector: Inspector, ids: Sequence[int], **about: Any) -> Run
     return await inspector.replays.start(await inspector.replays.verdicts(ids), **ORDERED | about)
 
 
-async def until_over(inspector: Inspector, run: Run, within: float = 30) -> Run:
+async def until_over(inspector: Inspector, run: Run, within: float = DEADLINE_S) -> Run:
     async with asyncio.timeout(within):
         while not (now := await inspector.replays.run(run.id)).is_over:
             await asyncio.sleep(0.02)
@@ -320,7 +320,7 @@ async def test_a_run_goes_on_when_rabbitmq_is_back(
 ) -> None:
     ids = await dead(archive, inspector, *(view() for _ in range(300)))
     async with Cable(rabbitmq_url) as cable, Publisher(cable.url, topology.queues(settings)) as publisher:
-        await publisher.wait_ready(10)
+        await publisher.wait_ready(DEADLINE_S)
         run = await ordered(inspector, ids, rate=1000)
         async with replaying(database, publisher):
             await queues.filled(VIEWS)

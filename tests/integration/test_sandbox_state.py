@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from ops.sandbox import Sandbox
+from tests.waiting import DEADLINE_S
 
 TOKEN = "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQr"
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ async def test_the_process_says_where_it_listens_and_keeps_its_state(
     for name in ("Борис", "Вера"):
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
         assert process.stdout
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             line = (await process.stdout.readline()).decode()
             url = line.split("chat at ")[1].split("/,")[0]
             async with http.post(f"{url}/sandbox/readers", json={"name": name}) as response:

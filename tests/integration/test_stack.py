@@ -33,13 +33,14 @@ from ops.stack.rabbitmq import RabbitMQ
 from ops.stack.screen import Screen
 from ops.stack.server import ServerError
 from services.process.settings import Settings
+from tests.waiting import DEADLINE_S
 
 APT = Path(ops.stack.__file__).with_name("apt.sh")
 ROOT = APT.parents[2]
 NO_FSYNC = {"fsync": "off"}
 
 
-def eventually(condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
+def eventually(condition: Callable[[], bool], what: str, timeout: float = DEADLINE_S) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
@@ -337,7 +338,7 @@ def test_ctrl_c_stops_first_the_processes_then_what_they_use(stacks: Callable[..
     stack.says("helper    | started")
     processes = stack.processes()
     stack.process.send_signal(signal.SIGINT)
-    assert stack.process.wait(30) == 0
+    assert stack.process.wait(DEADLINE_S) == 0
     assert gone(processes)
     assert stack.output.index("app       | the database is still there, bye") < stack.output.index(
         "helper    | bye"
@@ -352,7 +353,7 @@ def test_a_second_ctrl_c_kills_at_once(stacks: Callable[..., Stack]) -> None:
     stack.process.send_signal(signal.SIGINT)
     stack.says("Ctrl-C kills at once.")
     stack.process.send_signal(signal.SIGINT)
-    assert stack.process.wait(30) == 0
+    assert stack.process.wait(DEADLINE_S) == 0
     assert gone(processes)
 
 
@@ -383,14 +384,14 @@ def test_a_second_stack_in_the_same_folder_is_refused(stacks: Callable[..., Stac
     stack = stacks("helper")
     stack.says("helper    | started")
     second = stacks("helper")
-    assert second.process.wait(30) == 1
+    assert second.process.wait(DEADLINE_S) == 1
     second.says(f"It already runs here, as process {stack.process.pid}.")
     assert start_time(stack.pid("helper")) is not None
 
 
 def test_wrong_settings_stop_the_stack_and_stay_visible(stacks: Callable[..., Stack]) -> None:
     stack = stacks("wrong", "helper")
-    assert stack.process.wait(30) == 1
+    assert stack.process.wait(DEADLINE_S) == 1
     stack.says("wrong     | BOT_TOKEN is wrong")
     stack.says("wrong cannot run with these settings; see its last lines above.")
 

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from services.process.periodic import periodic
+from tests.waiting import DEADLINE_S
 
 
 async def test_a_chore_that_is_under_way_when_the_process_stops_is_no_error(
@@ -21,7 +22,7 @@ async def test_a_chore_that_is_under_way_when_the_process_stops_is_no_error(
             ended.set()
 
     async with periodic({look: 0.01}):
-        await asyncio.wait_for(begun.wait(), 10)
-    await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(begun.wait(), DEADLINE_S)
+    await asyncio.wait_for(ended.wait(), DEADLINE_S)
     await asyncio.sleep(0)  # whoever ran it is told of its end in the loop's next turn
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -87,7 +87,7 @@ class Model:
         return [call for call in self.calls if call.sign == sign and day in {None, call.day}]
 
     async def wait_for_calls(
-        self, count: int = 1, sign: str | None = None, day: str | None = None, within: float = 10.0
+        self, count: int = 1, sign: str | None = None, day: str | None = None, within: float = 60.0
     ) -> list[ModelCall]:
         """Wait until so many requests have come, finished or not; returns them."""
 
@@ -100,11 +100,11 @@ class Model:
 
         return await self._watch.until(enough, within, describe)
 
-    async def wait_until_idle(self, within: float = 10.0) -> None:
+    async def wait_until_idle(self, within: float = 60.0) -> None:
         """Wait until no request is in flight."""
         await self._watch.until(lambda: not self.in_flight, within, lambda: f"{self.in_flight} are in flight")
 
-    async def wait_until_busy(self, within: float = 10.0) -> None:
+    async def wait_until_busy(self, within: float = 60.0) -> None:
         """Wait until some request is in flight."""
         await self._watch.until(lambda: self.in_flight, within, lambda: "no request is in flight")
 

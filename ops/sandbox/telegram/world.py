@@ -21,7 +21,7 @@ _MOST_CALLS = 20_000
 _MOST_QUERIES = 10_000
 _BEFORE_FIRST = 1000  # one less than the id of the first reader
 KEPT = 200  # messages of a chat
-_PATIENCE = 10.0  # seconds a test waits for the bot unless it says otherwise
+_PATIENCE = 60.0  # seconds a test waits for the bot unless it says otherwise
 
 
 class Reader:
@@ -300,7 +300,7 @@ class World:
         ]
 
     async def wait_for_calls(
-        self, method: str, count: int = 1, chat_id: int | None = None, within: float = 10.0
+        self, method: str, count: int = 1, chat_id: int | None = None, within: float = 60.0
     ) -> list[Call]:
         """Wait until a method was called so often, and answered or met by a fault; returns the calls."""
 
@@ -312,11 +312,11 @@ class World:
             answered, within, lambda: f"calls: {[c.method for c in self.calls][-20:]}"
         )
 
-    async def wait_for_polling(self, within: float = 10.0) -> None:
+    async def wait_for_polling(self, within: float = 60.0) -> None:
         """Wait until the bot waits in a long poll."""
         await self.watch.until(lambda: self.updates.waiting, within, lambda: "nobody polls")
 
-    async def wait_until_delivered(self, within: float = 10.0) -> None:
+    async def wait_until_delivered(self, within: float = 60.0) -> None:
         """Wait until the bot has taken every update."""
         pending = self.updates.pending
         await self.watch.until(lambda: not pending, within, lambda: f"pending: {list(pending.values())}")
