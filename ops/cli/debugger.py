@@ -1,8 +1,7 @@
-"""A dead letter's message under Python's debugger, so that nothing comes of it.
+"""Runs a dead letter's message under Python's debugger, without any effect.
 
-The very handler answers the very message, in this process's main thread, with the services that a worker has. Only
-what reaches the outside is another: statements run in one transaction, which is rolled back; what is published, and
-what Telegram is told, is said on the terminal instead.
+The actor's own handler answers the message, in this process's main thread, with a worker's services. Statements run
+in one transaction, which is rolled back. Messages and calls to Telegram are printed instead of sent.
 """
 
 import asyncio
@@ -47,10 +46,10 @@ from services.messaging.publisher import Publisher, Queue
 from services.process.logs import Mask
 from services.process.settings import Settings, WrongSettings
 
-#: A prompt that somebody has forgotten does not hold its locks for longer than so many minutes.
+#: Minutes after which PostgreSQL ends the transaction, and with it the locks, of a forgotten prompt.
 IDLE_MINUTES = 15
 
-#: A token of the right form: no call that is made with it leaves this process.
+#: A token of the right form; no call leaves this process.
 _TOKEN = "1:DEBUGGER"  # noqa: S105
 
 _IDLE = text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)")
@@ -59,20 +58,16 @@ _Say = Callable[[str], None]
 
 
 def run(settings: Settings, number: int, *, post_mortem: bool, no_model: bool) -> bool:
-    """Answer a dead letter's message under the debugger.
+    """Run a dead letter's message under the debugger; whether its handler raised.
 
     Args:
-        settings: With ``database_url`` set, and ``openai_api_key`` where the model is to be called.
+        settings: With ``database_url``, and with ``openai_api_key`` if the model is to be called.
         number: The letter's.
-        post_mortem: Stop only where it raises.
-        no_model: Take the model to be away.
-
-    Returns:
-        Whether the handler raised.
+        post_mortem: Stop only where the handler raises.
+        no_model: Do not call the model; it is taken to be away.
 
     Raises:
-        Refused: There is no such letter, or nobody could answer it.
-        DatabaseUnavailable: PostgreSQL cannot be reached.
+        Refused: There is no such letter, or no actor can answer it.
         WrongSettings: The model's key is missing.
     """
     mask = Mask(settings.secrets)
@@ -93,7 +88,7 @@ async def _run(settings: Settings, mask: Mask, number: int, *, post_mortem: bool
         letter, message, actor = await _found(database, number)
         async with _worker_app(settings, database, say, message, no_model=no_model) as worker_app:
             say(f"Dead letter {number}: {actor.name} {orjson.dumps(message.arguments()).decode()}")
-            say("Nothing is published or sent, and all that is written is taken back at the end.")
+            say("Nothing is published or sent, and the database is rolled back at the end.")
             handler: Any = actor.handler
             debugger = _Debugger(mask, loop)
             try:
@@ -110,12 +105,12 @@ async def _run(settings: Settings, mask: Mask, number: int, *, post_mortem: bool
                 return True
             finally:
                 sys.settrace(None)
-    say("It ran to its end.")
+    say("The handler ran to its end.")
     return False
 
 
 async def _found(database: Database, number: int) -> tuple[Letter, Message, Actor]:
-    """The letter, and its message as a replay would publish it."""
+    """The letter, its message as a replay would publish it, and the actor that answers it."""
     inspector = make_inspector(database, REPLAYABLE, system_clock)
     letter = await inspector.records.whole(number)
     (verdict,) = await inspector.replays.verdicts([number])
@@ -126,7 +121,7 @@ async def _found(database: Database, number: int) -> tuple[Letter, Message, Acto
 
 
 async def _handled(worker_app: WorkerApp, actor: Actor, letter: Letter, message: Message) -> None:
-    """As a worker does it, on the last rung of the ladder."""
+    """Answer a message as a worker does, on the last rung of the ladder."""
     if actor.batch:
         await actor.handler(worker_app, [message])
         return
@@ -138,7 +133,7 @@ async def _handled(worker_app: WorkerApp, actor: Actor, letter: Letter, message:
 async def _worker_app(
     settings: Settings, database: Database, say: _Say, message: Message, *, no_model: bool
 ) -> AsyncIterator[WorkerApp]:
-    """A worker's services, none of which reaches anybody but the model."""
+    """A worker's services; only the model can be reached through them."""
     publisher = _Unsent(say)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(Bus(publisher, database))
@@ -147,8 +142,8 @@ async def _worker_app(
         if _wants_model(message) and not no_model:
             if settings.openai_api_key is None:
                 raise WrongSettings(
-                    "OPENAI_API_KEY is not set: expected the key of the model's server, which this message is "
-                    "written by; or say --no-model"
+                    "OPENAI_API_KEY is not set: expected the key of the model's server, which this message calls; "
+                    "or give --no-model"
                 )
             author = await stack.enter_async_context(open_author(settings))
         yield make_worker_app(make_app(settings, database, publisher, bus, bot, system_clock), author)
@@ -161,10 +156,9 @@ def _wants_model(message: Message) -> bool:
 
 
 class RolledBack(Database):
-    """Every statement on one connection, in one transaction, which is rolled back at the end.
+    """Runs every statement in one transaction, which is rolled back at the end.
 
-    What is a transaction elsewhere is a savepoint here, and one waits for the other. PostgreSQL's ``now()`` stands
-    still: no lease that is taken here runs out.
+    Transactions become savepoints and take turns. PostgreSQL's ``now()`` stands still, so no lease runs out.
     """
 
     def __init__(self, url: str) -> None:
@@ -173,13 +167,13 @@ class RolledBack(Database):
         self._only: AsyncConnection | None = None
 
     async def __aexit__(self, *about: object) -> None:
-        """Take everything back."""
+        """Roll everything back."""
         if self._only:
             await self._only.close()
         await super().__aexit__(*about)
 
     def lane(self) -> Lane:
-        """There are no lanes here: their statements take turns with all the others."""
+        """A lane whose statements take turns with all others."""
         return _NoLane(self)
 
     @asynccontextmanager
@@ -206,7 +200,7 @@ class _NoLane(Lane):
 
 
 class _Unsent(Publisher):
-    """Tells what would be published."""
+    """Prints messages instead of publishing them."""
 
     def __init__(self, say: _Say) -> None:
         super().__init__("amqp://nowhere", ())
@@ -231,7 +225,7 @@ class _Unsent(Publisher):
 
 
 class _Unspoken(BaseSession):
-    """Tells what Telegram would be told, which it is taken to have done."""
+    """Prints calls to Telegram instead of making them; each is taken to have succeeded."""
 
     def __init__(self, say: _Say) -> None:
         super().__init__()
@@ -251,7 +245,7 @@ class _Unspoken(BaseSession):
 
 
 class _Absent(Author):
-    """A model that is away."""
+    """A model that cannot be reached."""
 
     def __init__(self, say: _Say, language: Language) -> None:
         self._say = say
@@ -263,7 +257,7 @@ class _Absent(Author):
 
 
 class _PatientLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock stands still while somebody sits at the prompt, so that nothing times out meanwhile."""
+    """An event loop whose clock stands still at the prompt, so that nothing times out."""
 
     sat = 0.0
 
@@ -301,7 +295,7 @@ class _Debugger(pdb.Pdb):
 
 
 class _Masked(io.TextIOBase):
-    """The standard output without secrets."""
+    """Writes to the standard output, without secrets."""
 
     def __init__(self, mask: Mask) -> None:
         self._mask = mask

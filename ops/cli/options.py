@@ -197,7 +197,7 @@ def _filter(typed: dict[str, str], ids: tuple[int, ...], state: State | None) ->
         name, expected = next(iter(error.faults.items()))
         hint = did_you_mean(typed[name], _CONDITIONS[name][1]())
         raise click.BadParameter(
-            f"{typed[name]!r} is not {expected}.{hint}", param_hint=f"--{name}"
+            f"{typed[name]!r} is not {expected}.{hint}", param_hint=f"'--{name}'"
         ) from None
     for name in _OPEN:
         value, known = typed.get(name, ""), _CONDITIONS[name][1]

@@ -39,7 +39,7 @@ def _of_a_queue(work: _Work) -> _Work:
             return await work(here, name=name, **options)
         except UnknownQueue as error:
             names = [queue.name for queue in topology.queues(here.settings)]
-            raise click.BadParameter(f"{error}.{did_you_mean(name, names)}", param_hint="QUEUE") from None
+            raise click.BadParameter(f"{error}.{did_you_mean(name, names)}", param_hint="'QUEUE'") from None
 
     return named
 

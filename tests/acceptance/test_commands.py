@@ -1,6 +1,8 @@
 """The command line, as operators and scripts use it."""
 
 import json
+import os
+import signal
 import socket
 
 import asyncpg
@@ -54,6 +56,19 @@ async def test_status_is_well_when_all_is_well(
     assert (code, json.loads(said)["dead_letters"]) == (0, 0)
 
 
+async def test_a_watched_status_is_printed_again_when_it_changes_and_ends_with_its_last_exit_code(
+    processes: Processes, queues: Queues, sql: asyncpg.Connection
+) -> None:
+    watch = await processes.start("status", "--watch", constants={"ops.cli.status:LOOK_S": 0.1})
+    await watch.said("! no bot runs")
+    await watch.said("bots 0")
+    await put_process(sql, "bot", "another-host", silent_s=-60)
+    await watch.said("bots 1")
+    os.kill(watch.pid, signal.SIGINT)
+    assert await watch.ended(30) == 1
+    assert watch.output.count("bots 0") == watch.output.count("bots 1") == 1, "once for each change"
+
+
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
@@ -65,6 +80,7 @@ async def test_status_is_well_when_all_is_well(
         (("generate", "--sign", ""), 2, "'' is not one of aries, taurus"),
         (("generate", "--day", ""), 2, "(YYYY-MM-DD)"),
         (("generate", "--yes"), 2, "--yes goes with --again"),
+        (("status", "--watch", "--json"), 2, "--watch goes without --json"),
         (("no-such-command",), 2, "No such command"),
         (("--help",), 0, "Exit codes"),
         (("worker", "--help"), 0, "--queues"),

@@ -97,7 +97,7 @@ async def test_a_text_is_written_under_the_debugger_and_nothing_is_left_of_it(
     assert (
         f'Would be published to delivery: delivery.DeliverHoroscope {{"sign":"leo","day":"{TODAY}"}}' in said
     )
-    assert "It ran to its end." in said
+    assert "The handler ran to its end." in said
     assert MODEL_KEY not in said
     assert await everything(sql) == before
     assert len(sandbox.model.calls) == 1, "the model is really asked"
