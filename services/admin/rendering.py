@@ -58,6 +58,8 @@ class Rendering:
     ) -> HTMLResponse:
         """A page; ``values`` are for the template."""
         wording = self.wording(request, snapshot)
+        here = local_path(asked(request), signing=True)
+        defaults = {"name": None, "note": None, "refresh_s": REFRESH_S, "here": here}
         page = (
             _templates(wording.language)
             .get_template(template)
@@ -68,8 +70,7 @@ class Rendering:
                 is_operator=session is not None and session.kind == "operator",
                 snapshot=snapshot,
                 language_of_texts=self.texts,
-                refresh_s=REFRESH_S,
-                **{"name": None, "note": None, "here": local_path(asked(request), signing=True), **values},
+                **(defaults | values),
             )
         )
         return HTMLResponse(page, http_status)

@@ -51,10 +51,10 @@ def application(site: Site) -> ASGIApp:
         return Route(path, sign_in.signed_in(site, handler))
 
     def form(path: str, handler: sign_in.Answer) -> Route:
-        return Route(path, sign_in.signed_in(site, handler), methods=["POST"])
+        return Route(path, sign_in.signed_in(site, handler, slow=True), methods=["POST"])
 
     def act(path: str, act: Act) -> tuple[Route, Route]:
-        return page(path, act.ask), form(path, act.carry_out)
+        return Route(path, sign_in.signed_in(site, act.ask, slow=act.slow)), form(path, act.carry_out)
 
     def json(path: str, figures: api.Figures) -> Route:
         return Route(path, api.endpoint(site, figures))

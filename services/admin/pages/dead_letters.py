@@ -19,6 +19,8 @@ from services.dead_letters.filters import JUDGEMENTS, STATES, Filter
 from services.dead_letters.preflight import FORCED
 from services.dead_letters.records import Edit, Letter, Listed
 
+#: Seconds between two updates of a list for which every letter is judged.
+JUDGED_EVERY_S = 60.0
 #: Letters on one page, and groups.
 LETTERS = 50
 GROUPS = 50
@@ -68,6 +70,8 @@ async def letters(visit: Visit) -> Shown:
         "choices": _choices(visit.site.actors),
         **_page_of(listed, before),
     }
+    if wanted.verdict:
+        values["refresh_s"] = JUDGED_EVERY_S
     return Shown("dead.html", values, status=422 if query.faults else 200, live=True)
 
 

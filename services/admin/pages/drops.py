@@ -57,6 +57,6 @@ def _after(visit: Visit) -> str:
 
 
 #: ``/dead/drop``: give letters up, with a reason.
-DROP = Act("dead_drop.html", lambda visit: _look(visit, "drop", "dead"), _drop, required=("why",))
+DROP = Act("dead_drop.html", lambda visit: _look(visit, "drop", "dead"), _drop, required=("why",), slow=True)
 #: ``/dead/restore``: take dropped letters back.
-RESTORE = Act("dead_drop.html", lambda visit: _look(visit, "restore", "dropped"), _restore)
+RESTORE = Act("dead_drop.html", lambda visit: _look(visit, "restore", "dropped"), _restore, slow=True)

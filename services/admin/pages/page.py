@@ -171,6 +171,7 @@ class Act:
     look: Callable[[Visit], Awaitable[Question]]  #: Finds out what the act would do now
     do: Callable[[Visit, Question], Awaitable[Response]]
     required: tuple[str, ...] = ()  #: The fields that have to be filled in
+    slow: bool = False  #: It may be about many letters
 
     async def ask(self, visit: Visit) -> Shown:
         """Show what the act would do."""

@@ -88,4 +88,4 @@ def _reasons(verdicts: list[Verdict], judgement: Judgement) -> list[tuple[str, i
 
 
 #: ``/dead/replay``: publish letters again, in a run that is put on record.
-REPLAY = Act("dead_replay.html", _look, _start, required=("why", "rate"))
+REPLAY = Act("dead_replay.html", _look, _start, required=("why", "rate"), slow=True)

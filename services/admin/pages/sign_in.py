@@ -19,21 +19,21 @@ Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Visit], Awaitable[Shown | Response]]
 
 
-def signed_in(site: Site, handle: Answer) -> Handler:
+def signed_in(site: Site, handle: Answer, *, slow: bool = False) -> Handler:
     """A handler for operators; anybody else is sent to the sign-in form, and comes back afterwards.
 
-    A form is accepted from the operator's own pages only. The servers get :data:`page.ACT_S` seconds for a form, and
-    :data:`snapshots.PATIENCE_S` for a page.
+    A form is accepted from the operator's own pages only. The servers get :data:`page.ACT_S` seconds if it is ``slow``, and for
+    judging letters, and :data:`snapshots.PATIENCE_S` for any other page.
     """
 
     async def answer(request: Request) -> Response:
         session = site.gate.session(request, "operator")
         if session is None:
             return _to_sign_in(site, request)
-        is_act = request.method == "POST"
-        form = await site.gate.form(request, session) if is_act else FormData()
+        form = await site.gate.form(request, session) if request.method == "POST" else FormData()
         visit = Visit(site, request, session, form)
-        async with asyncio.timeout(page.ACT_S if is_act else snapshots.PATIENCE_S):
+        judges = bool(request.query_params.get("verdict"))
+        async with asyncio.timeout(page.ACT_S if slow or judges else snapshots.PATIENCE_S):
             answer = await handle(visit)
         response = await visit.answer(answer) if isinstance(answer, Shown) else answer
         if LIVE not in request.headers:
