@@ -110,9 +110,9 @@ class DayStatus:
         return sum(state == "written" for state in self.states.values())
 
     @property
-    def unwritten(self) -> list[SignStatus]:
-        """The texts that do not exist."""
-        return [sign for sign in self.signs if sign.state != "written"]
+    def unfinished(self) -> list[SignStatus]:
+        """The texts that were begun and are not written, and the written ones whose rewrite is not."""
+        return [sign for sign in self.signs if sign.since and (sign.state != "written" or sign.anew)]
 
 
 @dataclass(frozen=True, slots=True)

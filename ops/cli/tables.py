@@ -38,7 +38,7 @@ def show_status(screen: Screen, status: Status) -> None:
     screen.table(["day", symbols, "ready"], days)
     screen.items((f"{mark} {_words(state)}" for state, mark in _MARKS.items()), dim=True)
     for day in status.days:
-        for became, signs in _unwritten(day).items():
+        for became, signs in _unfinished(day).items():
             screen.say(f"{day.day} {', '.join(signs)}: {became}", first="  ")
     ticks = [(tick.name, clock_time(tick.at), clock_time(tick.due), tick.did) for tick in status.ticks]
     screen.table(["tick", "last", "next", "did"], ticks)
@@ -73,13 +73,12 @@ def show_alarms(screen: Screen, alarms: Sequence[Alarm | str], notes: Sequence[s
         screen.say(note, dim=True)
 
 
-def _unwritten(day: DayStatus) -> dict[str, list[str]]:
-    """What became of the texts that are missing, each with its signs."""
+def _unfinished(day: DayStatus) -> dict[str, list[str]]:
+    """What became of the texts that were begun and are not finished, each with its signs."""
     told: dict[str, list[str]] = {}
-    for sign in day.unwritten:
-        if sign.since is None:
-            continue
-        said = f"{_words(sign.state)} since {clock_time(sign.since)}"
+    for sign in day.unfinished:
+        said = f"rewrite {_words(sign.anew)}" if sign.anew else _words(sign.state)
+        said += f" since {clock_time(sign.since)}"
         if sign.retry_at:
             said += f", tries again {clock_time(sign.retry_at)}"
         if sign.attempts:

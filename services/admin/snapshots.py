@@ -76,9 +76,7 @@ class Service:
         """The texts that were begun and are not finished, by day, state and error."""
         found: dict[tuple[date, str, str | None, bool], Trouble] = {}
         for day in self.days:
-            for sign in day.signs if day.day >= self.first_alive else ():
-                if sign.since is None or (sign.state == "written" and not sign.anew):
-                    continue
+            for sign in day.unfinished if day.day >= self.first_alive else ():
                 key = (day.day, sign.anew or sign.state, sign.error, bool(sign.anew))
                 found.setdefault(key, Trouble(*key, [])).signs.append(sign)
         return list(found.values())

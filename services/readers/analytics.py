@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from schema.signs import Sign
 from services.database.pool import Database
-from services.days import ONE_DAY, Clock, begins, day_in
+from services.days import ONE_DAY, Clock, day_in
 from services.readers.activity import CACHE, MEMORY, percentile
 from services.readers.views import BUCKET
 
@@ -37,9 +37,9 @@ _BY_SIGN = text("""
 """)
 _SIGN_TOTALS = text("SELECT zodiac_sign, view_count FROM horoscope_views WHERE view_date = :today")
 _BY_HOUR = text("""
-    SELECT CAST(at AT TIME ZONE :home AS date) AS day, CAST(extract(hour FROM at AT TIME ZONE :home) AS int) AS hour,
-           sum(view_count) AS views
-    FROM view_times WHERE at >= :from AND at < :to GROUP BY 1, 2
+    SELECT view_date AS day, CAST(extract(hour FROM at AT TIME ZONE :home) AS int) AS hour, sum(view_count) AS views
+    FROM view_times WHERE view_date IN (:today, :yesterday) AND CAST(at AT TIME ZONE :home AS date) = view_date
+    GROUP BY 1, 2
 """)
 _ANSWERS = text("SELECT source, bucket, answers FROM answer_times WHERE day = :today")
 
@@ -72,7 +72,7 @@ class SignViews:
 
 @dataclass(frozen=True, slots=True)
 class HourViews:
-    """The views shown in one hour of home time, of any reader's day."""
+    """The views of a day's texts that were shown in one hour of that day at home."""
 
     hour: int  #: From 0 to 23
     today: int | None  #: None: the hour has not begun yet
@@ -146,7 +146,8 @@ async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> An
             for row in await rows(
                 _BY_HOUR,
                 home=home.key,
-                **{"from": begins(yesterday, home), "to": begins(today + ONE_DAY, home)},
+                today=today,
+                yesterday=yesterday,
             )
         }
         answers = await rows(_ANSWERS, today=today)

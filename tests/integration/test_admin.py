@@ -139,6 +139,32 @@ async def test_the_day_as_json_and_as_a_page_is_the_same(operator: Operator, sql
         assert alarm.replace("2026-11-22", "November 22").replace("2026-11-23", "November 23") in seen
 
 
+async def test_the_hours_count_the_same_views_as_the_day(operator: Operator, sql: asyncpg.Connection) -> None:
+    noon = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+    for day, when, views in (
+        (TODAY, noon, 5),
+        (TODAY - ONE_DAY, noon, 4),  # in Hawaii it is still yesterday
+        (TODAY + ONE_DAY, noon, 3),  # on Kiribati it is tomorrow
+        (TODAY, noon - ONE_DAY, 2),  # and was today already when it was yesterday here
+    ):
+        await sql.execute(
+            "INSERT INTO view_times (view_date, at, zodiac_sign, view_count) VALUES ($1, $2, 'leo', $3)",
+            day, when, views,
+        )  # fmt: skip
+        await sql.execute(
+            "INSERT INTO horoscope_views AS seen (zodiac_sign, view_date, view_count) VALUES ('leo', $1, $2) "
+            "ON CONFLICT (zodiac_sign, view_date) DO UPDATE SET view_count = seen.view_count + $2",
+            day, views,
+        )  # fmt: skip
+    told = await api(operator, "today")
+    assert told["horoscopes_today"] == 7
+    assert told["hours"][12] == {"hour": 12, "today": 5, "yesterday": 0}
+    assert sum(hour["today"] or 0 for hour in told["hours"]) == 5
+    assert "2 more views of today's texts came before midnight here." in text_of(
+        (await operator.get("/")).text
+    )
+
+
 async def test_each_alarm_leads_to_its_page_and_to_its_section_of_the_runbook(
     operator: Operator, sql: asyncpg.Connection
 ) -> None:

@@ -199,6 +199,9 @@ def test_what_status_shows(golden: Callable[[str, str], None]) -> None:
         status.SignStatus("leo", "given_up", NOON, 4, None, "worker-1:17", LONG),
         status.SignStatus("virgo", "retrying", NOON, 2, NOON + timedelta(minutes=10), "worker-1:17", LONG),
     ]
+    signs += [
+        status.SignStatus("aries", "written", NOON, 1, NOON, "worker-1:17", "too short", NOON, "retrying")
+    ]
     tomorrow = dict.fromkeys((sign.value for sign in Sign), "pending")
     seen = status.Status(
         days=[status.DayStatus(TODAY, today, signs), status.DayStatus(TODAY + timedelta(1), tomorrow, [])],
