@@ -120,21 +120,19 @@ def admin() -> None:
     run_until_stopped(lambda stop: process.run(settings, queues, REPLAYABLE, stop, runbook=runbook))
 
 
+def _signs() -> list[str]:
+    return [*Sign]
+
+
 def _check_generate(*, again: bool, yes: bool, **_: Any) -> None:
     if yes and not again:
         raise click.UsageError("--yes goes with --again: nothing else asks")
 
 
 @main.command()
+@click.option("--day", type=day_to_write, metavar="DAY", help="As YYYY-MM-DD; today at home by default.")
 @click.option(
-    "--day", type=day_to_write, help="The day, as YYYY-MM-DD; today at home by default.", metavar="DAY"
-)
-@click.option(
-    "--sign",
-    type=one_of(lambda: Sign),
-    help="Only this sign, such as leo.",
-    metavar="SIGN",
-    shell_complete=completed(lambda: Sign),
+    "--sign", type=one_of(_signs), metavar="SIGN", shell_complete=completed(_signs), help="Only this one."
 )
 @click.option("--again", is_flag=True, help="Replace existing texts, too; asks before it does.")
 @yes_option

@@ -10,7 +10,7 @@ import click
 
 from ops.cli import console, options, replays, tables
 from ops.cli.console import Answer, Here, Screen, asking, by_option, connected, yes_option
-from ops.cli.options import NUMBER, PAGE, chosen, counted, selecting
+from ops.cli.options import NUMBER, chosen, counted, limit_option, selecting
 from schema.errors import InvalidMessage, Refused
 from services.dead_letters.filters import Filter
 
@@ -24,6 +24,10 @@ date, a time or an age (15m, 2h, 3d).
 """
 
 
+_OUTPUT = click.Path(dir_okay=False, allow_dash=True)
+_SET = "Set an argument; the value is JSON, or else text. May be repeated."
+
+
 @click.group(epilog=EPILOG)
 def dead() -> None:
     """Find, mend and replay messages that finally failed.
@@ -35,9 +39,7 @@ def dead() -> None:
 
 @dead.command("list")
 @selecting(state="dead")
-@click.option(
-    "--limit", type=click.IntRange(1, PAGE), default=50, show_default=True, help="The most that are listed."
-)
+@limit_option(50)
 @click.option("--before", type=NUMBER, metavar="ID", help="Only smaller numbers: the next page.")
 @connected()
 async def list_(here: Here, wanted: Filter, limit: int, before: int | None) -> Answer:
@@ -118,14 +120,7 @@ def _check_edit(*, number: int, **changes: Any) -> None:
 
 @dead.command()
 @click.argument("number", type=NUMBER, metavar="ID")
-@click.option(
-    "--set",
-    "changed",
-    type=options.assignment,
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Set an argument; the value is JSON, or else text. May be repeated.",
-)
+@click.option("--set", "changed", type=options.assignment, multiple=True, metavar="NAME=VALUE", help=_SET)
 @click.option("--unset", multiple=True, metavar="NAME", help="Leave an argument out. May be repeated.")
 @click.option(
     "--arguments", "given", type=options.json_object, metavar="JSON", help="All arguments, as an object."
@@ -234,13 +229,7 @@ def _count(done: str, count: int, asked: int, why_not: str) -> Answer:
 
 @dead.command()
 @selecting(state="dead", named=True)
-@click.option(
-    "--output",
-    type=click.Path(dir_okay=False, allow_dash=True),
-    default="-",
-    metavar="FILE",
-    help="Where to; the standard output by default.",
-)
+@click.option("--output", type=_OUTPUT, default="-", metavar="FILE", help="The standard output by default.")
 @connected(json_option=False)
 async def export(here: Here, wanted: Filter, output: str) -> None:
     """Write letters as JSON, one a line.

@@ -26,6 +26,7 @@ PAGE = 1000
 FURTHEST_DAYS = 31
 
 _Names = Callable[[], Iterable[str]]
+_Command = Callable[..., Any]
 
 
 def actor_names() -> list[str]:
@@ -94,6 +95,12 @@ def several_of(known: _Names) -> Callable[[str], set[str]]:
     return lambda typed: {one_of(known)(name.strip()) for name in typed.split(",") if name.strip()}
 
 
+def limit_option(default: int, most: int = PAGE) -> Callable[[_Command], _Command]:
+    """The option ``--limit``."""
+    limits = click.IntRange(1, most)
+    return click.option("--limit", type=limits, default=default, show_default=True, help="The longest list.")
+
+
 def day_to_write(typed: str) -> date:
     """A day whose texts readers can ask for, now or soon."""
     first = days.first_day_alive(days.system_clock())
@@ -147,8 +154,6 @@ _CONDITIONS: dict[str, tuple[str, _Names]] = {
 }
 #: Conditions whose names may be those of another release: an unknown one is looked for all the same.
 _OPEN = ("actor", "queue", "cause")
-
-_Command = Callable[..., Any]
 
 
 def selecting(

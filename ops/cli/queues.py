@@ -10,7 +10,7 @@ import click
 
 from ops.cli import tables
 from ops.cli.console import Answer, Here, by_option, confirm, connected, yes_option
-from ops.cli.options import completed, did_you_mean, queue_names
+from ops.cli.options import completed, did_you_mean, limit_option, queue_names
 from schema.errors import UnknownQueue
 
 if TYPE_CHECKING:
@@ -155,13 +155,7 @@ async def purge(here: Here, name: str, yes: bool, by: str) -> Answer:
 
 @queues.command()
 @_queue_argument
-@click.option(
-    "--limit",
-    type=click.IntRange(1, MOST_SHOWN),
-    default=10,
-    show_default=True,
-    help="The most that are shown.",
-)
+@limit_option(10, MOST_SHOWN)
 @connected("rabbitmq_url")
 @_of_a_queue
 async def peek(here: Here, name: str, limit: int) -> Answer:

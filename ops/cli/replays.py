@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from ops.cli import console, options, tables
-from ops.cli.console import Answer, Here, Screen, by_option, connected, yes_option
-from ops.cli.options import NUMBER, PAGE, chosen, counted, selecting
+from ops.cli.console import Answer, Here, Screen, by_option, connected, terminal_width, yes_option
+from ops.cli.options import NUMBER, chosen, counted, limit_option, selecting
 from services.dead_letters.filters import Filter
 
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ FASTEST = 100_000
 DIED_SHOWN = 10
 #: Seconds between two looks at a run.
 LOOK_S = 0.5
+
+_RATES = click.IntRange(1, FASTEST)
+_PATH = click.Path(dir_okay=False)
 
 run_argument = click.argument("number", type=NUMBER, metavar="RUN")
 wait_option = click.option("--wait", is_flag=True, help="Wait until the outcome of each message is known.")
@@ -64,27 +66,11 @@ def _check_replay(
 @click.command()
 @selecting(state="dead", named=True, demanded=True)
 @click.option("--dry-run", is_flag=True, help="Only say what a replay of each letter would do.")
-@click.option(
-    "--save-plan",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="With --dry-run: write the verdicts to a file, as a plan.",
-)
-@click.option(
-    "--plan", "plan_file", type=click.File("rb"), metavar="FILE", help="Replay the letters of a plan only."
-)
-@click.option(
-    "--rate",
-    type=click.IntRange(1, FASTEST),
-    default=RATE,
-    show_default=True,
-    metavar="N",
-    help="The most messages a second.",
-)
+@click.option("--save-plan", type=_PATH, metavar="FILE", help="With --dry-run: write the verdicts as a plan.")
+@click.option("--plan", "plan_file", type=click.File("rb"), metavar="FILE", help="Replay this plan only.")
+@click.option("--rate", type=_RATES, default=RATE, show_default=True, help="The most messages a second.")
 @click.option("--why", type=options.reason, help="The reason, for the record; only a dry run needs none.")
-@click.option(
-    "--force", is_flag=True, help="Also letters that are done, capped, or waiting for another replay."
-)
+@click.option("--force", is_flag=True, help="Also letters that are done, capped or waiting.")
 @yes_option
 @wait_option
 @timeout_option
@@ -138,9 +124,7 @@ async def replay(
 
 
 @click.command()
-@click.option(
-    "--limit", type=click.IntRange(1, PAGE), default=20, show_default=True, help="The most that are listed."
-)
+@limit_option(20)
 @connected()
 async def runs(here: Here, limit: int) -> Answer:
     """List the latest runs of replays and their outcomes."""
@@ -217,49 +201,29 @@ async def _waited(here: Here, number: int, timeout: float | None) -> Answer:
 
 
 async def _settled(here: Here, number: int, timeout: float | None) -> Run:
-    """The run once all outcomes are known, or the time is over; meanwhile its progress is printed."""
+    """The run once all outcomes are known, or the time is over; meanwhile its progress goes to the standard error.
+
+    On a terminal the progress is one line that is rewritten, in a pipe a line for each change.
+    """
     import asyncio
 
     replays = here.inspector.replays
     clock = asyncio.get_running_loop().time
-    started = clock()
-    warned = False
+    started, said, warned = clock(), "", False
+    anew, width = ("\r\x1b[K", terminal_width()) if sys.stderr.isatty() else ("", None)
     for pause in await replays.pauses(await replays.run(number)):
         click.echo(f"{pause.queue} is {pause}. Its messages wait until it is resumed.", err=True)
-    with _watching() as watch:
-        while True:
-            run = await replays.run(number)
-            watch(run)
-            if run.is_settled or (timeout is not None and clock() - started >= timeout):
-                return run
-            if run.abandoned and not warned:
-                click.echo("No process carries this run out: is a worker running?", err=True)
-                warned = True
-            await asyncio.sleep(LOOK_S)
-
-
-@contextmanager
-def _watching() -> Iterator[Callable[[Run], None]]:
-    """Print a run's progress on the standard error: a bar on a terminal, or else a line for each change."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    screen = Console(stderr=True, highlight=False)
-    said = ""
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    bar = Progress(*columns, console=screen, transient=True) if screen.is_terminal else None
-    task = bar.add_task("") if bar else None
-
-    def watch(run: Run) -> None:
-        nonlocal said
-        if bar and task is not None:
-            settled = run.letters - run.planned - run.waiting
-            bar.update(task, total=run.letters, completed=settled, description=tables.progress(run))
-        elif said != (said := tables.progress(run)):
-            click.echo(said, err=True)
-
-    with bar or nullcontext():
-        yield watch
+    while True:
+        run = await replays.run(number)
+        if said != (said := tables.progress(run)):
+            click.echo(anew + said[:width], nl=not anew, err=True)
+        if run.is_settled or (timeout is not None and clock() - started >= timeout):
+            click.echo(anew, nl=False, err=True)
+            return run
+        if run.abandoned and not warned:
+            click.echo(f"{anew}No process carries this run out: is a worker running?", err=True)
+            said, warned = "" if anew else said, True
+        await asyncio.sleep(LOOK_S)
 
 
 COMMANDS: Sequence[click.Command] = (replay, runs, run_, cancel, resume)
