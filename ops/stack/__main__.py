@@ -5,6 +5,7 @@ model is missing; then the service itself, on these.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import shlex
@@ -16,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
+import pika
 from dotenv import dotenv_values
 
 from ops.stack.child import Process
@@ -27,6 +30,8 @@ from ops.stack.rabbitmq import RabbitMQ
 from ops.stack.runfile import AlreadyRunningError, RunFile
 from ops.stack.screen import Screen
 from ops.stack.supervisor import StackError, Supervisor
+from services.messaging.publisher import UNREACHABLE, connection_parameters, plain_reason
+from services.process.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
@@ -42,7 +47,13 @@ SANDBOX_TOKEN = "42:SANDBOX-SANDBOX-SANDBOX-SANDBOX-SAND"  # noqa: S105  # well-
 SANDBOXED = ("BOT_TOKEN", "OPENAI_API_KEY")  # the sandbox stands in where one of these is not set
 READY_LINE = "bot.ready"
 READY_TIMEOUT = 20.0  # seconds
+TEXTS = 24  # twelve signs, today and tomorrow
+TEXTS_PATIENCE = 30.0  # seconds without a new text, after which the addresses are printed all the same
 _LOOK_EVERY = 0.2  # seconds
+_TEXTS = """
+    SELECT count(*) FROM horoscope_cache
+    WHERE horoscope_date - (now() AT TIME ZONE $1)::date BETWEEN 0 AND 1
+"""
 
 
 def programs_for(settings: Mapping[str, str]) -> list[Program]:
@@ -80,13 +91,15 @@ class Stack:
 
     async def bring_up(self, supervisor: Supervisor) -> None:
         """Start everything in order, say where to look, and see to the moves of the clock."""
+        if urls := self._settings.get("RABBITMQ_URL"):
+            await asyncio.to_thread(_reach_rabbitmq, urls)
         if servers := [server for server in (self._postgres, self._rabbitmq) if server is not None]:
             self._screen.say(f"Starting {' and '.join(server.title for server in servers)} ...")
             await supervisor.serve(*servers)
         if self._missing:
             await self._start_sandbox(supervisor)
         env = self._env()
-        _keep(env)
+        _keep({**_given(self._settings), **env})
         await supervisor.once(Process("migrate", (HOROSCOPE, "migrate"), env))
         self._metrics = metrics_addresses(self._settings.get("METRICS_LISTEN", ""), LOCAL / "metrics")
         for name, command in COMMANDS.items():
@@ -94,12 +107,28 @@ class Stack:
             supervisor.keep(Process(name, (*self._faked, HOROSCOPE, command), env | own))
         try:
             await asyncio.wait_for(self._bot_ready.wait(), READY_TIMEOUT)
-            self._screen.say(f"Ready after {time.monotonic() - self._began:.0f} s.")
+            self._screen.say(f"The bot is ready after {time.monotonic() - self._began:.0f} s.")
         except TimeoutError:
-            self._screen.say(f"The bot is not ready after {READY_TIMEOUT:g} s; see what it says.")
+            self._screen.say(f"The bot is not ready after {READY_TIMEOUT:g} s; see its lines above.")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._announce({**self._settings, **env}))
+            if self._clock:
+                tasks.create_task(self._follow_clock(self._clock, supervisor))
+
+    async def _announce(self, env: Mapping[str, str]) -> None:
+        """Print the addresses when all texts are there, so that no line about a text follows them."""
+        home = str(env.get("HOME_TIMEZONE") or Settings.model_fields["home_timezone"].default)
+        written, since = await _texts(env["DATABASE_URL"], home), time.monotonic()
+        if written < TEXTS:
+            self._screen.say(
+                f"{TEXTS - written} of {TEXTS} texts are missing. The addresses come when they are written."
+            )
+        while written < TEXTS and time.monotonic() - since < TEXTS_PATIENCE:
+            await asyncio.sleep(0.5)
+            if (found := await _texts(env["DATABASE_URL"], home)) != written:
+                written, since = found, time.monotonic()
+        self._screen.say(f"{written} of {TEXTS} texts are ready.")
         self._screen.say(self._where_to_look())
-        if self._clock:
-            await self._follow_clock(self._clock, supervisor)
 
     async def _start_sandbox(self, supervisor: Supervisor) -> None:
         folder = LOCAL / "sandbox"
@@ -187,13 +216,12 @@ class Stack:
         places = {
             "Chat": f"{self._sandbox_url}/" if "BOT_TOKEN" in self._missing else "your bot, in Telegram",
             "Operators": f"http://{_reached_at(env['ADMIN_LISTEN'])}/  {self._password_of_admin()}",
-            "PostgreSQL": _without_password(env["DATABASE_URL"]),
-            "RabbitMQ": _without_password(env["RABBITMQ_URL"]),
+            "PostgreSQL": self._postgres.url if self._postgres else _without_password(env["DATABASE_URL"]),
+            "RabbitMQ": self._rabbitmq.url if self._rabbitmq else _without_password(env["RABBITMQ_URL"]),
         }
-        if self._rabbitmq:
-            rabbitmq = self._rabbitmq
-            places["RabbitMQ"] = (
-                f"{rabbitmq.management_url}  user {rabbitmq.user}  password {rabbitmq.password}"
+        if rabbitmq := self._rabbitmq:
+            places["Management"] = (
+                f"{rabbitmq.management_url}/  user {rabbitmq.user}  password {rabbitmq.password}"
             )
         ports = ", ".join(f"{name} {listen.rpartition(':')[2]}" for name, listen in self._metrics.items())
         places["Metrics"] = f"http://127.0.0.1:PORT/metrics and /health/ready: {ports}"
@@ -236,6 +264,41 @@ def metrics_addresses(listen: str, folder: Path) -> dict[str, str]:
         return dict.fromkeys(COMMANDS, listen)  # each process says what is wrong with it
     folder.mkdir(parents=True, exist_ok=True)
     return {name: f"127.0.0.1:{kept_port(folder / f'{name}-port')}" for name in COMMANDS}
+
+
+def _reach_rabbitmq(urls: str) -> None:
+    """Connect once.
+
+    Raises:
+        StackError: None of the addresses answers.
+    """
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # the error says it
+    reason = ""
+    for parameters in connection_parameters(urls):
+        try:
+            pika.BlockingConnection(parameters).close()
+        except UNREACHABLE as error:
+            reason = plain_reason(error)
+        else:
+            return
+    raise StackError(f"RABBITMQ_URL: {_without_password(urls)} cannot be reached: {reason}")
+
+
+async def _texts(database_url: str, home: str) -> int:
+    """The number of texts of today and tomorrow at home; 0 while PostgreSQL is away."""
+    try:
+        connection = await asyncpg.connect(database_url, timeout=5)
+        try:
+            return int(await connection.fetchval(_TEXTS, home))
+        finally:
+            await connection.close()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return 0
+
+
+def _given(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings of ours that the environment or `.env` sets."""
+    return {name: value for name, value in settings.items() if name.lower() in Settings.model_fields}
 
 
 def _keep(env: Mapping[str, str]) -> None:

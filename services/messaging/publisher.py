@@ -240,7 +240,7 @@ class Publisher:
             try:
                 connection = await self._connect(parameters)
             except Exception as error:  # noqa: BLE001  a DNS failure is not an AMQPError
-                self._why_not = _reason(error)
+                self._why_not = plain_reason(error)
                 log.warning("rabbitmq.unreachable", reason=self._why_not)
                 await asyncio.sleep(next(delays, RECONNECT_DELAYS_S[-1]))
                 continue
@@ -265,7 +265,7 @@ class Publisher:
 
         def on_close(_: Any, error: BaseException) -> None:
             self._ready.clear()
-            self._why_not = _reason(error)
+            self._why_not = plain_reason(error)
             for tag in list(self._unconfirmed):
                 self._fail(tag, self._why_not)
             if not closed.done():
@@ -346,12 +346,12 @@ def _counters(queue: str) -> tuple[Counter, Counter]:
     return metrics.PUBLISHED.labels(queue, "confirmed"), metrics.PUBLISHED.labels(queue, "failed")
 
 
-def _reason(error: BaseException) -> str:
+def plain_reason(error: BaseException) -> str:
     """The plainest reason inside the exceptions that pika has wrapped around each other."""
     for attribute in ("exception", "error", "exceptions", "args"):
         inner = getattr(error, attribute, None)
         if isinstance(inner, list | tuple) and inner and isinstance(inner[0], BaseException):
-            return _reason(inner[0])
+            return plain_reason(inner[0])
         if isinstance(inner, BaseException):
-            return _reason(inner)
+            return plain_reason(inner)
     return str(error) or type(error).__name__

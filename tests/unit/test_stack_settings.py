@@ -6,6 +6,7 @@ import pytest
 
 from ops.stack import __main__ as up
 from ops.stack.screen import Screen
+from services.process.settings import Settings
 
 SERVERS = {
     "DATABASE_URL": "postgresql://me:secret@db/h?password=secret",
@@ -67,6 +68,26 @@ def test_the_page_has_an_address_and_a_password_that_stay(
     shown = stack._where_to_look()
     assert f"http://{first['ADMIN_LISTEN']}/" in shown
     assert first["ADMIN_PASSWORD"] in shown
+
+
+def test_all_that_is_needed_to_connect_to_the_servers_started_here_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(up, "LOCAL", tmp_path)
+    for name in ("postgres", "rabbitmq"):
+        (tmp_path / name).mkdir()
+    stack = up.Stack({**BOT, **MODEL, **PAGE}, Screen())
+    assert stack._postgres
+    assert stack._rabbitmq
+    shown = stack._where_to_look()
+    assert stack._postgres.url in shown
+    assert stack._rabbitmq.url in shown
+    assert f"{stack._rabbitmq.management_url}/  user horoscope  password {stack._rabbitmq.password}" in shown
+
+
+def test_a_command_beside_it_gets_every_setting_that_was_given() -> None:
+    given = {name.upper(): "a value" for name in Settings.model_fields} | {"home_timezone": "Europe/London"}
+    assert up._given(given | {"PATH": "/bin", "HOME": "/root"}) == given
 
 
 def test_no_password_of_another_server_is_shown() -> None:
