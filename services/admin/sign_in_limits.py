@@ -15,7 +15,7 @@ REMEMBERED = 1000
 
 
 class Tries:
-    """The failures of the last minutes: at most :data:`TRIES_OF_ALL` of strangers, :data:`REMEMBERED` of known browsers.
+    """The latest failures: at most :data:`TRIES_OF_ALL` of strangers, :data:`REMEMBERED` of known browsers.
 
     A browser that has signed in before is known. It has as many attempts as an address has, whatever others do from the
     same address or from anywhere; otherwise somebody who guesses could lock everybody out.

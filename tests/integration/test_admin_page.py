@@ -299,7 +299,7 @@ async def test_a_queue_is_paused_looked_into_purged_and_resumed(
     await expect(page.locator("#paused")).to_contain_text("На паузе с")
     await page.locator("button[name=language]").click()
     await page.get_by_role("link", name="Purge").click()
-    await expect(page.locator("h1")).to_have_text("Delete all messages of views: 2?")
+    await expect(page.locator("h1")).to_have_text("Delete all 2 messages in views?")
     await page.get_by_role("button", name="Delete").click()
     await expect(page.get_by_role("status")).to_have_text("Deleted messages of views: 2.")
     await page.goto(f"{address}/queues")

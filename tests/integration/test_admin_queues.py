@@ -64,7 +64,7 @@ async def test_purging_asks_first_and_deletes_no_more_than_it_named(
         queues.put(DEAD_LETTERS, message(number))
     purge = f"/queues/{DEAD_LETTERS}/purge"
     asked = text_of((await operator.get(purge)).text)
-    assert "Delete all messages of dead_letters: 2?" in asked
+    assert "Delete all 2 messages in dead_letters?" in asked
     assert "These letters are not archived yet" in asked
     assert "archived" not in (await operator.get("/queues/views/purge")).text
     form = await operator.shown(purge)
@@ -72,7 +72,7 @@ async def test_purging_asks_first_and_deletes_no_more_than_it_named(
     for sent in [await operator.send(purge, each, of=purge) for each in (form, {"shown": "all"}, {})]:
         assert (sent.status_code, queues.count(DEAD_LETTERS)) == (409, 3)
         assert "Something has changed meanwhile. Nothing was done" in sent.text
-        assert "Delete all messages of dead_letters: 3?" in sent.text
+        assert "Delete all 3 messages in dead_letters?" in sent.text
     form = await operator.shown(purge)
     queues.take(DEAD_LETTERS)
     sent = await operator.send(purge, form, of=purge)

@@ -22,8 +22,8 @@ Answer = Callable[[Visit], Awaitable[Shown | Response]]
 def signed_in(site: Site, handle: Answer, *, slow: bool = False) -> Handler:
     """A handler for operators; anybody else is sent to the sign-in form, and comes back afterwards.
 
-    A form is accepted from the operator's own pages only. The servers get :data:`page.ACT_S` seconds if it is ``slow``, and for
-    judging letters, and :data:`snapshots.PATIENCE_S` for any other page.
+    A form is accepted from the operator's own pages only. The servers get :data:`page.ACT_S` seconds for what is
+    ``slow`` and for judging letters, and :data:`snapshots.PATIENCE_S` for any other page.
     """
 
     async def answer(request: Request) -> Response:
