@@ -1,5 +1,6 @@
 """The documents hold together: their links, pictures and diagrams, and what they say about the code."""
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from ops.cli import console
+from services.dead_letters.filters import JUDGEMENTS
+from services.dead_letters.outcomes import OVER
 from tests.unit.test_compose import ROOT, rows
 
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "ops").glob("**/*.md")]
@@ -18,6 +21,10 @@ MERMAID = {
     "flowchart LR": re.compile(r"\w+(\(?\[+.+?\]+\)?|\[\(.+?\)\])? (-->|<-->)(\|[^|]+\|)? \w+(\(\[.+?\]\)|\[+\(?.+?\)?\]+)?"),
     "sequenceDiagram": re.compile(r"participant \w+ as .+|\w+->>\w+: .+|(alt|else) .+|end"),
 }  # fmt: skip
+
+
+#: What a command prints, as ``tests/golden`` has it; the fence may begin with the command.
+SAMPLE = re.compile(r"^<!-- sample: (\S+) -->\n```\n((?:\$ [^\n]*\n)?)(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def _prose(document: Path) -> str:
@@ -73,6 +80,24 @@ def test_every_diagram_can_be_drawn(document: Path) -> None:
                 assert MERMAID[kind].fullmatch(line.strip()), line
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_sample_is_what_its_command_prints(document: Path) -> None:
+    """After a wanted change: ``GOLDEN=write pytest tests/unit/test_documents.py`` copies the samples anew."""
+
+    def current(sample: re.Match[str]) -> str:
+        printed = (ROOT / "tests" / "golden" / f"{sample[1]}.txt").read_text()
+        return f"<!-- sample: {sample[1]} -->\n```\n{sample[2]}{printed}```"
+
+    written = document.read_text()
+    if os.environ.get("GOLDEN") == "write":
+        document.write_text(SAMPLE.sub(current, written))
+        return
+    assert SAMPLE.sub(current, written) == written
+    shown = {sample[0].partition("\n")[2] for sample in SAMPLE.finditer(written)}
+    for fence in FENCED.finditer(written):
+        assert fence[0] in shown or not fence[2].startswith("$ horoscope"), "a sample that nothing checks"
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 160
 
@@ -99,6 +124,16 @@ def test_the_documents_name_every_exit_code() -> None:
     found = {int(code) for code, _ in rows("ops/docs/operating.md", "Exit codes")}
     ours = {value for name, value in vars(console).items() if name.startswith("EXIT_")}
     assert found == {0, 2} | ours  # 2 is click's
+
+
+def test_the_documents_name_every_verdict_and_every_outcome_of_a_replay() -> None:
+    verdicts = rows("ops/docs/dead-letters.md", "What a replay would do")
+    assert {verdict for verdict, _ in verdicts} == set(JUDGEMENTS)
+    outcomes = {
+        outcome.replace(" any more", "").replace(" ", "_")
+        for outcome, _ in rows("ops/docs/dead-letters.md", "Replay")
+    }
+    assert outcomes - {"waiting"} == set(OVER) - {"superseded"}
 
 
 def test_the_documents_name_only_metrics_that_exist() -> None:
