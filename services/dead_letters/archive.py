@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -138,17 +139,12 @@ _PRUNE_NOTES = text("""
 """)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Archive:
-    """Keeps dead letters in PostgreSQL.
+    """Keeps dead letters in PostgreSQL."""
 
-    Args:
-        database: The database.
-        mask: Takes secrets out of messages that no worker has masked.
-    """
-
-    def __init__(self, database: Database, mask: Mask) -> None:
-        self._database = database
-        self._mask = mask
+    database: Database
+    mask: Mask  #: Takes secrets out of messages that no worker has masked
 
     async def keep(self, letters: Sequence[DeadLetter]) -> None:
         """Keep each letter once, whatever its bytes are; a replay whose message is among them has died again.
@@ -158,10 +154,10 @@ class Archive:
         """
         rows: dict[Any, tuple[dict[str, Any], bytes]] = {}
         for letter in letters:
-            row, body = _row(letter, self._mask)
+            row, body = _row(letter, self.mask)
             twin = row["digest"] if row["again"] or row["message_id"] is not None else row["death"]
             rows.setdefault(twin, (row, body))
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             # Two copies that arrive at once must see each other.
             await connection.execute(_ONE_AT_A_TIME)
             kept = (await connection.execute(_KEEP, bound(rows.values()))).scalar_one()
@@ -173,7 +169,7 @@ class Archive:
         Raises:
             DatabaseUnavailable: PostgreSQL is away.
         """
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             kept = {"dropped": DROPPED_KEPT, "resolved": RESOLVED_KEPT, "at_once": _PRUNED_AT_ONCE}
             await connection.execute(_PRUNE, kept)
             await connection.execute(_PRUNE_RUNS, {"resolved": RESOLVED_KEPT})

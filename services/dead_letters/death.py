@@ -56,14 +56,7 @@ class Death:
 
     @classmethod
     def of(cls, error: BaseException, queue: str, mask: Callable[[str], str], *, replay: UUID | None) -> Self:
-        """The death of a message that an error ends now.
-
-        Args:
-            error: The reason why the message will not be tried again.
-            queue: The queue that the message came from.
-            mask: Takes secrets out.
-            replay: The replay that published it: all copies of a replay share one death.
-        """
+        """The death of a message that an error ends now; all copies of a replay share one death."""
         return cls(
             id=uuid5(replay, "death") if replay else uuid4(),
             at=datetime.now(UTC),

@@ -1,6 +1,7 @@
 """Changes dead letters on a person's behalf: edit, drop, restore, and notes on groups."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -45,16 +46,16 @@ _NOTE = text("""
 _UNNOTE = text("DELETE FROM dead_letter_notes WHERE fingerprint = :group")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Edits:
     """Changes letters, and records who did it.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
 
-    def __init__(self, database: Database, records: Records, preflight: Preflight) -> None:
-        self._database = database
-        self._records = records
-        self._preflight = preflight
+    database: Database
+    records: Records
+    preflight: Preflight
 
     async def edit(
         self, number: int, *, by: str, arguments: dict[str, Any] | None = None, actor: str | None = None
@@ -62,8 +63,6 @@ class Edits:
         """Change what a replay of a letter publishes; the message as it died is kept, and so is every edit.
 
         Args:
-            number: The letter's id.
-            by: Who edits it.
             arguments: All arguments; None: as they are.
             actor: The actor that is to answer it; None: as it is.
 
@@ -71,13 +70,13 @@ class Edits:
             InvalidMessage: The arguments do not fit the actor.
             Refused: There is no such letter, it is not dead any more, or a run has planned to replay it.
         """
-        letter = await self._records.whole(number)
+        letter = await self.records.whole(number)
         now = letter.edit or letter
         actor = actor or now.actor
         asked = now.arguments if arguments is None else arguments
-        fit = self._preflight.message(actor, asked or {}).arguments()
+        fit = self.preflight.message(actor, asked or {}).arguments()
         given = {"id": number, "actor": actor, "arguments": orjson.dumps(fit).decode(), "by": by}
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await in_turn(connection)
             if (await connection.execute(_EDIT, given)).scalar() is None:
                 if letter.state == "dead":
@@ -89,7 +88,7 @@ class Edits:
                     )
                 raise Refused(NOT_DEAD[letter.state])
         log.info("dead_letter.edited", letter=number, by=by)
-        return await self._records.whole(number)
+        return await self.records.whole(number)
 
     async def drop(self, ids: Sequence[int], *, by: str, why: str) -> int:
         """Give letters up; they can be restored until they are pruned.
@@ -97,7 +96,7 @@ class Edits:
         Returns:
             How many were dropped; letters that are not dead, or are about to be replayed, stay as they are.
         """
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await in_turn(connection)
             dropped = await connection.execute(_DROP, {"ids": sorted(ids), "by": by, "why": why})
         log.info("dead_letters.dropped", count=dropped.rowcount, by=by, why=why)
@@ -105,7 +104,7 @@ class Edits:
 
     async def restore(self, ids: Sequence[int], *, by: str) -> int:
         """Make dropped letters dead again; returns how many were dropped."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             restored = await connection.execute(_RESTORE, {"ids": sorted(ids)})
         log.info("dead_letters.restored", count=restored.rowcount, by=by)
         return restored.rowcount
@@ -116,7 +115,7 @@ class Edits:
         Raises:
             Refused: There is no such group.
         """
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             if not note:
                 await connection.execute(_UNNOTE, {"group": group})
             elif not (await connection.execute(_NOTE, {"group": group, "note": note, "by": by})).rowcount:

@@ -98,12 +98,7 @@ class Filter:
 
 
 class InvalidFilter(Refused):
-    """Some conditions cannot be understood.
-
-    Args:
-        faults: What is expected of each, by its name.
-        given: The conditions as they were typed, by name.
-    """
+    """Some conditions cannot be understood; ``faults`` has what is expected of each, by its name."""
 
     def __init__(self, faults: Mapping[str, str], given: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {given[name]!r} is not {faults[name]}" for name in faults))
@@ -232,8 +227,6 @@ def read_query(given: Mapping[str, str], ids: Sequence[str], now: datetime, home
     Args:
         given: Its conditions, as for :func:`parse_filter`; ignored where letters are named one by one.
         ids: Each a number, or several with commas between them; at most :data:`NAMED` numbers together.
-        now: Ages count from here.
-        home: The zone of times that name none.
     """
     named = [number for each in ids for number in each.split(",") if number.strip()]
     if named:

@@ -1,6 +1,7 @@
 """The outcomes of replays, noted by the worker that answers the replayed message."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -27,18 +28,18 @@ _ANSWERED = text("""
 """)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
     """Notes the outcomes of replays; the archive notes those that died again.
 
     Both methods raise :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     async def over(self, ids: Sequence[UUID]) -> set[UUID]:
         """Those of the replays whose outcome is known."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             rows = await connection.execute(_OVER, {"ids": list(ids), "over": list(OVER)})
             return set(rows.scalars())
 
@@ -49,7 +50,7 @@ class Outcomes:
         """
         for state, effect in (("did_it", True), ("nothing_to_do", False)):
             if ids := sorted(replay for replay, had_effect in effects.items() if had_effect is effect):
-                async with self._database.transaction() as connection:
+                async with self.database.transaction() as connection:
                     await connection.execute(_ANSWERED, {"ids": ids, "state": state})
 
 

@@ -174,20 +174,16 @@ class Counts:
     waiting: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Records:
     """Looks dead letters up.
-
-    Args:
-        database: Where they are kept.
-        preflight: Judges letters that are selected by verdict.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away. A method that takes a
     filter raises :class:`schema.errors.Refused` as :meth:`judged` does.
     """
 
-    def __init__(self, database: Database, preflight: Preflight) -> None:
-        self._database = database
-        self._preflight = preflight
+    database: Database
+    preflight: Preflight
 
     async def judged(self, wanted: Filter) -> Filter:
         """The filter, with the letters that have its verdict at this moment; unchanged if it names none.
@@ -205,25 +201,19 @@ class Records:
                     count=JUDGED_AT_MOST,
                 )
             )
-        verdicts = await self._preflight.verdicts(ids)
+        verdicts = await self.preflight.verdicts(ids)
         return replace(wanted, judged=tuple(each.id for each in verdicts if each.judgement == wanted.verdict))
 
     async def listed(
         self, wanted: Filter, *, limit: int | None = 50, before: int | None = None
     ) -> list[Listed]:
-        """The selected letters, latest first.
-
-        Args:
-            wanted: Selects them.
-            limit: How many at most; None: all.
-            before: Only letters with a smaller id: the next page.
-        """
+        """The selected letters, latest first; at most ``limit``, None: all; only ids below ``before``: the next page."""
         wanted = await self.judged(wanted)
         where = wanted.where()
         if before is not None:
             where += f" {'AND' if where else 'WHERE'} letter.id < :before"
         asked = wanted.asked | {"limit": limit} | ({} if before is None else {"before": before})
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             rows = await connection.execute(
                 text(f"{_LISTED} {where} ORDER BY letter.id DESC LIMIT :limit"), asked
             )
@@ -232,21 +222,21 @@ class Records:
     async def ids(self, wanted: Filter, *, limit: int | None = None) -> list[int]:
         """The ids of the selected letters, earliest first; at most ``limit``, None: all."""
         wanted = await self.judged(wanted)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             statement = text(f"{_IDS} {wanted.where()} ORDER BY letter.id LIMIT :limit")
             return list((await connection.execute(statement, wanted.asked | {"limit": limit})).scalars())
 
     async def count(self, wanted: Filter) -> int:
         """How many letters are selected."""
         wanted = await self.judged(wanted)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             found = await connection.execute(text(f"{_COUNT} {wanted.where()}"), wanted.asked)
             return int(found.scalar_one())
 
     async def groups(self, wanted: Filter, *, limit: int | None = None) -> list[Group]:
         """The selected letters by the kind of their failure, most dead first; at most ``limit`` groups, None: all."""
         wanted = await self.judged(wanted)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             asked = wanted.asked | {"limit": limit}
             rows = await connection.execute(text(_GROUPS.format(where=wanted.where())), asked)
             return [Group(row.fingerprint, int(row.letters), int(row.dead), *row[3:]) for row in rows]
@@ -257,7 +247,7 @@ class Records:
         Raises:
             NotFound: No letter has this number.
         """
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             row = (await connection.execute(_WHOLE, {"id": number})).mappings().one_or_none()
             if row is None:
                 raise NotFound(f"there is no dead letter {number}")
@@ -267,11 +257,11 @@ class Records:
 
     async def died_again(self, run: int, *, limit: int) -> list[tuple[int, int]]:
         """Letters whose replay in a run died again, each with the letter that it became; at most ``limit``."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             rows = await connection.execute(_DIED_AGAIN, {"run": run, "limit": limit})
             return [(row.letter, row.died_as) for row in rows]
 
     async def counts(self) -> Counts:
         """The numbers of dead and of waiting letters."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             return Counts(*(await connection.execute(_COUNTS)).one())

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -88,12 +89,12 @@ _FINISH = text("""
 """)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Replayer:
     """Carries out the runs that no other process has."""
 
-    def __init__(self, database: Database, publisher: Publisher) -> None:
-        self._database = database
-        self._publisher = publisher
+    database: Database
+    publisher: Publisher
 
     async def work(self) -> None:
         """Look for runs and carry them out side by side, until this is cancelled."""
@@ -115,7 +116,7 @@ class Replayer:
             log.exception("replay.failed")
 
     async def _take_over(self) -> Row[Any] | None:
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             found = await connection.execute(_TAKE_OVER, {"holder": HOLDER, "lease": LEASE_S})
             return found.one_or_none()
 
@@ -143,12 +144,12 @@ class Replayer:
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
         finally:
             with suppress(DatabaseUnavailable):  # then its lease runs out
-                async with self._database.transaction() as connection:
+                async with self.database.transaction() as connection:
                     await connection.execute(_LET_GO, key)
 
     async def _next(self, key: dict[str, int], confirmed: Sequence[UUID], limit: int) -> Sequence[Row[Any]]:
         """Record which letters are published, and return the next ones; none if the run is over or was taken over."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             if (await connection.execute(_RENEW, key | {"lease": LEASE_S})).scalar() is None:
                 return []
             await connection.execute(_PUBLISHED, {"ids": sorted(confirmed)})
@@ -161,7 +162,7 @@ class Replayer:
     async def _publish(self, letters: Sequence[Row[Any]]) -> tuple[list[UUID], NotPublished | None]:
         """Publish letters; returns the replays that RabbitMQ confirmed, and the first error of the others."""
         sent = await asyncio.gather(
-            *(self._publisher.send(*_again(letter)) for letter in letters), return_exceptions=True
+            *(self.publisher.send(*_again(letter)) for letter in letters), return_exceptions=True
         )
         confirmed = [letter.id for letter, failed in zip(letters, sent, strict=True) if failed is None]
         failures = [failed for failed in sent if failed is not None]

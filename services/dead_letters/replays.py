@@ -180,19 +180,19 @@ class Run:
         return self.is_over and not self.waiting
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Replays:
     """Orders runs of replays and tells their progress.
 
     Every method raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
 
-    def __init__(self, database: Database, preflight: Preflight) -> None:
-        self._database = database
-        self._preflight = preflight
+    database: Database
+    preflight: Preflight
 
     async def verdicts(self, ids: Sequence[int]) -> list[Verdict]:
         """What a replay of each of these letters would do; deleted ones are left out."""
-        return await self._preflight.verdicts(ids)
+        return await self.preflight.verdicts(ids)
 
     async def start(
         self,
@@ -209,9 +209,6 @@ class Replays:
         Args:
             verdicts: Fresh verdicts; letters that are not ready are left out.
             what: The filter that selected the letters, in words.
-            by: Who asks.
-            why: The reason, for the record.
-            rate: Messages a second, at most.
             force: Take every letter with a verdict of :data:`FORCED`.
 
         Raises:
@@ -227,7 +224,7 @@ class Replays:
             "edits": [each.edit for each in taken],
             "states": ["dead", "waiting"] if force else ["dead"],
         }
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await in_turn(connection)
             await _demand_free(connection, queues)
             asked = {"queues": queues, "rate": rate, "what": what, "why": why, "by": by}
@@ -246,7 +243,7 @@ class Replays:
         Raises:
             NotFound: No run has this number.
         """
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             statement = text(_RUNS.format(where="WHERE id = :run"))
             row = (await connection.execute(statement, {"run": number} | _page(1))).one_or_none()
         if row is None:
@@ -255,13 +252,13 @@ class Replays:
 
     async def pauses(self, run: Run) -> list[Pause]:
         """The pauses of a run's queues: its messages wait there."""
-        paused = await read_pauses(self._database)
+        paused = await read_pauses(self.database)
         return [paused[queue] for queue in run.queues if queue in paused]
 
     async def runs(self, limit: int = 50, *, before: int | None = None) -> list[Run]:
         """Runs, latest first; only those with a smaller number than ``before``: the next page."""
         where, asked = ("WHERE id < :before", {"before": before}) if before is not None else ("", {})
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             rows = await connection.execute(text(_RUNS.format(where=where)), asked | _page(limit))
             return [Run(*row) for row in rows]
 
@@ -272,7 +269,7 @@ class Replays:
             Refused: The run has published every letter or is cancelled, or no run has this number.
         """
         await self.run(number)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             if (await connection.execute(_CANCEL, {"run": number, "by": by})).scalar() is None:
                 raise Refused(
                     Sentence("run %(number)s cannot be cancelled: it is not running", number=str(number))
@@ -288,7 +285,7 @@ class Replays:
             Refused: The run is not cancelled, has nothing left, or another run publishes into one of its queues.
         """
         run = await self.run(number)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             await in_turn(connection)
             state = (await connection.execute(_RUN_STATE, {"run": number})).scalar_one()
             if state != "cancelled":

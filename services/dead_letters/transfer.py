@@ -132,19 +132,15 @@ class Imported:
     known: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Transfer:
     """Exports and imports dead letters.
-
-    Args:
-        database: Where they are kept.
-        mask: Takes this deployment's secrets out, both ways.
 
     Both methods raise :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
     """
 
-    def __init__(self, database: Database, mask: Mask) -> None:
-        self._database = database
-        self._mask = mask
+    database: Database
+    mask: Mask  #: Takes this deployment's secrets out, both ways
 
     async def export(self, wanted: Filter) -> AsyncIterator[bytes]:
         """The selected letters, each in full as a line of JSON, earliest first; :data:`PAGE` at a time in memory.
@@ -157,7 +153,7 @@ class Transfer:
         statement = text(_PAGE.format(where=where))
         after = 0
         while True:
-            async with self._database.transaction() as connection:
+            async with self.database.transaction() as connection:
                 asked = wanted.asked | {"after": after, "page": PAGE}
                 rows = (await connection.execute(statement, asked)).all()
             for row in rows:
@@ -168,7 +164,7 @@ class Transfer:
 
     def _line(self, row: Row[Any]) -> bytes:
         letter = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for it
-        body = self._mask.in_bytes(letter.pop("body"))
+        body = self.mask.in_bytes(letter.pop("body"))
         letter |= {
             "digest": letter["digest"].hex(),
             "masked": letter["masked"] or body != row.body,
@@ -176,7 +172,7 @@ class Transfer:
             "dropped_why": letter.pop("said"),
         }
         del letter["done"]
-        line = self._mask.in_json(letter) | body_as_json(body)
+        line = self.mask.in_json(letter) | body_as_json(body)
         return json.dumps(line, default=_as_json, ensure_ascii=False).encode() + b"\n"
 
     async def import_(self, lines: Iterable[bytes]) -> Imported:
@@ -194,7 +190,7 @@ class Transfer:
         total = new = 0
         faults: list[str] = []
         numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             while page := list(islice(numbered, PAGE)):
                 letters: dict[str, tuple[dict[str, Any], bytes]] = {}
                 for number, line in page:
@@ -208,7 +204,7 @@ class Transfer:
                     new += (await connection.execute(_IMPORT, bound(letters.values()))).scalar_one()
             if faults:
                 more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
-                raise Refused(self._mask("\n".join(["nothing was imported:", *faults[:_NAMED], *more])))
+                raise Refused(self.mask("\n".join(["nothing was imported:", *faults[:_NAMED], *more])))
         return Imported(new, total - new)
 
     def _read(self, content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -224,9 +220,9 @@ class Transfer:
             raise ValueError(
                 ": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]]))
             ) from None
-        body = self._mask.in_bytes(_body(line))
+        body = self.mask.in_bytes(_body(line))
         letter = storable(json.loads(_lines.dump_json(line, include=_IMPORTED)))
-        row: dict[str, Any] = self._mask.in_json(letter)
+        row: dict[str, Any] = self.mask.in_json(letter)
         row |= {
             "masked": line.masked or body != _body(line) or row["arguments"] != letter["arguments"],
             "state": "dropped" if line.state == "dropped" else "dead",
