@@ -240,6 +240,7 @@ async def export(here: Here, wanted: Filter, output: str) -> None:
 
     if wanted.ids:
         await chosen(here, wanted)
+    wanted = await here.inspector.records.judged(wanted)
     count = 0
     with click.open_file(output, "wb") as file:
         async for line in Transfer(here.database, here.mask).export(wanted):

@@ -114,6 +114,9 @@ FILTERS: list[tuple[list[str], list[str | None]]] = [
     (["--state", "dropped"], []),
     (["--state", "any"], ["leo", "virgo", None]),
     (["--run", "7"], []),
+    (["--verdict", "unfit"], [None]),
+    (["--verdict", "ready", "--sign", "leo"], ["leo"]),
+    (["--verdict", "done"], []),
 ]
 
 
@@ -427,6 +430,16 @@ async def test_a_run_is_cancelled_and_resumed_on_record(dead: Dead, letters: lis
     listed = (await dead("runs")).stdout
     assert re.search(r"^1 .* running +2: 2 not published yet +Anna ", listed, re.MULTILINE)
     assert len((await told(dead, "list", "--run", 1, "--state", "any"))["letters"]) == 2
+
+
+async def test_letters_are_exported_and_dropped_by_verdict(dead: Dead, letters: list[int]) -> None:
+    exported = await dead("export", "--verdict", "unfit")
+    assert [json.loads(line)["id"] for line in exported.stdout.splitlines()] == [letters[2]]
+    assert await told(dead, "drop", "--verdict", "unfit", "--why", "noise", "--yes") == {
+        "dropped": 1,
+        "left": 0,
+    }
+    assert (await told(dead, "list"))["total"] == 2
 
 
 async def test_letters_are_dropped_and_restored(dead: Dead, letters: list[int]) -> None:
