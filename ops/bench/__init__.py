@@ -1,3 +1,3 @@
-"""The budgets, measured: each row of the table in a module of its own, side by side with its yardsticks."""
+"""The benchmarks: one module for each row of the table of budgets, with the simpler designs beside it."""
 
 import services.telegram  # noqa: F401  patches the import of aiogram

@@ -1,5 +1,6 @@
-"""A backlog: messages that stand in a queue before anybody's clock starts."""
+"""A backlog of messages, published before the clock of a measurement starts."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,23 +12,25 @@ from uuid import uuid4
 import pika
 from pika import frame, spec
 
-from ops.bench.stage import HOME
-from schema.messages import HoroscopeRequested
+from ops.bench.stage import HOME, Stage
+from schema.messages import HoroscopeRequested, Message
 from schema.signs import Sign
 from services.days import ONE_DAY, day_in, system_clock
 from services.messaging import envelope
 
 PERSISTENT = 2
-#: One message in so many is published a second time.
+#: Every consumer of views prints this when it is ready, as our worker does.
+READY = "worker.ready"
+#: One message in so many is published twice.
 TWICE = 10
 
-# Messages that one write takes.
+# Messages in one write.
 _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A message as it goes over the wire."""
+    """A message in AMQP's terms."""
 
     body: bytes
     properties: pika.BasicProperties
@@ -35,20 +38,17 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Views, a tenth of them twice.
+    """Views, a tenth of them twice."""
 
-    Args:
-        events: In the order of the queue, copies and all; the last one is there once, so that whoever has
-            counted all views has dealt with all copies.
-        views: How many they are, each counted once.
-    """
-
+    #: In the order of the queue, with the duplicates. The last has none, so that whoever has counted all views has seen
+    #: all duplicates.
     events: Sequence[HoroscopeRequested]
+    #: The number of distinct views.
     views: int
 
     @classmethod
     def of(cls, views: int, seed: int) -> Self:
-        """So many views of all signs and of the three days that are lived in; copies lie anywhere."""
+        """So many views of all signs and of yesterday, today and tomorrow; duplicates at random places."""
         at = datetime.now(UTC)
         today = day_in(HOME, system_clock())
         signs, days = tuple(Sign), [today + ONE_DAY * ahead for ahead in (-1, 0, 1)]
@@ -62,34 +62,33 @@ class Backlog:
         return cls([*events, last], views)
 
     def distinct(self, first: int) -> int:
-        """How many views there are among so many messages at the head of the queue."""
+        """The number of distinct views in the first messages of the queue."""
         return len({event.request_id for event in self.events[:first]})
 
 
-def wire(event: HoroscopeRequested) -> Wire:
-    """A view as the bot publishes it."""
-    return Wire(envelope.encode(event), pika.BasicProperties(delivery_mode=PERSISTENT))
+def wire(message: Message) -> Wire:
+    """A message as the service publishes it."""
+    return Wire(envelope.encode(message), pika.BasicProperties(delivery_mode=PERSISTENT))
 
 
-def fill(url: str, queue: str, messages: Sequence[Wire]) -> None:
-    """Publish messages to a queue that exists, and return when the broker has taken all of them.
+async def publish(stage: Stage, queue: str, messages: Sequence[Wire]) -> None:
+    """Publish messages to an existing queue, and return when the broker has received all.
 
-    pika publishes a message in a third of a millisecond; here many go out by one write. Nothing confirms
-    them one by one: whether all arrived is seen by what comes out.
-
-    Args:
-        url: Of the broker.
-        queue: Where to.
-        messages: In the order of the queue.
+    pika needs a third of a millisecond to publish a message; here one write carries many. They are not confirmed: a
+    lost message would show in the counts.
     """
+    await asyncio.to_thread(_publish, stage.rabbitmq_url, queue, messages)
+
+
+def _publish(url: str, queue: str, messages: Sequence[Wire]) -> None:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         number = channel.channel_number
-        publish = frame.Method(number, spec.Basic.Publish(exchange="", routing_key=queue)).marshal()
+        method = frame.Method(number, spec.Basic.Publish(exchange="", routing_key=queue)).marshal()
         for start in range(0, len(messages), _AT_ONCE):
             frames = chain.from_iterable(
                 (
-                    publish,
+                    method,
                     frame.Header(number, len(message.body), message.properties).marshal(),
                     frame.Body(number, message.body).marshal(),
                 )
@@ -97,4 +96,4 @@ def fill(url: str, queue: str, messages: Sequence[Wire]) -> None:
             )
             connection._impl._output_marshaled_frames([b"".join(frames)])  # noqa: SLF001
             connection.process_data_events(time_limit=0)
-        channel.queue_declare(queue, passive=True)  # answered after all that went before it on the channel
+        channel.queue_declare(queue, passive=True)  # the broker answers after all earlier frames

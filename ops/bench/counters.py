@@ -1,15 +1,15 @@
-"""``python -m ops.bench.counters NAME``: consumers of views that our worker is held against, each a process.
+"""``python -m ops.bench.counters NAME``: two consumers of views to compare our worker with, each in its own process.
 
-``single`` is Dramatiq as it comes: its own RabbitMQ broker, middleware and worker with eight threads, and an actor
-that counts one view a message, in one statement and one transaction, receipts and all. Each thread has a
-connection of its own; of the ways to reach PostgreSQL from it this was the fastest that was found: its AsyncIO
-middleware with a pool of connections does half as much.
+``single`` is plain Dramatiq: its RabbitMQ broker, middleware and worker with eight threads, and an actor that counts
+one view a message, with its receipt, in one statement. Each thread has its own connection; this was the fastest way
+found to reach PostgreSQL. Dramatiq's AsyncIO middleware with a connection pool is half as fast.
 
-``bare`` is pika's consumer with nothing behind it: it acknowledges a thousand messages at once, as ours does,
-and reads none. It is what pika and RabbitMQ would allow.
+``bare`` is pika's consumer alone. It acknowledges a thousand messages at once, as ours does, and reads none: the
+limit of pika and RabbitMQ.
 """
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -23,18 +23,16 @@ import uvloop
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from ops import cli
-from ops.bench.backlog import PERSISTENT, Wire
+from ops.bench.backlog import PERSISTENT, READY, Wire
 from schema.messages import HoroscopeRequested
-from services.process.settings import Settings
 from services.readers.views import BUCKET
 
 SINGLE, BARE = "single", "bare"
-READY = "counter.ready"
-#: What ``bare`` prints, with the time in seconds since the epoch, when it has acknowledged so many messages.
+#: ``bare`` prints this with the number of acknowledged messages and the time in seconds since the epoch.
 ACKNOWLEDGED = "counter.acknowledged"
 
 THREADS = 8
-#: As our worker has it: two batches.
+#: As in our worker: two batches.
 PREFETCH, AT_ONCE = 2000, 1000
 
 _ACTOR = "count_view"
@@ -64,16 +62,14 @@ def single_wire(event: HoroscopeRequested) -> Wire:
 
 
 def run_single() -> None:
-    """One message, one upsert."""
-    settings = cli.start("worker", "database_url", "rabbitmq_url")
-    cli.run_until_stopped(lambda stop: _single(settings, stop))
+    """Count each message in a statement of its own."""
+    cli.start("worker", "database_url", "rabbitmq_url")
+    cli.run_until_stopped(_single)
 
 
-async def _single(settings: Settings, stop: asyncio.Event) -> None:
-    assert settings.database_url
-    assert settings.rabbitmq_url
-    url = settings.database_url.get_secret_value()
-    broker = RabbitmqBroker(url=settings.rabbitmq_url.get_secret_value())
+async def _single(stop: asyncio.Event) -> None:
+    url = os.environ["DATABASE_URL"]
+    broker = RabbitmqBroker(url=os.environ["RABBITMQ_URL"])
     own = threading.local()
 
     @dramatiq.actor(broker=broker, actor_name=_ACTOR, queue_name=SINGLE)
@@ -88,7 +84,7 @@ async def _single(settings: Settings, stop: asyncio.Event) -> None:
             own.connection.execute(_COUNT, UUID(request_id), date.fromisoformat(day), bucket, sign)
         )
 
-    broker.declare_queue(SINGLE, ensure=True)  # the worker would declare it some time after its start
+    broker.declare_queue(SINGLE, ensure=True)  # the worker declares it only some time after its start
     worker = dramatiq.Worker(broker, worker_threads=THREADS)
     worker.start()
     print(READY, flush=True)
@@ -97,9 +93,8 @@ async def _single(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def run_bare(*ends: int) -> None:
-    """Acknowledge, and nothing else; when so many messages have come, at once, and tell."""
-    settings = cli.start("worker", "rabbitmq_url")
-    assert settings.rabbitmq_url
+    """Acknowledge every thousand messages; at each number in ``ends`` also acknowledge and print."""
+    cli.start("worker", "rabbitmq_url")
     received = 0
 
     def on_message(
@@ -112,7 +107,7 @@ def run_bare(*ends: int) -> None:
             if received in ends:
                 print(ACKNOWLEDGED, received, time.time(), flush=True)
 
-    with pika.BlockingConnection(pika.URLParameters(settings.rabbitmq_url.get_secret_value())) as connection:
+    with pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"])) as connection:
         channel = connection.channel()
         channel.queue_declare(BARE, durable=True)
         channel.basic_qos(prefetch_count=PREFETCH)

@@ -8,7 +8,7 @@ from typing import Self
 
 
 def alternated(names: Iterable[str], rounds: int) -> Iterator[tuple[int, str]]:
-    """The numbers of the rounds and whose turn it is in them; nobody is always the first."""
+    """The number of each round with each name. The first place moves on from round to round."""
     order = [*names]
     for number in range(rounds):
         for place in range(len(order)):
@@ -16,18 +16,24 @@ def alternated(names: Iterable[str], rounds: int) -> Iterator[tuple[int, str]]:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest sample that so many percent of all do not exceed (nearest rank).
-
-    Args:
-        ordered: The samples, the smallest first; at least one.
-        percent: Above 0, up to 100.
-    """
+    """The nearest-rank percentile of samples in ascending order; ``percent`` is above 0, up to 100."""
     return ordered[math.ceil(len(ordered) * percent / 100) - 1]
+
+
+def ratios(above: Iterable[float], below: Iterable[float]) -> list[float]:
+    """Ratios round by round, so that a disturbance of a whole round cancels out."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def medians(samples: Sequence[dict[str, float]], form: str) -> str:
+    """The median of each key over all samples, as ``bot 0.21, postgresql 0.05``."""
+    keys = samples[0]
+    return ", ".join(f"{key} {statistics.median(each[key] for each in samples):{form}}" for key in keys)
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What several rounds gave: the median, and how far they lie apart."""
+    """The median, least and most of at least one sample."""
 
     median: float
     least: float
@@ -39,12 +45,7 @@ class Spread:
         values = list(samples)
         return cls(statistics.median(values), min(values), max(values))
 
-    @classmethod
-    def of_ratios(cls, above: Iterable[float], below: Iterable[float]) -> Self:
-        """The spread of the ratios round by round: what disturbed a whole round falls out of its ratio."""
-        return cls.of(a / b for a, b in zip(above, below, strict=True))
-
-    def show(self, form: str = ".2f", unit: str = "") -> str:
-        """``2.61 (2.48–2.70)``, with a unit behind."""
-        text = f"{self.median:{form}} ({self.least:{form}}–{self.most:{form}})"
-        return f"{text} {unit}" if unit else text
+    def show(self, form: str, unit: str) -> str:
+        """``2.61 (2.48–2.70) ms``; without the brackets when all samples are equal."""
+        spread = "" if self.least == self.most else f" ({self.least:{form}}–{self.most:{form}})"
+        return f"{self.median:{form}}{spread} {unit}".rstrip()

@@ -1,18 +1,18 @@
-"""The two generators of load, and the updates that they send; here each has a process of its own.
+"""The two load generators, each in its own process, and their updates.
 
-wrk (compiled, closed loop) finds out how much is answered at the most; :mod:`ops.bench.steady` (open loop)
-how fast, at a given rate.
+wrk (compiled, closed loop) measures the highest throughput; :mod:`ops.bench.steady` (open loop) measures latencies at
+a constant rate.
 """
 
 import asyncio
 import itertools
+import os
 import random
-import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -25,17 +25,17 @@ from schema.signs import Language
 
 _SCRIPT = Path(__file__).with_name("today.lua")
 
-#: Of wrk: enough that some wait to be read while others wait for PostgreSQL and RabbitMQ.
+#: Of wrk: enough to keep the bot busy while others wait for PostgreSQL and RabbitMQ.
 CONNECTIONS = 64
 
-# As Telegram sends it; the numbers are the update, the message, the reader and the chat.
+# In Telegram's format; the numbers are the ids of the update, the message, the reader and the chat.
 _UPDATE = (
     '{"update_id":%d,"message":{"message_id":%d,'
     '"from":{"id":%d,"is_bot":false,"first_name":"Анна","username":"anna","language_code":"ru"},'
     '"chat":{"id":%d,"first_name":"Анна","username":"anna","type":"private"},'
     '"date":DATE,"text":"/today","entities":[{"offset":0,"length":6,"type":"bot_command"}]}}'
 )
-# Ids of updates: a request is counted once only, so no two runs may share any.
+# Runs must not share ids of updates, because each request counts only once.
 _RESERVED = 10_000_000
 _blocks = itertools.count(_RESERVED, _RESERVED)
 _dice = random.Random(_RESERVED)
@@ -43,24 +43,17 @@ _dice = random.Random(_RESERVED)
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """How much was answered with every connection always busy.
+    """The result of wrk: counts of answers, and their latencies."""
 
-    Args:
-        right: Answered as they should be.
-        wrong: Answered otherwise.
-        broken: Not answered: refused, cut off or timed out.
-        seconds: How long it went on.
-        p50_ms: The median latency.
-        p99_ms: The 99th percentile.
-        cpu: Share of one core that wrk took.
-    """
-
+    #: Answered with the expected text, and without.
     right: int
     wrong: int
+    #: Refused, cut off or timed out.
     broken: int
     seconds: float
     p50_ms: float
     p99_ms: float
+    #: Share of one core that wrk took.
     cpu: float
 
     @property
@@ -70,45 +63,27 @@ class Burst:
 
 
 async def burst(url: str, seconds: int, expected: str) -> Burst:
-    """As many requests as are answered, over 64 connections.
-
-    Args:
-        url: Where to.
-        seconds: For how long.
-        expected: What a good answer contains; empty: anything.
-
-    Raises:
-        BenchError: wrk failed.
-    """
+    """Send as many requests as are answered, over 64 connections; an empty ``expected`` accepts any answer."""
     arguments = (SECRET, _template(), next(_blocks), FIRST_READER, READERS, expected)
-    before = _children_s()
+    before = os.times()
     said = await _run(
         *(str(WRK.path), "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"),
         *("--script", str(_SCRIPT), url, "--", *map(str, arguments)),
     )
     figures = orjson.loads(said.rstrip().rpartition(b"\n")[2])
-    return Burst(**figures, cpu=(_children_s() - before) / figures["seconds"])
+    cpu = sum(os.times()[2:4]) - sum(before[2:4])  # of ended children: wrk is the only one
+    return Burst(**figures, cpu=cpu / figures["seconds"])
 
 
 async def steady(url: str, rate: float, count: int, expected: Callable[[int], list[str]]) -> Steady:
-    """Updates at a constant rate.
-
-    Args:
-        url: Where to.
-        rate: Updates a second.
-        count: How many.
-        expected: What the answer to a reader, named by id, contains.
-
-    Raises:
-        BenchError: The generator failed.
-    """
+    """Send ``count`` updates, ``rate`` a second; ``expected`` gives the parts of the answer to a reader's id."""
     readers = [FIRST_READER + _dice.randrange(READERS) for _ in range(count)]
-    plan = orjson.dumps(asdict(plan_of(url, rate, readers, expected)))
+    plan = orjson.dumps(plan_of(url, rate, readers, expected))
     return Steady(**orjson.loads(await _run(sys.executable, "-m", "ops.bench.steady", given=plan)))
 
 
 def plan_of(url: str, rate: float, readers: Iterable[int], expected: Callable[[int], list[str]]) -> Plan:
-    """Updates of these readers, one after another, at a constant rate."""
+    """The plan to send one update of each reader, in order, at a constant rate."""
     template, first = _template(), next(_blocks)
     updates = [
         (template % (update, update, reader, reader), expected(reader))
@@ -118,7 +93,7 @@ def plan_of(url: str, rate: float, readers: Iterable[int], expected: Callable[[i
 
 
 def sent_in_response(reader: int, text: str) -> list[str]:
-    """What our answer to a reader contains: the call, the chat, the reader's own sign, a text."""
+    """The parts of our answer to a reader: the call, the chat, the reader's sign, and a text."""
     return ['"method":"sendMessage"', f'"chat_id":{reader},', sign_of(reader).name_in(Language.RU), text]
 
 
@@ -126,13 +101,8 @@ def _template() -> str:
     return _UPDATE.replace("DATE", str(int(time.time())))
 
 
-def _children_s() -> float:
-    """Processor time of our children that have ended; nothing but a generator ends while one runs."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 async def _run(*command: str, given: bytes = b"") -> bytes:
+    """The output of a generator; raises BenchError if it fails."""
     process = await asyncio.create_subprocess_exec(
         *leashed(command, death=signal.SIGKILL),
         cwd=ROOT,
@@ -140,12 +110,7 @@ async def _run(*command: str, given: bytes = b"") -> bytes:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    try:
-        said, complained = await process.communicate(given)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    said, complained = await process.communicate(given)
     if process.returncode:
         raise BenchError(f"{command[0]} failed with {process.returncode}:\n{(said + complained).decode()}")
     return said

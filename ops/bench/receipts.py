@@ -1,24 +1,23 @@
-"""The row «receipts»: what years of use do to the table that tells a view from its copy.
+"""Half of the row ``views``: counting beside the receipts that years of use leave in the table.
 
-The same code counts in two databases of one server, batch by batch in turn: in one ``view_receipts`` holds next to
-nothing, in the other as much as a service of 60,000 views a day keeps. Then the full one lives through as many days as it keeps
-receipts: each brings a day's receipts and throws those away that are out of date, until none is left of
-those that it began with; and the two take turns again. A day takes a second here, so autovacuum is switched off,
-and the table is vacuumed on the days on which autovacuum's own rule would have come to it.
+The same code counts in two databases of one server, batch by batch in turn. In one, ``view_receipts`` holds hardly
+anything; in the other, as much as a service of 60,000 views a day keeps. Then the full table lives through as many days
+as it keeps receipts. Each day inserts its receipts and prunes expired ones, until none of the first ones is left, and
+the comparison is repeated. A day takes about a second here, so autovacuum is off, and the table is vacuumed on
+the days on which autovacuum's own rule would do so.
 """
 
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
+from statistics import median
 from uuid import uuid4
 
 from sqlalchemy import text
 
-from ops.bench.figures import Spread
-from ops.bench.report import Line, Result
+from ops.bench.figures import Spread, ratios
+from ops.bench.report import Line, progress
 from ops.bench.stage import BenchError, Stage
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
@@ -29,21 +28,20 @@ from services.readers.views import RECEIPTS_KEPT, Views
 
 A_DAY = 60_000  # views
 DAYS = RECEIPTS_KEPT.days + 1
-#: Of a round: so many batches of so many views in each database.
+#: Batches of a round in each database, and views of a batch.
 BATCHES, SIZE = 60, 1000
-
-#: How fast a full table should be beside an empty one; and how large when all its receipts were replaced, beside
-#: before.
-OF_EMPTY = 0.7
-OF_BEFORE = 1.5
 
 FULL, AGED = "full", "all replaced"
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """What the full table takes on the disk, in MiB: its rows, and its indexes."""
+class Stand:
+    """The full table at one time of its life, beside the empty one."""
 
+    #: Views a second, round by round.
+    empty: Sequence[float]
+    full: Sequence[float]
+    #: Receipts in the full table, and its size on the disk before the rounds.
     receipts: int
     rows_mib: float
     indexes_mib: float
@@ -55,27 +53,44 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """The full table at one time of its life, beside the empty one.
+class Receipts:
+    """The comparison, before and after all receipts were replaced."""
 
-    Args:
-        empty: Views a second in the empty table, round by round.
-        full: The same in the full one.
-        size: Of the full one, before that.
-    """
+    stands: Mapping[str, Stand]
+    #: The time to prune a day's receipts.
+    pruned_s: Sequence[float]
 
-    empty: Sequence[float]
-    full: Sequence[float]
-    size: Size
+    def lines(self) -> Iterator[Line]:
+        """The budgets."""
+        for name, stand in self.stands.items():
+            what = f"views a second beside receipts, {name} / empty"
+            yield Line.of(what, "≥ 0.7 ×", ratios(stand.full, stand.empty))
+        growth = self.stands[AGED].mib_a_million / self.stands[FULL].mib_a_million
+        yield Line.of(f"size of the receipts, {AGED} / before", "≤ 1.5 ×", [growth])
 
-    @property
-    def ratio(self) -> Spread:
-        """The full table's speed in terms of the empty one's."""
-        return Spread.of_ratios(self.full, self.empty)
+    def table(self) -> list[dict[str, str]]:
+        """The details."""
+        return [
+            {
+                "receipts": name,
+                "views/s": f"{median(stand.full):.0f}",
+                "beside empty": f"{median(stand.empty):.0f}",
+                "rows": f"{stand.receipts:,}",
+                "table": f"{stand.rows_mib:.0f} MiB",
+                "indexes": f"{stand.indexes_mib:.0f} MiB",
+                "a million": f"{stand.mib_a_million:.0f} MiB",
+            }
+            for name, stand in self.stands.items()
+        ]
+
+    def note(self) -> str:
+        """The days that went by, and the time to prune."""
+        spread = Spread.of(self.pruned_s).show(".2f", "s")
+        return f"Receipts: {DAYS} days of {A_DAY:,} views, then {DAYS} more; a day's receipts are pruned in {spread}."
 
 
 class Counting:
-    """Our code as it counts in one database, where days go by when they are told to."""
+    """Our counting code in one database, with a clock that can be moved by days."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -83,11 +98,11 @@ class Counting:
         self._views = Views(database, self.now)
 
     def now(self) -> datetime:
-        """The time, as many days ahead as have gone by."""
+        """The moved time."""
         return system_clock() + ONE_DAY * self._days
 
     async def count(self) -> float:
-        """The seconds that a batch takes."""
+        """Count a batch; return the seconds that it took."""
         now, signs = self.now(), tuple(Sign)
         batch = [
             HoroscopeRequested(uuid4(), signs[number % 12], now.date(), answered=True, at=now)
@@ -98,43 +113,30 @@ class Counting:
         return time.perf_counter() - began
 
     async def forget(self) -> None:
-        """Throw all receipts away."""
+        """Delete all receipts."""
         async with self._database.transaction() as connection:
             await connection.execute(text("TRUNCATE view_receipts"))
 
     async def next_day(self) -> float:
-        """A day goes by, and what is out of date is thrown away; the seconds that this took."""
+        """Move the clock by a day and prune; return the seconds that the pruning took."""
         self._days += 1
         began = time.perf_counter()
         await self._views.prune()
         return time.perf_counter() - began
 
 
-async def measure(rounds: int, seconds: int) -> Result:
-    """Measure the row.
+async def measure(stage: Stage, rounds: int) -> Receipts:
+    """Compare both tables over so many rounds, before and after all receipts are replaced.
 
-    Args:
-        rounds: How many, before the days go by and again after.
-        seconds: Of no meaning here.
-
-    Raises:
-        BenchError: A figure would mean nothing.
-        ServerError: A private server cannot be started.
+    Raises BenchError if expired receipts were not pruned.
     """
-    del seconds
-    async with AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(Stage())
-        for statement in (
-            "ALTER SYSTEM SET autovacuum = off",
-            "SELECT pg_reload_conf()",
-            "CREATE DATABASE empty",
-        ):
-            await stage.sql.execute(statement)
-        url = stage.database_url
-        other = await stack.enter_async_context(Database(f"{url.rpartition('/')[0]}/empty"))
+    await stage.sql.execute("ALTER SYSTEM SET autovacuum = off")
+    await stage.sql.execute("SELECT pg_reload_conf()")
+    await stage.sql.execute("CREATE DATABASE empty")
+    url = stage.database_url
+    async with Database(f"{url.rpartition('/')[0]}/empty") as other, Database(url) as database:
         await migrate(other)
-        empty = Counting(other)
-        full = Counting(await stack.enter_async_context(Database(url)))
+        empty, full = Counting(other), Counting(database)
         first = first_day_alive(system_clock()) - RECEIPTS_KEPT
         for day in range(DAYS):
             await _insert(stage, first + ONE_DAY * day)
@@ -148,24 +150,22 @@ async def measure(rounds: int, seconds: int) -> Result:
             if A_DAY * (day - vacuumed) > await _tolerated(stage):
                 await stage.sql.execute("VACUUM ANALYZE view_receipts")
                 vacuumed = day
-            if day % 10 == 0:
-                print(f"day {day} of {DAYS}: pruned in {pruned[-1]:.1f} s", file=sys.stderr)
         oldest = await stage.sql.fetchval("SELECT min(view_date) FROM view_receipts")
         if oldest < first + ONE_DAY * DAYS:
-            raise BenchError(f"receipts of {oldest} were not thrown away")
+            raise BenchError(f"receipts of {oldest} were not pruned")
         stands[AGED] = await _compare(stage, empty, full, rounds, AGED)
-    return _judge(stands, pruned, rounds)
+    return Receipts(stands, pruned)
 
 
 async def _insert(stage: Stage, day: date) -> None:
-    """A day's receipts, as if their views had been counted on it."""
+    """Insert a day's receipts, as if its views had been counted."""
     await stage.sql.execute(
         "INSERT INTO view_receipts SELECT gen_random_uuid(), $1 FROM generate_series(1, $2)", day, A_DAY
     )
 
 
 async def _tolerated(stage: Stage) -> float:
-    """The dead rows of the table above which autovacuum comes to it."""
+    """The number of dead rows above which autovacuum would vacuum the table."""
     return float(
         await stage.sql.fetchval(
             """
@@ -180,10 +180,16 @@ async def _tolerated(stage: Stage) -> float:
 
 
 async def _compare(stage: Stage, empty: Counting, full: Counting, rounds: int, name: str) -> Stand:
-    size = await _size(stage)
-    await stage.sql.execute("CHECKPOINT")  # none of what went before is left to be written
+    size = await stage.sql.fetchrow(
+        """
+        SELECT count(*) AS receipts, pg_table_size('view_receipts') / 1048576.0 AS rows_mib,
+               pg_indexes_size('view_receipts') / 1048576.0 AS indexes_mib
+        FROM view_receipts
+        """
+    )
+    await stage.sql.execute("CHECKPOINT")  # so that earlier writes do not disturb
     rates: dict[Counting, list[float]] = {empty: [], full: []}
-    # The first round is not on record: a page's first change after a checkpoint costs more than all that follow.
+    # The first round does not count: the first change of a page after a checkpoint costs more than later ones.
     for number in range(-1, rounds):
         await empty.forget()
         spent = {empty: 0.0, full: 0.0}
@@ -194,60 +200,6 @@ async def _compare(stage: Stage, empty: Counting, full: Counting, rounds: int, n
             continue
         for counting, seconds in spent.items():
             rates[counting].append(BATCHES * SIZE / seconds)
-        print(
-            f"round {number + 1} of {rounds}: {name} {rates[full][-1]:.0f}/s, empty {rates[empty][-1]:.0f}/s",
-            file=sys.stderr,
-        )
-    return Stand(rates[empty], rates[full], size)
-
-
-async def _size(stage: Stage) -> Size:
-    row = await stage.sql.fetchrow(
-        """
-        SELECT count(*) AS receipts, pg_table_size('view_receipts') / 1048576.0 AS rows_mib,
-               pg_indexes_size('view_receipts') / 1048576.0 AS indexes_mib
-        FROM view_receipts
-        """
-    )
-    return Size(row["receipts"], float(row["rows_mib"]), float(row["indexes_mib"]))
-
-
-def _judge(stands: Mapping[str, Stand], pruned: Sequence[float], rounds: int) -> Result:
-    sizes = [stand.size.mib_a_million for stand in stands.values()]
-    growth = sizes[1] / sizes[0]
-    lines = [
-        Line(
-            f"views a second, {name} / empty",
-            f"≥ {OF_EMPTY} ×",
-            stand.ratio.show(),
-            stand.ratio.median >= OF_EMPTY,
-        )
-        for name, stand in stands.items()
-    ]
-    lines.append(Line(f"size, {AGED} / before", f"≤ {OF_BEFORE} ×", f"{growth:.2f} ×", growth <= OF_BEFORE))
-    return Result(
-        name="receipts",
-        title=f"Receipts: {DAYS} days of {A_DAY:,} views, and {DAYS} more ({rounds} rounds)",
-        lines=lines,
-        details=[
-            ("", "views/s", "beside empty", "receipts", "rows", "indexes", "a million"),
-            *(
-                (
-                    name,
-                    f"{Spread.of(stand.full).median:.0f}",
-                    f"{Spread.of(stand.empty).median:.0f}",
-                    f"{stand.size.receipts:,}",
-                    f"{stand.size.rows_mib:.0f} MiB",
-                    f"{stand.size.indexes_mib:.0f} MiB",
-                    f"{stand.size.mib_a_million:.0f} MiB",
-                )
-                for name, stand in stands.items()
-            ),
-        ],
-        notes=[f"A day's {A_DAY:,} receipts are thrown away in {Spread.of(pruned).show('.2f', 's')}."],
-        samples={
-            "rounds": rounds,
-            "stands": {name: asdict(stand) for name, stand in stands.items()},
-            "pruned_s": list(pruned),
-        },
-    )
+        progress(number, rounds, f"receipts {name} {rates[full][-1]:.0f}/s, empty {rates[empty][-1]:.0f}/s")
+    sizes = float(size["rows_mib"]), float(size["indexes_mib"])
+    return Stand(rates[empty], rates[full], size["receipts"], *sizes)

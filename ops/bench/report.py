@@ -1,58 +1,76 @@
-"""What a row of the table of budgets came to: on the screen, and as JSON."""
+"""The result of a row: a table on the screen, and a JSON file."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import operator
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ops.bench.figures import Spread
+
+#: Share of one core above which a row reports the load from other programs.
+BUSY = 0.25
+
+_COMPARISONS = {"<": operator.lt, "≤": operator.le, "≥": operator.ge}
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One budget.
-
-    Args:
-        what: What is measured.
-        budget: What it should be.
-        measured: What it was.
-        kept: Whether that is within the budget.
-    """
+    """One budget, its measurement, and whether it was kept."""
 
     what: str
     budget: str
     measured: str
     kept: bool
 
+    @classmethod
+    def of(
+        cls, what: str, budget: str, samples: Iterable[float], form: str = ".2f", *, worst: bool = False
+    ) -> Self:
+        """Compare the median with a budget such as ``< 50 ms``; with ``worst``, the largest sample."""
+        comparison, limit, *unit = budget.split()
+        spread = Spread.of(samples)
+        value = spread.most if worst else spread.median
+        kept = _COMPARISONS[comparison](value, float(limit.replace(",", "")))
+        return cls(what, budget, spread.show(form, *unit or [""]), kept)
+
+    @classmethod
+    def memory(cls, part: str, peaks_mib: Iterable[float]) -> Self:
+        """The budget for the resident memory of every process."""
+        return cls.of(f"memory, {part}", "< 150 MiB", peaks_mib, ".0f", worst=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a row's module hands back.
+    """The measurement of one row."""
 
-    Args:
-        name: The row, as it is asked for on the command line.
-        title: The row, in words.
-        lines: Its budgets.
-        details: A table of what lies behind them: the heads of its columns, then the rows.
-        notes: What to know when reading them.
-        samples: Every figure of every round, as JSON values.
-    """
-
-    name: str
     title: str
     lines: Sequence[Line]
-    details: Sequence[Sequence[str]] = ()
-    notes: Sequence[str] = ()
-    samples: Mapping[str, Any] = field(default_factory=dict)
+    #: Tables with the details: each row gives the cells by their column heads.
+    tables: Sequence[Sequence[Mapping[str, str]]]
+    notes: Sequence[str]
+    #: The figures of every round, as JSON values and dataclasses.
+    samples: Mapping[str, Any]
 
-    @property
-    def missed(self) -> int:
-        """How many budgets were not kept."""
-        return sum(not line.kept for line in self.lines)
+
+def progress(number: int, rounds: int, figures: str) -> None:
+    """Print the figures of one round, numbered from 0, to standard error."""
+    print(f"round {number + 1} of {rounds}: {figures}", file=sys.stderr)
+
+
+def busy(others: Iterable[float]) -> list[str]:
+    """A note about the load from other programs, in shares of one core; none for a quiet machine."""
+    share = Spread.of(others)
+    if share.median <= BUSY:
+        return []
+    return [f"Other programs took {share.show('.0%', '')} of one core: trust the ratios, not the times."]
 
 
 def show(result: Result, console: Console) -> None:
@@ -64,27 +82,27 @@ def show(result: Result, console: Console) -> None:
         verdict = Text("ok", "green") if line.kept else Text("MISSED", "bold red")
         table.add_row(line.what, line.budget, line.measured, verdict)
     console.print(table)
-    if result.details:
-        heads, *rows = result.details
-        details = Table(*heads, box=None)
+    for rows in result.tables:
+        details = Table(*rows[0], box=None)
         for column in details.columns[1:]:
             column.justify = "right"
         for row in rows:
-            details.add_row(*row)
+            details.add_row(*row.values())
         console.print(details)
     for note in result.notes:
         console.print(f"· {note}", style="dim", markup=False)
 
 
-def write(result: Result, machine: Mapping[str, str], file: Path) -> None:
-    """Write a result as JSON; the file's folder is made when missing."""
+def write(row: str, result: Result, machine: Mapping[str, str], folder: Path) -> None:
+    """Write a result as ``ROW.json``; creates the folder."""
     document = {
-        "row": result.name,
+        "row": row,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dict(machine),
-        "budgets": [asdict(line) for line in result.lines],
-        "notes": list(result.notes),
+        "machine": machine,
+        "budgets": result.lines,
+        "notes": result.notes,
         **result.samples,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    (folder / f"{row}.json").write_bytes(text)

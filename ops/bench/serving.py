@@ -1,43 +1,36 @@
-"""The row «cached reply, webhook, 1 process»: our bot beside an empty handler and the plain design.
+"""The row ``serving``, a cached reply by webhook from one process: our bot, an empty handler, and the plain design.
 
-The three take turns, one alive at a time, each a fresh process against the same servers; a ratio is taken
-within a round, so that what else the machine is busy with weighs on both sides of it. In a round each is
+The three take turns on the same servers, one process alive at a time. Ratios are taken within a round, so that
+other load on the machine affects both sides. In its turn each system
 
-1. sent one update, the first of its life,
-2. warmed up,
-3. asked for as much as it can answer (wrk), without a worker: views pile up in their queue, for the row is
-   about one process, and on two cores a worker would take its share from the bot and not from the others,
-4. sent 200 updates a second, ours with a worker that counts the views at the same time: the service as it
-   runs. The cores are then shared by bot, worker, both servers and the generator.
+1. answers one update, its first,
+2. is warmed up,
+3. answers as much as it can (wrk), without a worker: the views wait in their queue, because the row is about one
+   process, and on two cores a worker would slow our bot and not the others,
+4. answers 200 updates a second. Ours has a worker beside it that counts the views, as in production. Bot, worker,
+   both servers and the generator share the cores.
 
-Before the last step the worker counts what has piled up, and in the end every reply must have become one view.
+The worker counts the waiting views before step 4. In the end every reply must have become one view.
 """
 
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
-from ops.bench import load, machine, steady
-from ops.bench.figures import Spread, alternated
+from ops.bench import load, steady
+from ops.bench.figures import Spread, alternated, medians, ratios
 from ops.bench.load import Burst
-from ops.bench.report import Line, Result
-from ops.bench.stage import HOROSCOPE, BenchError, Running, Stage, until
+from ops.bench.report import Line, Result, busy, progress
+from ops.bench.stage import HOROSCOPE, BenchError, Stage
 from ops.bench.steady import Steady
 from ops.bench.yardsticks import EMPTY, PLAIN, READY
 from schema.messages import VIEWS
 
 RATE = 200  # updates a second
 WARM_UP_S = 2
-
-P99_MS = 50
-SLOWEST_MS = 500
-OF_PLAIN = 2.0
-OF_EMPTY = 0.7
-MEMORY_MIB = 150
-#: Share of one core from which on whatever else runs here is told of.
-BUSY = 0.25
 
 OURS = "ours"
 _YARDSTICKS = (sys.executable, "-m", "ops.bench.yardsticks")
@@ -50,31 +43,24 @@ SYSTEMS = {
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One system's turn in one round.
+    """One system's turn in one round."""
 
-    Args:
-        first: The first update after the start.
-        burst: As much as it can answer.
-        steady: At a constant rate.
-        cpu: Shares of one core during the burst: of the bot, of each server, and of processes that are none
-            of ours.
-        memory: The most that each process had resident, in MiB.
-        replied: Good answers in all, the warm-up's included.
-        views: Views that came of them. They may be more than the replies: wrk leaves without waiting for the
-            last answers, up to one a connection.
-        steady_views: Views that came of the updates at a constant rate; there the two must agree.
-        complaints: Warnings and errors that were logged.
-    """
-
+    #: The first update, the burst as fast as possible, and the constant rate.
     first: Steady
     burst: Burst
     steady: Steady
-    cpu: Mapping[str, float]
-    memory: Mapping[str, float]
+    #: Shares of one core during the burst, of the bot and of each server.
+    cpu: dict[str, float]
+    #: Share of one core that other programs took then.
+    others: float
+    #: The peak of each process's resident memory, in MiB.
+    memory: dict[str, float]
+    #: Good answers in all, the warm-up's included.
     replied: int
+    #: Views from the whole turn. They may exceed the replies: wrk drops the last answer of each connection.
     views: int
+    #: Views from the constant rate, which must equal its replies.
     steady_views: int
-    complaints: list[str]
 
     @property
     def cpu_ms(self) -> float:
@@ -82,27 +68,14 @@ class Turn:
         return 1000 * self.cpu["bot"] / self.burst.rate
 
 
-async def measure(rounds: int, seconds: int) -> Result:
-    """Measure the row.
-
-    Args:
-        rounds: How often each system has its turn.
-        seconds: How long each step of a turn takes.
-
-    Raises:
-        BenchError: A figure would mean nothing.
-        ServerError: A private server cannot be started.
-    """
+async def measure(stage: Stage, rounds: int, seconds: int) -> Result:
+    """Measure the row; each step of a turn takes so many seconds."""
     turns: dict[str, list[Turn]] = {name: [] for name in SYSTEMS}
-    async with Stage() as stage:
-        for number, name in alternated(SYSTEMS, rounds):
-            turn = await _turn(stage, name, seconds)
-            turns[name].append(turn)
-            print(
-                f"round {number + 1} of {rounds}: {name:<5}  {turn.burst.rate:5.0f}/s"
-                f"   p99 at {RATE}/s {turn.steady.p99_ms:.1f} ms",
-                file=sys.stderr,
-            )
+    for number, name in alternated(SYSTEMS, rounds):
+        turn = await _turn(stage, name, seconds)
+        turns[name].append(turn)
+        p99 = turn.steady.p99_ms
+        progress(number, rounds, f"{name:<5}  {turn.burst.rate:5.0f}/s   p99 at {RATE}/s {p99:.1f} ms")
     return _judge(turns, rounds, seconds)
 
 
@@ -116,20 +89,17 @@ async def _turn(stage: Stage, name: str, seconds: int) -> Turn:
         processes = {"bot": bot}
         first = await load.steady(stage.webhook_url, RATE, 1, expected)
         warm_up = await load.burst(stage.webhook_url, WARM_UP_S, text)
-        spent = _processor(stage, bot)
+        meter = stage.meter(bot=[bot])
         burst = await load.burst(stage.webhook_url, seconds, text)
-        cpu = {part: (now - spent[part]) / burst.seconds for part, now in _processor(stage, bot).items()}
-        cpu["others"] = max(0.0, cpu.pop("machine") - sum(cpu.values()) - burst.cpu)
+        spent = meter.read()
         if ours:
             queued = stage.queued(VIEWS)
-            processes["worker"] = await stack.enter_async_context(
-                stage.running("worker", HOROSCOPE, "worker", ready="worker.ready")
-            )
-            await _all_counted(stage, before + queued)
+            processes["worker"] = (await stack.enter_async_context(stage.services("worker")))["worker"][0]
+            await stage.until_counted(before + queued)
         already = await stage.counted()
         constant = await load.steady(stage.webhook_url, RATE, RATE * seconds, expected)
         if ours:
-            await _all_counted(stage, already + constant.answered)
+            await stage.until_counted(already + constant.answered)
         counted = await stage.counted()
         for process in processes.values():
             process.check()
@@ -137,127 +107,81 @@ async def _turn(stage: Stage, name: str, seconds: int) -> Turn:
             first=first,
             burst=burst,
             steady=constant,
-            cpu=cpu,
+            cpu=spent.each(burst.seconds, 1),
+            others=spent.others,
             memory={part: process.peak_mib for part, process in processes.items()},
             replied=first.answered + warm_up.right + burst.right + constant.answered,
             views=counted - before,
             steady_views=counted - already,
-            complaints=[line for process in processes.values() for line in process.complaints],
         )
-    _check(name, turn)
+        _check(name, turn)
     return turn
 
 
-async def _all_counted(stage: Stage, views: int) -> None:
-    async def counted() -> bool:
-        return await stage.counted() >= views
-
-    await until(counted, "the worker has counted the views")
-
-
-def _processor(stage: Stage, bot: Running) -> dict[str, float]:
-    return {"bot": bot.cpu_seconds, **stage.cpu_seconds(), "machine": machine.busy_seconds()}
-
-
 def _check(name: str, turn: Turn) -> None:
-    """A system that answers badly is not measured, it is broken; only the plain design may be too slow."""
+    """Raise BenchError for a wrong or missing answer; only the plain design may be too slow to answer."""
     wrong = turn.burst.wrong + turn.burst.broken + turn.first.wrong + turn.steady.wrong
     if wrong or not turn.burst.right or (turn.steady.unanswered and name != PLAIN):
-        said = "\n".join(turn.complaints[:5])
-        raise BenchError(
-            f"{name} did not answer as it should: {turn.first}, {turn.burst}, {turn.steady}; it said:\n{said}"
-        )
+        raise BenchError(f"{name} answered badly: {turn.first}, {turn.burst}, {turn.steady}")
 
 
 def _judge(turns: Mapping[str, list[Turn]], rounds: int, seconds: int) -> Result:
     ours = turns[OURS]
     rates = {name: [turn.burst.rate for turn in of] for name, of in turns.items()}
-    p99 = Spread.of(turn.steady.p99_ms for turn in ours)
-    slowest = Spread.of(turn.steady.max_ms for turn in ours)
-    first = Spread.of(turn.first.max_ms for turn in ours)
-    of_plain = Spread.of_ratios(rates[OURS], rates[PLAIN])
-    of_empty = Spread.of_ratios(rates[OURS], rates[EMPTY])
+    of_plain, of_empty = ratios(rates[OURS], rates[PLAIN]), ratios(rates[OURS], rates[EMPTY])
     lost = sum(max(0, turn.replied - turn.views) for turn in ours)
     twice = sum(max(0, turn.steady_views - turn.steady.answered) for turn in ours)
-    replied = sum(turn.replied for turn in ours)
-    memory = {part: Spread.of(turn.memory[part] for turn in ours) for part in ours[0].memory}
-    lines = [
-        Line(f"p99 at {RATE}/s", f"< {P99_MS} ms", p99.show(".1f", "ms"), p99.median < P99_MS),
-        Line(
-            f"slowest at {RATE}/s", f"< {SLOWEST_MS} ms", slowest.show(".0f", "ms"), slowest.most < SLOWEST_MS
-        ),
-        Line(
-            "first reply of a process", f"< {SLOWEST_MS} ms", first.show(".0f", "ms"), first.most < SLOWEST_MS
-        ),
-        Line("throughput / plain design", f"≥ {OF_PLAIN} ×", of_plain.show(), of_plain.median >= OF_PLAIN),
-        Line("throughput / empty handler", f"≥ {OF_EMPTY} ×", of_empty.show(), of_empty.median >= OF_EMPTY),
-        Line("views of replies", "each once", f"{lost} lost, {twice} twice, of {replied}", not lost + twice),
-    ]
-    lines += [
-        Line(f"memory, {part}", f"< {MEMORY_MIB} MiB", most.show(".0f", "MiB"), most.most < MEMORY_MIB)
-        for part, most in memory.items()
-    ]
+    views = f"{lost} lost, {twice} twice, of {sum(turn.replied for turn in ours)}"
+    slowest, first = [turn.steady.max_ms for turn in ours], [turn.first.max_ms for turn in ours]
     return Result(
-        name="serving",
         title=f"Cached reply, webhook, 1 process ({rounds} alternated rounds of {seconds} s)",
-        lines=lines,
-        details=[
-            ("", "replies/s", "CPU a reply", f"p50 at {RATE}/s", "p99", "slowest", "first", "memory"),
-            *(_details(name, of) for name, of in turns.items()),
+        lines=[
+            Line.of(f"p99 at {RATE}/s", "< 50 ms", (turn.steady.p99_ms for turn in ours), ".1f"),
+            Line.of(f"slowest at {RATE}/s", "< 500 ms", slowest, ".0f", worst=True),
+            Line.of("first reply of a process", "< 500 ms", first, ".0f", worst=True),
+            Line.of("throughput / plain design", "≥ 2.0 ×", of_plain),
+            Line.of("throughput / empty handler", "≥ 0.7 ×", of_empty),
+            Line("views of replies", "each once", views, not lost + twice),
+            *(Line.memory(part, (turn.memory[part] for turn in ours)) for part in ours[0].memory),
         ],
+        tables=[[_details(name, of) for name, of in turns.items()]],
         notes=_notes(turns),
         samples={
-            "rounds": rounds,
             "seconds": seconds,
-            "ratios": {"ours/plain": asdict(of_plain), "ours/empty": asdict(of_empty)},
-            "turns": {name: [asdict(turn) for turn in of] for name, of in turns.items()},
+            "ratios": {"ours/plain": Spread.of(of_plain), "ours/empty": Spread.of(of_empty)},
+            "turns": turns,
         },
     )
 
 
-def _details(name: str, turns: list[Turn]) -> tuple[str, ...]:
-    return (
-        name,
-        f"{Spread.of(turn.burst.rate for turn in turns).median:.0f}",
-        f"{Spread.of(turn.cpu_ms for turn in turns).median:.2f} ms",
-        f"{Spread.of(turn.steady.p50_ms for turn in turns).median:.1f} ms",
-        f"{Spread.of(turn.steady.p99_ms for turn in turns).median:.1f} ms",
-        f"{max(turn.steady.max_ms for turn in turns):.0f} ms",
-        f"{Spread.of(turn.first.max_ms for turn in turns).median:.0f} ms",
-        f"{max(turn.memory['bot'] for turn in turns):.0f} MiB",
-    )
+def _details(name: str, turns: list[Turn]) -> dict[str, str]:
+    return {
+        "": name,
+        "replies/s": f"{median(turn.burst.rate for turn in turns):.0f}",
+        "CPU a reply": f"{median(turn.cpu_ms for turn in turns):.2f} ms",
+        f"p50 at {RATE}/s": f"{median(turn.steady.p50_ms for turn in turns):.1f} ms",
+        "p99": f"{median(turn.steady.p99_ms for turn in turns):.1f} ms",
+        "slowest": f"{max(turn.steady.max_ms for turn in turns):.0f} ms",
+        "first": f"{median(turn.first.max_ms for turn in turns):.0f} ms",
+        "memory": f"{max(turn.memory['bot'] for turn in turns):.0f} MiB",
+    }
 
 
 def _notes(turns: Mapping[str, list[Turn]]) -> list[str]:
     every = [turn for of in turns.values() for turn in of]
-    conditions = (
-        f"Bursts: {load.CONNECTIONS} connections, no worker. At {RATE}/s: {steady.CONNECTIONS} connections, as "
-        "Telegram opens by default; a worker counts the views of ours, so that bot, worker, PostgreSQL, "
-        "RabbitMQ and the generator share the cores."
-    )
-    generators = (
-        f"The generators idle: of one core, wrk took {max(turn.burst.cpu for turn in every):.0%} at the most, "
-        f"the open loop {max(turn.steady.cpu for turn in every):.0%}."
-    )
-    notes = [conditions, *(_shares(name, of) for name, of in turns.items()), generators]
-    others = Spread.of(turn.cpu["others"] for turn in every)
-    late = Spread.of(turn.steady.late_ms for turn in every)
-    if others.median > BUSY:
-        notes.append(
-            f"The machine was busy with something else, which took {others.show('.0%')} of one core, and made "
-            f"the open loop itself {late.show('.1f', 'ms')} late (p99): times mean little, ratios more."
-        )
+    took = max(turn.steady.cpu for turn in every)
+    late = Spread.of(turn.steady.late_ms for turn in every).show(".1f", "ms")
+    notes = [
+        f"Bursts: {load.CONNECTIONS} connections, no worker.",
+        f"At {RATE}/s: {steady.CONNECTIONS} connections, Telegram's default, and a worker for our views.",
+        *(
+            f"Shares of one core in the bursts of {name}: {medians([turn.cpu for turn in of], '.0%')}."
+            for name, of in turns.items()
+        ),
+        f"wrk took at most {max(turn.burst.cpu for turn in every):.0%} of one core.",
+        f"The open loop took at most {took:.0%}; it was {late} late (p99).",
+        *busy(turn.others for turn in every),
+    ]
     if unanswered := sum(turn.steady.unanswered for turn in turns[PLAIN]):
         notes.append(f"The plain design left {unanswered} of the updates at {RATE}/s unanswered.")
-    if complaints := [line for turn in turns[OURS] for line in turn.complaints]:
-        notes.append(f"Ours logged {len(complaints)} warnings and errors; the first: {complaints[0]}")
     return notes
-
-
-def _shares(name: str, turns: list[Turn]) -> str:
-    shares = ", ".join(
-        f"{part} {Spread.of(turn.cpu[part] for turn in turns).median:.0%}"
-        for part in turns[0].cpu
-        if part != "others"
-    )
-    return f"Of one core, in the bursts of {name}: {shares}."

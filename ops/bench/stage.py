@@ -1,6 +1,6 @@
-"""What a row is measured on: private servers set up as in production, full tables, and processes.
+"""The stage of a measurement: private servers set up as in production, filled tables, and processes.
 
-PostgreSQL and RabbitMQ keep their defaults for safety: a commit is on disk before it is confirmed.
+PostgreSQL and RabbitMQ keep their safe defaults: a commit is on disk before it is confirmed.
 """
 
 import asyncio
@@ -8,11 +8,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import date
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -22,8 +22,8 @@ import asyncpg
 import orjson
 import pika
 
-from ops.bench import telegram
-from ops.bench.machine import cpu_seconds, peak_mib, resident_mib
+from ops.bench import machine, telegram
+from ops.bench.machine import Meter
 from ops.bench.model import Model
 from ops.bench.telegram import Shown
 from ops.sandbox.model.prompts import Prompt
@@ -33,96 +33,94 @@ from ops.stack.ports import free_port
 from ops.stack.postgres import Postgres
 from ops.stack.processes import start_time
 from ops.stack.rabbitmq import RabbitMQ
-from schema.messages import Message
 from schema.signs import Sign
 from services.database.migrations import migrate
 from services.database.pool import Database
 from services.days import ONE_DAY, day_in, system_clock
-from services.messaging import envelope
 from services.process.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 HOROSCOPE = str(Path(sys.executable).with_name("horoscope"))
 
-SECRET = "the-webhook-s-secret"  # noqa: S105  # of a webhook that lives for minutes
-TOKEN = "42:BENCHBENCHBENCHBENCHBENCHBENCHBENCHBE"  # noqa: S105  # well-formed, and nobody's
+SECRET = "the-webhook-s-secret"  # noqa: S105  # the webhook lives for minutes
+TOKEN = "42:BENCHBENCHBENCHBENCHBENCHBENCHBENCHBE"  # noqa: S105  # well-formed, but no bot has it
 WEBHOOK_PATH = "/webhook"
 FIRST_READER = 1_000_001
 READERS = 10_000
 HOME: ZoneInfo = Settings.model_fields["home_timezone"].default
 ZONES = ("Europe/Moscow", "Asia/Vladivostok", "America/New_York", "Pacific/Auckland", None)
 
+#: Seconds that a measured step may take, or else the measurement fails.
+PATIENCE_S = 180.0
 START_S = 30.0
 STOP_S = 30.0
 
+_VIEWS = "SELECT coalesce(sum(view_count), 0) FROM horoscope_views"
+
 
 class BenchError(RuntimeError):
-    """The measurement itself failed; what it says is no result."""
+    """The measurement failed, so there is no result."""
 
 
 def sign_of(reader: int) -> Sign:
-    """The sign that the tables give to a reader."""
+    """The sign of a reader in the filled tables."""
     return list(Sign)[reader % len(Sign)]
 
 
 class Running:
-    """A process under measurement, what it said last and what it complained of."""
+    """A process under measurement, with its last lines of output."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.complaints: list[str] = []
         self.last: list[str] = []
-        self._child: Child | None = None
-        self._ready = asyncio.Event()
+        self._ready = False
+        self._child: Child
 
-    async def _start(self, process: Process, folder: Path, ready: str) -> None:
+    @classmethod
+    @asynccontextmanager
+    async def started(
+        cls, process: Process, folder: Path, ready: str, complaints: list[str]
+    ) -> AsyncIterator[Self]:
+        """Start a process, wait until it prints ``ready``, and stop it at the end of the block.
+
+        Its warnings and errors are added to ``complaints``. A BenchError, also if it does not become ready, gets its
+        last lines.
+        """
+        running = cls(process.name)
+
         def on_line(line: str) -> None:
-            self.last = [*self.last[-19:], line]
-            if ready in line:
-                self._ready.set()
+            running.last = [*running.last[-19:], line]
+            running._ready |= ready in line
             if _level(line) in {"warning", "error", "critical"}:
-                self.complaints.append(line)
+                complaints.append(f"{process.name}: {line}")
 
-        self._child = await Child.start(process, folder, on_line)
-        ended = asyncio.create_task(self._child.wait())
-        waiting = asyncio.create_task(self._ready.wait())
+        async def is_ready() -> bool:
+            running.check()
+            return running._ready
+
+        running._child = await Child.start(process, folder, on_line)
         try:
-            await asyncio.wait({ended, waiting}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+            await until(is_ready, f"{process.name} prints {ready}", within=START_S)
+            yield running
+        except BenchError as error:
+            error.add_note("\n".join([f"The last lines of {process.name}:", *running.last]))
+            raise
         finally:
-            waiting.cancel()
-        if not self._ready.is_set():
-            said = "\n".join(self.last)
-            raise BenchError(f"{self.name} did not become ready within {START_S:g} s; it said:\n{said}")
-
-    async def _stop(self) -> None:
-        if self._child:
-            await self._child.stop(STOP_S)
+            await running._child.stop(STOP_S)
 
     @property
     def pid(self) -> int:
         """The process's id."""
-        assert self._child
         return self._child.pid
 
     @property
     def peak_mib(self) -> float:
-        """The most memory that it ever held, resident."""
-        return peak_mib(self.pid)
-
-    @property
-    def resident_mib(self) -> float:
-        """The memory that it holds, resident."""
-        return resident_mib(self.pid)
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor time that it has taken so far."""
-        return cpu_seconds(self.pid)
+        """The peak of its resident memory."""
+        return machine.memory_mib(self.pid, "VmHWM")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Stop it, with all that it started, and have it go on at the end of the block."""
-        assert self._child
+        """Freeze it and its children until the end of the block."""
         self._child.signal(signal.SIGSTOP)
         try:
             yield
@@ -130,35 +128,30 @@ class Running:
             self._child.signal(signal.SIGCONT)
 
     def check(self) -> None:
-        """Make sure that it still runs.
-
-        Raises:
-            BenchError: It has ended.
-        """
+        """Raise BenchError if it has ended."""
         if start_time(self.pid) is None:
-            said = "\n".join(self.last)
-            raise BenchError(f"{self.name} has ended; it said:\n{said}")
+            raise BenchError(f"{self.name} has ended")
 
 
 _NONE: Mapping[str, str] = {}
 
 
 class Stage:
-    """Servers, tables and Telegram's stand-in; starts processes on them and ends all of it."""
+    """Servers, tables and Telegram's stand-in. Starts processes on them, and ends everything."""
 
-    async def __aenter__(self) -> Self:
-        """Take a few seconds to set everything up.
+    def __init__(self) -> None:
+        #: Warnings and errors that the processes logged.
+        self.complaints: list[str] = []
 
-        Raises:
-            ServerError: A server cannot be started.
-            BenchError: Telegram's stand-in cannot.
-        """
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Self]:
+        """Set everything up, which takes a few seconds; raise ServerError or BenchError if a part does not start."""
         async with AsyncExitStack() as stack:
-            # Not in /tmp, which on many systems is memory: there, a commit costs nothing.
+            # Not in /tmp, which is memory on many systems: a commit costs nothing there.
             folder = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="horoscope-bench-", dir="/var/tmp"))
             )
-            # The one setting that is not PostgreSQL's own: it remembers when each transaction was committed.
+            # The only setting that is no default: PostgreSQL records the time of each commit.
             self._postgres = Postgres(folder / "postgres", settings={"track_commit_timestamp": "on"})
             self._rabbitmq = RabbitMQ(folder / "rabbitmq")
             for server in (self._rabbitmq, self._postgres):
@@ -166,11 +159,12 @@ class Stage:
                 stack.callback(server.stop)
             for server in (self._postgres, self._rabbitmq):
                 await asyncio.to_thread(server.wait_until_ready)
-            self._folder = folder / "processes"  # without a .env of somebody's
+            self.database_url, self.rabbitmq_url = self._postgres.url, self._rabbitmq.url
+            self._folder = folder / "processes"  # holds no .env file
             self._folder.mkdir()
-            async with Database(self._postgres.url) as database:
+            async with Database(self.database_url) as database:
                 await migrate(database)
-            self.sql = await asyncpg.connect(self._postgres.url)
+            self.sql = await asyncpg.connect(self.database_url)
             stack.push_async_callback(self.sql.close)
             self.text = await self._fill()
             port = free_port()
@@ -184,83 +178,54 @@ class Stage:
                 )
             )
             self._http = await stack.enter_async_context(aiohttp.ClientSession(raise_for_status=True))
-            self.webhook_url, _ = self.webhook()
-            self._stack = stack.pop_all()
-        return self
+            self.webhook_url = f"http://127.0.0.1:{free_port()}{WEBHOOK_PATH}"
+            yield self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+    def running(
+        self, name: str, *argv: str, ready: str, settings: Mapping[str, str] | None = _NONE
+    ) -> AbstractAsyncContextManager[Running]:
+        """Run a process until the end of a block; it is ready when it prints ``ready``.
+
+        ``settings`` are added to the stage's own; None gives the process no settings at all.
+        """
+        environment = {} if settings is None else self._environment() | dict(settings)
+        process = Process(name, argv, environment | {"PYTHONPATH": str(ROOT)})
+        return Running.started(process, self._folder, ready, self.complaints)
 
     @asynccontextmanager
-    async def running(
-        self, name: str, *argv: str, ready: str, settings: Mapping[str, str] | None = _NONE
-    ) -> AsyncIterator[Running]:
-        """Start a process, wait until it prints ``ready``, and stop it at the end of the block.
+    async def services(
+        self, *parts: str, settings: Mapping[str, str] = _NONE
+    ) -> AsyncIterator[dict[str, list[Running]]]:
+        """Start a process for each part named, ``bot`` or ``worker``; yields the processes of each part."""
+        running: defaultdict[str, list[Running]] = defaultdict(list)
+        async with AsyncExitStack() as stack:
+            for part in parts:
+                process = self.running(part, HOROSCOPE, part, ready=f"{part}.ready", settings=settings)
+                running[part].append(await stack.enter_async_context(process))
+            yield dict(running)
 
-        Args:
-            name: What it is called in a complaint.
-            argv: The command.
-            ready: What it prints when it is ready.
-            settings: Those that differ from the stage's own; None: the process takes none at all.
-
-        Raises:
-            BenchError: It does not become ready. Any that passes through is given its first complaints, as notes.
-        """
-        running = Running(name)
-        environment = {} if settings is None else self._environment() | dict(settings)
-        try:
-            await running._start(  # noqa: SLF001
-                Process(name, argv, environment | {"PYTHONPATH": str(ROOT)}), self._folder, ready
-            )
-            yield running
-        except BenchError as error:
-            for line in running.complaints[:3]:
-                error.add_note(f"{name} said: {line}")
-            raise
-        finally:
-            await running._stop()  # noqa: SLF001
+    def meter(self, **parts: Sequence[Running]) -> Meter:
+        """A meter of the processor time of these parts and of all servers."""
+        pids = {part: [each.pid for each in running] for part, running in parts.items()}
+        servers = (self._postgres.pid, self._rabbitmq.pid, self._telegram.pid)
+        names = ("postgresql", "rabbitmq", "telegram")
+        return Meter(pids | {name: [pid] for name, pid in zip(names, servers, strict=True) if pid})
 
     @asynccontextmanager
     async def model(self, latency: float) -> AsyncIterator[Model]:
-        """The sandbox as a process of its own, for its model that takes so many seconds for a text.
-
-        Raises:
-            BenchError: It does not become ready.
-        """
+        """Start the sandbox for its model, which takes ``latency`` seconds for a text."""
         port = free_port()
         command = (sys.executable, "-m", "ops.sandbox", "--port", str(port), "--latency", str(latency))
         async with self.running("model", *command, ready="Sandbox:", settings=None):
             yield Model(f"http://127.0.0.1:{port}", self._http)
 
-    def webhook(self) -> tuple[str, dict[str, str]]:
-        """An address of its own for a bot, and the settings that have the bot listen there."""
-        listen = f"127.0.0.1:{free_port()}"
-        url = f"http://{listen}{WEBHOOK_PATH}"
-        return url, {"WEBHOOK_URL": url, "WEBHOOK_LISTEN": listen}
-
-    async def publish(self, message: Message) -> None:
-        """Publish a message as a process of ours does."""
-        await asyncio.to_thread(self._publish, message.queue, envelope.encode(message))
-
-    def _publish(self, queue: str, body: bytes) -> None:
-        with pika.BlockingConnection(pika.URLParameters(self._rabbitmq.url)) as connection:
-            channel = connection.channel()
-            channel.confirm_delivery()
-            channel.basic_publish("", queue, body, pika.BasicProperties(delivery_mode=2), mandatory=True)
-
     async def shown(self) -> list[Shown]:
-        """What Telegram's stand-in has shown since this was last asked."""
+        """Everything that Telegram's stand-in has shown since the last call."""
         async with self._http.get(f"{self._telegram_url}/journal") as response:
             return [Shown(*each) for each in orjson.loads(await response.read())]
 
     async def calm(self) -> None:
-        """Wait until no process of ours has had PostgreSQL write anything for half a second.
-
-        Raises:
-            BenchError: They do not come to rest.
-        """
+        """Wait until no process of ours has written to PostgreSQL for half a second."""
         written, since = "", 0.0
 
         async def resting() -> bool:
@@ -278,7 +243,7 @@ class Stage:
         await until(resting, "the processes come to rest")
 
     async def forget(self, day: date, *signs: Sign) -> None:
-        """Make texts as if they had never been ordered; without signs, all of the day's."""
+        """Delete texts and their orders; without signs, all of the day."""
         names = [sign.value for sign in signs or Sign]
         for table in ("horoscope_cache", "generations"):
             await self.sql.execute(
@@ -286,42 +251,35 @@ class Stage:
             )
 
     async def written_transactions(self) -> int:
-        """Transactions that have written something, since ever."""
+        """The number of all transactions so far that wrote something."""
         return int(await self.sql.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
 
-    def cpu_seconds(self) -> dict[str, float]:
-        """Processor time that the servers have taken so far."""
-        pids = {
-            "postgresql": self._postgres.pid,
-            "rabbitmq": self._rabbitmq.pid,
-            "telegram": self._telegram.pid,
-        }
-        return {name: cpu_seconds(pid) for name, pid in pids.items() if pid}
-
     async def counted(self) -> int:
-        """Views of all signs and days in the table."""
-        return int(await self.sql.fetchval("SELECT coalesce(sum(view_count), 0) FROM horoscope_views"))
+        """The number of counted views, of all signs and days."""
+        return int(await self.sql.fetchval(_VIEWS))
 
-    @property
-    def rabbitmq_url(self) -> str:
-        """RabbitMQ's address."""
-        return self._rabbitmq.url
+    async def until_counted(self, views: int) -> None:
+        """Wait until at least so many views are counted."""
+        await self.until_at_least(views, _VIEWS)
 
-    @property
-    def database_url(self) -> str:
-        """PostgreSQL's address."""
-        return self._postgres.url
+    async def until_at_least(self, wanted: int, query: str, *arguments: object) -> None:
+        """Wait until a query gives at least ``wanted``."""
+
+        async def enough() -> bool:
+            return int(await self.sql.fetchval(query, *arguments)) >= wanted
+
+        await until(enough, f"{query} gives {wanted}", within=PATIENCE_S)
 
     def queued(self, queue: str) -> int:
-        """Messages that stand in a queue, exactly; those in a consumer's hands are not among them."""
-        with pika.BlockingConnection(pika.URLParameters(self._rabbitmq.url)) as connection:
+        """The exact number of messages that wait in a queue, without those that a consumer holds."""
+        with pika.BlockingConnection(pika.URLParameters(self.rabbitmq_url)) as connection:
             return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
 
     def _environment(self) -> dict[str, str]:
-        # A setting of whoever runs this must not get in: an empty one counts as not set.
+        # Empty counts as not set: no setting of the calling shell may get in.
         return {name.upper(): "" for name in Settings.model_fields} | {
-            "DATABASE_URL": self._postgres.url,
-            "RABBITMQ_URL": self._rabbitmq.url,
+            "DATABASE_URL": self.database_url,
+            "RABBITMQ_URL": self.rabbitmq_url,
             "BOT_TOKEN": TOKEN,
             "TELEGRAM_API_URL": self._telegram_url,
             "WEBHOOK_URL": self.webhook_url,
@@ -333,11 +291,7 @@ class Stage:
         }
 
     async def _fill(self) -> str:
-        """Texts of every day that is lived in somewhere or soon will be, and readers of every sign.
-
-        Returns:
-            What every text contains.
-        """
+        """Insert texts for yesterday to the day after tomorrow, and readers; return a phrase that all texts contain."""
         mark = "Звёзды сказали."
         today = day_in(HOME, system_clock())
         await self.sql.executemany(
@@ -365,15 +319,11 @@ class Stage:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, within: float = 60.0) -> None:
-    """Wait for a condition.
-
-    Raises:
-        BenchError: It did not come about within so many seconds.
-    """
+    """Wait until a condition holds; raise BenchError if it does not within so many seconds."""
     try:
         async with asyncio.timeout(within):
             while not await condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.1)  # what we wait for happens in another process
+                await asyncio.sleep(0.1)  # another process makes it true
     except TimeoutError:
         raise BenchError(f"{what}: not within {within:g} s") from None
 

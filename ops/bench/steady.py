@@ -1,19 +1,20 @@
-"""``python -m ops.bench.steady``: updates at a constant rate, whether they are answered or not.
+"""``python -m ops.bench.steady``: send updates at a constant rate, whether they are answered or not.
 
-A generator that waits for an answer before it asks again goes easy on a server just when that is slow. This
-one keeps to its schedule, and a latency begins when the update was due, not when it could be sent. Like
-Telegram it posts over 40 connections at most; an update that finds none free waits for one.
+A generator that waits for an answer before it sends again spares a server that is slow. This one keeps to its
+schedule, and a latency starts when the update was due, not when it was sent. Like Telegram it opens at most 40
+connections; an update waits for a free one.
 
-Reads a plan as JSON from the standard input, and prints what happened as JSON.
+Reads a plan as JSON from standard input, and prints the result as JSON.
 """
 
 import asyncio
+import contextlib
 import gc
 import re
 import sys
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from ops.bench.figures import percentile
 
 #: Telegram's default for ``max_connections`` of a webhook.
 CONNECTIONS = 40
-#: Seconds after the last update in which answers are still waited for.
+#: Seconds to wait for answers after the last update.
 PATIENCE_S = 15.0
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -32,71 +33,53 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to send, and what must come back.
-
-    Args:
-        url: Where to.
-        rate: Updates a second.
-        updates: Each as JSON, with what its answer must contain.
-        secret: The webhook's.
-    """
+    """The updates to send, and the answers to expect."""
 
     url: str
+    #: Updates a second.
     rate: float
+    #: Each update as JSON, with the parts that its answer must contain.
     updates: list[tuple[str, list[str]]]
     secret: str
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """What became of the updates; times in milliseconds.
+    """The result: counts of updates, and their latencies in milliseconds."""
 
-    Args:
-        answered: Answered as they should be.
-        wrong: Answered otherwise.
-        unanswered: Not answered when patience ended; each counts as having taken until then.
-        p50_ms: The median latency.
-        p99_ms: The 99th percentile.
-        max_ms: The slowest.
-        late_ms: The 99th percentile of how late the generator itself began.
-        cpu: Share of one core that the generator took.
-    """
-
+    #: Answered with the expected parts, and without.
     answered: int
     wrong: int
+    #: Not answered until the end, up to which their latency counts.
     unanswered: int
     p50_ms: float
     p99_ms: float
     max_ms: float
+    #: The 99th percentile of the generator's own delay.
     late_ms: float
+    #: Share of one core that the generator took.
     cpu: float
 
 
 @dataclass(slots=True)
 class Update:
-    """One update on its way.
+    """One update and its answer; times by ``time.perf_counter``."""
 
-    Attributes:
-        request: All that is sent.
-        expected: What a good answer contains.
-        due: When it should be sent, by ``time.perf_counter``.
-        began: When there was an attempt to.
-        took: Seconds from when it was due until its answer had come; None: it has not.
-        body: The answer's.
-        right: It was answered as it should be.
-    """
-
+    #: The HTTP request.
     request: bytes
+    #: The parts that its answer must contain.
     expected: list[bytes]
     due: float
+    #: When it was sent or began to wait for a connection.
     began: float = 0.0
+    #: Seconds from ``due`` to the answer; None without one.
     took: float | None = None
     body: bytes = b""
     right: bool = False
 
 
 class _Connection(asyncio.Protocol):
-    """One connection with one update at a time on it."""
+    """A connection, which carries one update at a time."""
 
     def __init__(self, generator: "Generator") -> None:
         self._generator = generator
@@ -132,13 +115,10 @@ class _Connection(asyncio.Protocol):
 
 
 class Generator:
-    """Sends each update when it is due, or as soon after as a connection is free.
-
-    Attributes:
-        updates: In the order of the plan, once it runs.
-    """
+    """Sends each update when it is due, or as soon as a connection is free."""
 
     def __init__(self, plan: Plan) -> None:
+        #: In the order of the plan; empty until :meth:`run`.
         self.updates: list[Update] = []
         self._plan = plan
         self._free: list[_Connection] = []
@@ -147,15 +127,12 @@ class Generator:
         self._all_answered = asyncio.Event()
 
     async def run(self) -> Steady:
-        """Send all of the plan and wait for the answers."""
+        """Send all updates and wait for the answers."""
         loop = asyncio.get_running_loop()
         address = urlsplit(self._plan.url)
-        assert address.hostname
-        assert address.port
+        host, _, port = address.netloc.partition(":")
         for _ in range(CONNECTIONS):
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self), address.hostname, address.port
-            )
+            _, connection = await loop.create_connection(lambda: _Connection(self), host, int(port))
             self._free.append(connection)
         start = time.perf_counter() + 0.1
         updates = self.updates = [
@@ -166,15 +143,12 @@ class Generator:
             )
             for number, (body, expected) in enumerate(self._plan.updates)
         ]
-        gc.freeze()  # a collection of ours would look like a slow answer
+        gc.freeze()  # a garbage collection here would look like a slow answer
         cpu, now = time.process_time(), time.perf_counter()
         for update in updates:
             loop.call_later(update.due - now, self._begin, update)
-        try:
-            async with asyncio.timeout(updates[-1].due - now + PATIENCE_S):
-                await self._all_answered.wait()
-        except TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_answered.wait(), updates[-1].due - now + PATIENCE_S)
         end = time.perf_counter()
         took = sorted(end - update.due if update.took is None else update.took for update in updates)
         late = sorted(update.began - update.due for update in updates)
@@ -191,7 +165,7 @@ class Generator:
         )
 
     def free(self, connection: _Connection) -> None:
-        """A connection has its answer; give it the update that has waited for longest."""
+        """A connection has its answer: give it the update that has waited longest."""
         self._left -= 1
         if not self._left:
             self._all_answered.set()
@@ -201,7 +175,7 @@ class Generator:
             self._free.append(connection)
 
     def lost(self, connection: _Connection) -> None:
-        """A connection was closed; if an update was on it, that stays unanswered."""
+        """A connection was closed; an update on it stays unanswered."""
         if connection in self._free:
             self._free.remove(connection)
 
@@ -223,7 +197,7 @@ def _request(path: str, host: str, secret: str, body: bytes) -> bytes:
 
 async def _main() -> None:
     plan = Plan(**orjson.loads(sys.stdin.buffer.read()))
-    print(orjson.dumps(asdict(await Generator(plan).run())).decode())
+    print(orjson.dumps(await Generator(plan).run()).decode())
 
 
 if __name__ == "__main__":

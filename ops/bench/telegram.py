@@ -1,9 +1,8 @@
-"""``python -m ops.bench.telegram PORT``: Telegram reduced to what a chat shows, so that it costs next to nothing.
+"""``python -m ops.bench.telegram PORT``: a minimal Telegram that costs hardly any processor time.
 
-The sandbox plays Telegram faithfully, which takes more processor time than the bot that it is meant to
-measure. This one takes every call for a good one. It remembers what each message says, so that an edit that
-changes nothing is refused as Telegram refuses it, and when that came to be on the screen: ``GET /journal``
-hands out what was shown since it was last asked for.
+The sandbox imitates Telegram faithfully, but takes more processor time than the bot under measurement. This one
+accepts every call. It remembers the text of each message, so it refuses an edit that changes nothing, as Telegram
+does. ``GET /journal`` returns everything shown since the last call, with the times.
 """
 
 import asyncio
@@ -25,11 +24,11 @@ _METHOD = re.compile(rb"/(\w+)(?:\?\S*)? HTTP/1\.1\r\n")
 
 def _response(document: Any, status: bytes = b"200 OK") -> bytes:
     body = json.dumps(document).encode()
-    return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (
         status,
         len(body),
-        body,
     )
+    return head + body
 
 
 def _refusal(what: str) -> bytes:
@@ -49,25 +48,19 @@ _NOT_MODIFIED = _refusal(
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Something that came to be on a reader's screen, or would have.
+    """Something shown in a reader's chat."""
 
-    Args:
-        at: When, by ``time.perf_counter``, whose clock is the same in all processes.
-        chat: Whose screen.
-        message: The message that shows it.
-        text: What it says.
-        how: ``sent``, ``edited``, or ``refused`` when the message said so already.
-    """
-
+    #: By ``time.perf_counter``, a clock that all processes share.
     at: float
     chat: int
     message: int
     text: str
+    #: ``sent``, ``edited``, or ``refused`` for an edit that changed nothing.
     how: str
 
 
 class Chats:
-    """What every chat shows."""
+    """The contents of all chats."""
 
     def __init__(self) -> None:
         self._contents: list[bytes] = []
@@ -75,7 +68,7 @@ class Chats:
         self._same: dict[bytes, bytes] = {}
 
     def call(self, method: bytes, body: bytes) -> bytes:
-        """The response to a call whose parameters came as a form."""
+        """The response to a call with form parameters."""
         now = time.perf_counter()
         if method == b"journal":
             return _response(self._handed_out())
@@ -105,7 +98,7 @@ class Chats:
 
 
 def _read(body: bytes) -> tuple[int, int, bytes]:
-    """The chat, the message or 0, and the other parameters of a form as they came."""
+    """The chat, the message or 0, and the other parameters of a form, undecoded."""
     chat_id, message_id, content = 0, 0, []
     for part in body.split(b"&"):
         name, _, value = part.partition(b"=")
@@ -132,18 +125,18 @@ def _text(content: bytes) -> str:
 
 
 class Telegram(asyncio.Protocol):
-    """One connection of a client that waits for each answer before it asks again."""
+    """A connection of a client that waits for each answer before its next call."""
 
     def __init__(self, chats: Chats) -> None:
         self._chats = chats
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Handle a new connection."""
         self._transport = cast(asyncio.WriteTransport, transport)
         self._received = b""
 
     def data_received(self, data: bytes) -> None:
-        """A part of a request, or all of it."""
+        """Handle a part of a request, or all of it."""
         self._received += data
         head, blank, body = self._received.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)

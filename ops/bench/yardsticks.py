@@ -1,15 +1,16 @@
-"""``python -m ops.bench.yardsticks NAME``: the bots that ours is held against, each a process of its own.
+"""``python -m ops.bench.yardsticks NAME``: two bots to compare ours with, each in its own process.
 
-``empty`` is our own bot up to the door of its handler: the same process, web server, checks and dispatch, and
-then nothing. What ours takes on top is the price of an answer.
+``empty`` is our bot with an empty handler: the same process, web server, checks and dispatch. The difference to ours
+is the price of an answer.
 
-``plain`` is what one writes first: aiogram's own webhook, a lock per sign, SQLAlchemy sessions, and a call to
-answer. It is given every advantage that does not change the design: uvloop, orjson, aiogram's models
-built lazily, no log of requests, the readers' signs known without a query, and the answer sent after
-the lock is free. What it lacks is not a matter of speed only: a view is lost or counted twice at a crash.
+``plain`` is the straightforward design: aiogram's webhook, a lock per sign, SQLAlchemy sessions, and a call to
+answer. It gets every advantage that keeps the design: uvloop, orjson, aiogram's models built lazily, no request
+log, the readers' signs without a query, and the answer sent after the lock is released. Besides being slower, it
+loses views or counts them twice at a crash.
 """
 
 import asyncio
+import os
 import sys
 from collections import defaultdict
 from datetime import datetime
@@ -35,37 +36,36 @@ from services.process.settings import Settings
 from services.telegram.client import open_bot
 
 EMPTY, PLAIN = "empty", "plain"
-#: What the bot itself says when it serves.
+#: The bot's own log event when it serves.
 READY = "bot.ready"
 
 
 class _NothingToDo(handlers.Handlers):
-    """Our handlers, of which nothing is left of ``/today``."""
+    """Our handlers with an empty ``/today``."""
 
     async def today(self, _: Message, asker: handlers.Asker) -> Answer | None:
-        """Nothing; ``asker`` is made, as for every handler."""
+        """Do nothing; ``asker`` is made, as for every handler."""
         del asker
         return None
 
 
 def run_empty() -> None:
-    """Our bot, with nothing in its handler."""
+    """Run our bot with the empty handler."""
     updates.Handlers = _NothingToDo  # type: ignore[attr-defined]
     settings = cli.start("bot", "database_url", "rabbitmq_url", "bot_token")
     cli.run_until_stopped(lambda stop: process.run(settings, topology.queues(settings), stop))
 
 
 def run_plain() -> None:
-    """The plain design."""
+    """Run the plain design."""
     settings = cli.start("bot", "database_url", "bot_token", "webhook_secret")
     cli.run_until_stopped(lambda stop: _plain(settings, stop))
 
 
 async def _plain(settings: Settings, stop: asyncio.Event) -> None:
-    assert settings.database_url
     assert settings.bot_token
     assert settings.webhook_secret
-    url = settings.database_url.get_secret_value().replace("postgresql://", "postgresql+asyncpg://")
+    url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
     engine = create_async_engine(url, pool_size=20)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     locks: defaultdict[Sign, asyncio.Lock] = defaultdict(asyncio.Lock)
