@@ -83,8 +83,8 @@ class Running:
     ) -> AsyncIterator[Self]:
         """Start a process, wait until it prints ``ready``, and stop it at the end of the block.
 
-        Its warnings and errors are added to ``complaints``. A BenchError, also if it does not become ready, gets its
-        last lines.
+        Its warnings and errors are added to ``complaints``. Raises BenchError if it does not become ready. A BenchError
+        that leaves the block gets the last lines of its output as a note.
         """
         running = cls(process.name)
 
@@ -145,7 +145,7 @@ class Stage:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Self]:
-        """Set everything up, which takes a few seconds; raise ServerError or BenchError if a part does not start."""
+        """Start everything within a few seconds; raise ServerError or BenchError if a part does not start."""
         async with AsyncExitStack() as stack:
             # Not in /tmp, which is memory on many systems: a commit costs nothing there.
             folder = Path(
