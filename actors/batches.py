@@ -55,12 +55,7 @@ class Batches(dramatiq.Middleware):
 
 
 class DeliveredBatch(Delivered):
-    """Messages of one actor that are handled and settled together.
-
-    Attributes:
-        messages: The messages; empty once they are settled.
-        handed_over: When they were handed to a thread, on the monotonic clock.
-    """
+    """Messages of one actor that are handled and settled together."""
 
     def __init__(self, messages: list[Delivered]) -> None:
         first = messages[0]
@@ -73,8 +68,8 @@ class DeliveredBatch(Delivered):
             message_timestamp=min(message.message_timestamp for message in messages),
         )
         super().__init__(call, first.consumer, messages[-1].tag)
-        self.messages = messages
-        self.handed_over = time.monotonic()
+        self.messages = messages  #: Empty once they are settled
+        self.handed_over = time.monotonic()  #: When they were handed to a thread
 
     def __str__(self) -> str:
         return f"{self.actor_name}({len(self.messages)} messages)"
@@ -216,12 +211,7 @@ def handle(
     parse: Callable[[dict[str, Any]], Any],
     call: Callable[[Sequence[Parsed]], None],
 ) -> None:
-    """Run one batch through its handler.
-
-    Each message ends as ``done``, or with the ``error`` that it failed with.
-
-    Args:
-        parse: Makes the handler's message from a message's arguments; raises for wrong ones.
+    """Run one batch through its handler. Each message ends as ``done``, or with the ``error`` that it failed with.
 
     Raises:
         DatabaseUnavailable, NotPublished, DeliveryLost: No message is to blame; those not done go back to the queue.

@@ -95,12 +95,7 @@ class Broker(dramatiq.Broker):
         return factory(self, queue_name, self._prefetch.get(queue_name, prefetch), timeout)
 
     def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
-        """Publish a message.
-
-        Raises:
-            NotPublished: It was not confirmed.
-            ValueError: A delay was asked for; delayed messages belong in a retry queue.
-        """
+        """Publish a message; raises NotPublished if it is not confirmed, ValueError if a delay is asked for."""
         if delay is not None:
             raise ValueError("messages are not delayed in a worker's memory; publish to a retry queue")
         self.emit_before("enqueue", message, delay)
@@ -229,11 +224,7 @@ class QueueConsumer(Consumer):
             raise ConnectionClosed(error) from None
 
     def _let_go(self) -> list[int]:
-        """Forget messages that were received but not started. Those handed to Dramatiq count as started.
-
-        Returns:
-            Their delivery tags; the caller puts them back.
-        """
+        """Forget messages that Dramatiq did not receive yet; returns their tags, for the caller to put back."""
         tags = [method.delivery_tag for method, _, _ in self._arrived]
         self._arrived.clear()
         return tags
@@ -274,11 +265,7 @@ class QueueConsumer(Consumer):
         return delivered
 
     def _read(self, _: Any, __: Any, body: bytes) -> dramatiq.Message[Any]:
-        """Decode a body.
-
-        Raises:
-            InvalidEnvelope: It is not a Dramatiq message.
-        """
+        """Decode a body; raises InvalidEnvelope if it is not a Dramatiq message."""
         parts = decode(body)
         # Dramatiq would hold a message with an "eta" in memory, and its threads fail on "throws" that name no errors.
         parts["options"].pop("eta", None)
@@ -300,10 +287,8 @@ class QueueConsumer(Consumer):
     def run(self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
         """Run a handler on the loop and wait for it.
 
-        It is cancelled when this consumer closes: RabbitMQ then delivers the message to another worker at once.
-
-        Raises:
-            DeliveryLost: The connection broke.
+        It is cancelled when this consumer closes: RabbitMQ then delivers the message to another worker at once. Raises
+        DeliveryLost when the connection breaks.
         """
         running = asyncio.run_coroutine_threadsafe(work, loop)
         self._running.add(running)

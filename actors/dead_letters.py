@@ -1,6 +1,5 @@
 """Publishes dead letters: messages that finally failed, with arguments, attempts and traceback."""
 
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,7 @@ from schema.messages import DEAD_LETTERS
 from services.dead_letters.death import Death, described, traced
 from services.dead_letters.outcomes import replay_of
 from services.messaging.publisher import Publish
-from services.process.heartbeats import HOST, RELEASE
+from services.process.heartbeats import HOST, PID, RELEASE
 from services.process.logs import Mask
 
 log = structlog.get_logger(__name__)
@@ -23,7 +22,8 @@ class DeadLetters:
     """Publishes a dead letter in place of the message that died.
 
     A decoded message keeps its form and gains the options ``attempts`` and ``traceback``. Undecodable bytes are
-    kept as they came. The headers describe the death: see :class:`services.dead_letters.death.Death`.
+    kept as they came. The headers describe the death: see :class:`services.dead_letters.death.Death`. If a method
+    raises NotPublished, RabbitMQ did not confirm the dead letter, and the message must not be acknowledged.
     """
 
     def __init__(self, publish: Publish, mask: Mask) -> None:
@@ -31,11 +31,7 @@ class DeadLetters:
         self._mask = mask
 
     def publish(self, message: MessageProxy | Message[Any], error: BaseException) -> None:
-        """Keep a message that will not be tried again.
-
-        Raises:
-            NotPublished: RabbitMQ did not confirm the dead letter; the message must not be acknowledged.
-        """
+        """Keep a message that will not be tried again."""
         death = Death.of(error, message.queue_name, self._mask, replay=replay_of(message.options))
         letter = message.copy(options={"traceback": traced(error, self._mask)}).asdict()
         arguments = [list(letter["args"]), letter["kwargs"]]
@@ -51,11 +47,7 @@ class DeadLetters:
         )
 
     def publish_bytes(self, queue: str, body: bytes, error: BaseException) -> None:
-        """Keep bytes that are not a message.
-
-        Raises:
-            NotPublished: RabbitMQ did not confirm the dead letter; the message must not be acknowledged.
-        """
+        """Keep bytes that are not a message."""
         death = Death.of(error, queue, self._mask, replay=None)
         kept = self._mask.in_bytes(body)
         self._publish(DEAD_LETTERS, kept, replace(death, masked=kept != body).headers())
@@ -67,7 +59,7 @@ class DeadLetters:
             "at": datetime.fromtimestamp(started, UTC).isoformat(),
             "seconds": round(ended - started, 3),
             "host": HOST,
-            "pid": os.getpid(),
+            "pid": PID,
             "release": RELEASE,
             "error": described(error, self._mask),
         }

@@ -25,25 +25,18 @@ KILLS_AT_MOST = 3
 
 
 class PoisonGuard:
-    """Records the attempts of redelivered messages in one process.
-
-    Attributes:
-        alone: A lock, held while a message is answered that has killed a worker before.
-    """
+    """Records attempts of redelivered messages; raises DatabaseUnavailable while PostgreSQL is away."""
 
     def __init__(self, records: poison.PoisonMessages, loop: asyncio.AbstractEventLoop) -> None:
         self._records = records
         self._loop = loop
         self._not_ended: deque[tuple[str, list[str], Try]] = deque()
         self._ending = threading.Lock()
+        #: Held while a message is answered that has killed a worker before.
         self.alone = threading.Lock()
 
     def lost(self, messages: Sequence[Delivered]) -> Mapping[str, list[Try]]:
-        """The attempts that ended with the death of their worker, by message id. All messages are of one queue.
-
-        Raises:
-            DatabaseUnavailable: The record cannot be read now.
-        """
+        """The attempts that ended with the death of their worker, by message id. All messages are of one queue."""
         ids = [message.message_id for message in messages if message.redelivered]
         if not ids:
             return {}
@@ -55,11 +48,7 @@ class PoisonGuard:
 
     @contextmanager
     def watching(self, messages: Sequence[Delivered]) -> Iterator[None]:
-        """Record that messages of one queue are being answered, until the block ends.
-
-        Raises:
-            DatabaseUnavailable: The record cannot be written now; nothing was begun.
-        """
+        """Record that messages of one queue are being answered while the block runs."""
         ids = [message.message_id for message in messages if message.redelivered]
         if not ids:
             yield
@@ -82,11 +71,7 @@ class PoisonGuard:
 
 
 def check(message: Delivered, lost: Sequence[Try]) -> None:
-    """Give a message up once it has killed too many workers.
-
-    Raises:
-        WorkerKilled: It has. Its lost attempts are added to its ``attempts``.
-    """
+    """Raise WorkerKilled if a message has killed too many workers; its ``attempts`` then include the lost ones."""
     # Attempts in a batch do not count: at most one of the batch's messages is to blame.
     if sum(each["alone"] for each in lost) < KILLS_AT_MOST - 1:
         return

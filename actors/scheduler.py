@@ -73,14 +73,10 @@ class Clockwork(periodiq.Scheduler):  # type: ignore[misc]  # periodiq has no ty
 
 
 def run(settings: Settings) -> None:
-    """Publish ticks until SIGTERM or SIGINT.
+    """Publish ticks until SIGTERM or SIGINT; raises NotPublished if RabbitMQ cannot be reached at the start.
 
     periodiq needs SIGALRM in the main thread, so the event loop runs in another thread. PostgreSQL only stores
     this process's heartbeat, and may be away.
-
-    Raises:
-        NotPublished: RabbitMQ cannot be reached at the start.
-        WrongSettings: ``METRICS_LISTEN`` cannot be listened on.
     """
     # periodiq knows only the process's own time zone.
     os.environ["TZ"] = settings.home_timezone.key
@@ -135,18 +131,14 @@ def _run_periodiq(broker: Broker, settings: Settings, health: Health, stopping: 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     # A scheduler that was down at midnight catches up now, not at the next reconcile tick.
-    broker.enqueue(dramatiq.Message(**_first_tick(ticks)))
+    reconcile = next(tick for tick in ticks if tick.actor_name.endswith(ReconcileTick.__name__))
+    broker.enqueue(reconcile.message())
     log.info("scheduler.ready", home=settings.home_timezone.key)
     scheduler.schedule()
     health.ready = {}
     scheduler.loop()
     signal.alarm(0)
     log.info("scheduler.stopped")
-
-
-def _first_tick(ticks: list[Any]) -> dict[str, Any]:
-    reconcile = next(tick for tick in ticks if tick.actor_name.endswith(ReconcileTick.__name__))
-    return reconcile.message().asdict()  # type: ignore[no-any-return]
 
 
 def _never() -> None:

@@ -6,8 +6,6 @@ requests.pause.47s  …                            the same, for a pause that th
 dead_letters                                     messages that finally failed; they never expire
 """
 
-from collections.abc import Iterable
-
 from actors import TABLE
 from schema.messages import DEAD_LETTERS, GENERATION
 from services.messaging.publisher import Queue
@@ -20,9 +18,7 @@ _UNUSED_S = 300
 def rung_of(queue: str, seconds: int, *, static: bool) -> Queue:
     """The queue in which a message of ``queue`` waits for ``seconds`` before it returns.
 
-    Args:
-        static: A rung of the queue's ladder. Otherwise the queue is made on demand, and RabbitMQ deletes it
-            when it is no longer used.
+    A rung of the ladder is ``static``. Otherwise RabbitMQ deletes the queue when it is no longer used.
     """
     # One time to live for all messages of a rung: RabbitMQ expires messages only at the queue's head.
     arguments: dict[str, object] = {
@@ -37,10 +33,7 @@ def rung_of(queue: str, seconds: int, *, static: bool) -> Queue:
 
 def queues(settings: Settings) -> tuple[Queue, ...]:
     """Every queue, with its arguments."""
-    return (Queue(DEAD_LETTERS), *_work_queues(), *_rungs(settings))
-
-
-def _work_queues() -> Iterable[Queue]:
+    found = [Queue(DEAD_LETTERS)]
     for name in dict.fromkeys(actor.queue for actor in TABLE if actor.queue != DEAD_LETTERS):
         arguments: dict[str, object] = {
             "x-dead-letter-exchange": "",
@@ -50,11 +43,6 @@ def _work_queues() -> Iterable[Queue]:
             # RabbitMQ delivers this queue to one worker of the cluster; with a prefetch of one, only one
             # message is handled at a time.
             arguments["x-single-active-consumer"] = True
-        yield Queue(name, arguments)
-
-
-def _rungs(settings: Settings) -> Iterable[Queue]:
-    for queue, seconds in sorted(
-        {(actor.queue, delay) for actor in TABLE for delay in actor.ladder.delays(settings)}
-    ):
-        yield rung_of(queue, seconds, static=True)
+        found.append(Queue(name, arguments))
+    rungs = {(actor.queue, delay) for actor in TABLE for delay in actor.ladder.delays(settings)}
+    return *found, *(rung_of(queue, seconds, static=True) for queue, seconds in sorted(rungs))

@@ -63,16 +63,10 @@ async def run(
     only: Collection[str] = (),
     clock: Clock = system_clock,
 ) -> None:
-    """Answer messages until ``stop`` is set, then finish the running handlers.
+    """Answer messages of the queues ``only``, or of all, until ``stop`` is set; then finish the running handlers.
 
-    The settings of the database, RabbitMQ, the bot's token and the model's key must be there.
-
-    Args:
-        only: The queues to consume; empty: all.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached at the start, or has not been migrated.
-        NotPublished: RabbitMQ cannot be reached at the start.
+    The settings of the database, RabbitMQ, the bot's token and the model's key must be there. Raises the errors of
+    :func:`services.app.open_app` at the start.
     """
     queues = topology.queues(settings)
     async with (

@@ -49,11 +49,8 @@ async def open_app(
 ) -> AsyncIterator[App]:
     """Open the services on the running event loop; close them in the reverse order.
 
-    ``database_url``, ``rabbitmq_url`` and ``bot_token`` must be set.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached, or has not been migrated.
-        NotPublished: RabbitMQ cannot be reached.
+    ``database_url``, ``rabbitmq_url`` and ``bot_token`` must be set. Raises DatabaseUnavailable if PostgreSQL cannot be
+    reached or has not been migrated, NotPublished if RabbitMQ cannot be reached.
     """
     assert settings.bot_token
     async with open_servers(settings, queues, process=process) as (database, publisher):

@@ -34,15 +34,9 @@ def shown_in(zone: tzinfo | None, at: datetime) -> datetime:
 
 
 def parse_instant(written: str, now: datetime, zone: tzinfo | None) -> datetime:
-    """The instant, in UTC, of an age such as «2h» or a time such as «2026-11-22 14:00».
+    """The instant, in UTC, of an age such as «2h» before ``now``, or of a time in ``zone``: «2026-11-22 14:00».
 
-    Args:
-        written: A person's input.
-        now: Ages count back from here.
-        zone: For times without a zone; None: the machine's own.
-
-    Raises:
-        ValueError: It is neither an age nor a time, or outside the calendar.
+    A zone of None is the machine's own. Raises ValueError for any other form, and outside the calendar.
     """
     try:
         if age := _AGE.fullmatch(written.lower()):

@@ -142,11 +142,7 @@ def _check(parts: Mapping[str, Trouble]) -> dict[str, str]:
 async def serve_health(
     settings: Settings, kind: str, database: Database, publisher: Publisher, stop: asyncio.Event
 ) -> AsyncIterator[Health]:
-    """Serve a process's health while the block runs, if ``METRICS_LISTEN`` is set.
-
-    Raises:
-        WrongSettings: ``METRICS_LISTEN`` cannot be listened on.
-    """
+    """Serve a process's health while the block runs; raises WrongSettings if ``METRICS_LISTEN`` cannot be used."""
     health = Health(database, publisher, stop, Mask(settings.secrets))
     metrics.PROCESS.info({"kind": kind, "release": RELEASE})
     if not settings.metrics_listen:

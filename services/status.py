@@ -26,8 +26,8 @@ _DAYS = text("""
                                    WHEN generation.state = 'written' THEN 'missing'  -- deleted since
                                    WHEN generation.expires_at < now() THEN 'missing'  -- its writer died
                                    ELSE COALESCE(generation.state, 'missing') END AS state,
-           generation.since, generation.attempts, generation.retry_at, generation.writer, generation.error,
-           cache.generated_at,
+           generation.since, COALESCE(generation.attempts, 0), generation.retry_at, generation.writer,
+           generation.error, cache.generated_at,
            CASE WHEN cache.id IS NOT NULL AND (generation.state IN ('retrying', 'given_up')
                      OR generation.state = 'writing' AND generation.expires_at > now())
                 THEN generation.state END AS anew
@@ -65,7 +65,6 @@ _COUNTS = text("""
                AS unheard
 """)
 
-
 STATES = ("written", "writing", "pending", "retrying", "given_up", "missing")
 
 #: Seconds without a reconcile tick after which an alarm is raised.
@@ -81,7 +80,7 @@ NEEDED = {
 
 @dataclass(frozen=True, slots=True)
 class SignStatus:
-    """The text of one sign and day."""
+    """The text of one sign and day; the fields are the columns of ``_DAYS``."""
 
     sign: str
     state: str  #: One of :data:`STATES`
@@ -183,11 +182,7 @@ class Records:
 
 
 async def read_records(database: Database, usage: Usage, clock: Clock, home: ZoneInfo) -> Records:
-    """Read the days that must exist, ticks, the model's outage, counts, processes and pauses.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
-    """
+    """Read everything that PostgreSQL knows; raises DatabaseUnavailable while it is away."""
     now = clock()
     async with database.transaction() as connection:
         days = [await read_day(connection, day) for day in days_to_write(now, home)]
@@ -215,22 +210,12 @@ async def read_records(database: Database, usage: Usage, clock: Clock, home: Zon
 async def read_day(connection: AsyncConnection, day: date) -> DayStatus:
     """Read the state of a day's twelve texts."""
     rows = await connection.execute(_DAYS, {"signs": [sign.value for sign in Sign], "day": day})
-    signs = [
-        SignStatus(
-            row.sign, row.state, row.since, row.attempts or 0, row.retry_at, row.writer, row.error,
-            row.generated_at, row.anew,
-        )
-        for row in rows
-    ]  # fmt: skip
+    signs = [SignStatus(*row) for row in rows]
     return DayStatus(day, {sign.sign: sign.state for sign in signs}, signs)
 
 
 def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
-    """Derive the status and its alarms.
-
-    Args:
-        queues: From RabbitMQ; None: it cannot be reached, so alarms about queues are left out.
-    """
+    """Derive the status and its alarms. While RabbitMQ is away, ``queues`` is None and raises no alarms."""
     running = {
         kind: sum(each.kind == kind and not each.lost for each in records.processes)
         for kind in (*NEEDED, "admin")
@@ -238,8 +223,7 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
     counts = records.counts
     dead = counts.dead + sum(queue.messages for queue in queues or () if queue.kind == "dead")
     alarms = [
-        *([] if queues is None else _queue_alarms(queues, records.pauses)),
-        *_pause_alarms(records.pauses),
+        *_queue_alarms(queues, records.pauses),
         *(Alarm("process-missing", sentence) for kind, sentence in NEEDED.items() if not running[kind]),
         *_text_alarms(records.days, queues),
         *_model_alarms(records),
@@ -263,10 +247,10 @@ def judge(records: Records, queues: list[QueueStatus] | None) -> Status:
     )
 
 
-def _queue_alarms(queues: list[QueueStatus], pauses: Mapping[str, Pause]) -> Iterator[Alarm]:
-    if not queues:
+def _queue_alarms(queues: list[QueueStatus] | None, pauses: Mapping[str, Pause]) -> Iterator[Alarm]:
+    if queues == []:
         yield Alarm("no-queues", Sentence("RabbitMQ has no queues: no process has been started"))
-    for queue in queues:
+    for queue in queues or ():
         # Some workers may be told not to archive; that matters only when there is something to archive.
         needed = queue.kind == "work" or (queue.kind == "dead" and queue.messages)
         if needed and not queue.consumers and queue.name not in pauses:
@@ -275,9 +259,6 @@ def _queue_alarms(queues: list[QueueStatus], pauses: Mapping[str, Pause]) -> Ite
                 Sentence("no worker consumes the queue %(queue)s", queue=queue.name),
                 queue=queue.name,
             )
-
-
-def _pause_alarms(pauses: Mapping[str, Pause]) -> Iterator[Alarm]:
     for pause in pauses.values():
         if pause.age_s > FORGOTTEN_S:
             yield Alarm(
@@ -340,29 +321,24 @@ def _model_alarms(records: Records) -> Iterator[Alarm]:
 
 
 def _count_alarms(counts: Any, dead: int) -> Iterator[Alarm]:
-    if dead:
-        needy = Sentence.counted(
+    sentences = {
+        "dead-letters-waiting": Sentence.counted(
             "%(count)s dead letter needs a decision", "%(count)s dead letters need a decision", count=dead
-        )
-        yield Alarm("dead-letters-waiting", needy)
-    if counts.unheard:
-        unheard = Sentence.counted(
+        ),
+        "replays-without-outcome": Sentence.counted(
             "%(count)s replay has had no outcome for a day: was a queue purged?",
             "%(count)s replays have had no outcome for a day: was a queue purged?",
             count=counts.unheard,
-        )
-        yield Alarm("replays-without-outcome", unheard)
-    if counts.overdue:
-        overdue = Sentence.counted(
+        ),
+        "readers-overdue": Sentence.counted(
             "%(count)s reader has waited for more than two minutes",
             "%(count)s readers have waited for more than two minutes",
             count=counts.overdue,
-        )
-        yield Alarm("readers-overdue", overdue)
-    if counts.parked:
-        parked = Sentence.counted(
+        ),
+        "messages-parked": Sentence.counted(
             "%(count)s message is parked: was RabbitMQ away, or is no bot or worker running?",
             "%(count)s messages are parked: was RabbitMQ away, or is no bot or worker running?",
             count=counts.parked,
-        )
-        yield Alarm("messages-parked", parked)
+        ),
+    }
+    return (Alarm(section, sentence) for section, sentence in sentences.items() if sentence.values["count"])

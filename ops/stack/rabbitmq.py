@@ -43,9 +43,6 @@ class RabbitMQ(Server):
 
     The node is not distributed: no epmd, no Erlang port, no cookie that matters. rabbitmqctl cannot
     reach it; the management API does the same work, and faster.
-
-    Args:
-        folder: Made when missing.
     """
 
     title = "RabbitMQ"
@@ -94,15 +91,7 @@ class RabbitMQ(Server):
         self.request("DELETE", f"/vhosts/{quote(name, safe='')}")
 
     def request(self, method: str, path: str, body: object = None) -> Any:
-        """One call of the management API.
-
-        Args:
-            method: GET, PUT, POST or DELETE.
-            path: Below `/api`, quoted.
-            body: To be sent as JSON.
-
-        Returns:
-            The answer's JSON; None when the answer is empty.
+        """Call the management API at a quoted path below `/api`; returns the answer's JSON, or None.
 
         Raises:
             ServerError: The API refused.

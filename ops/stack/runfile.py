@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ops.stack.processes import descendants, start_time
@@ -20,13 +19,9 @@ class AlreadyRunningError(RuntimeError):
 
 
 class RunFile:
-    """The stack's claim on its folder, and the notes on its processes (`run.json`).
+    """The stack's claim on its folder, made when missing, and the notes on its processes (`run.json`).
 
-    Args:
-        folder: Made when missing.
-
-    Raises:
-        AlreadyRunningError: On entering, when another stack runs there.
+    Entering raises AlreadyRunningError when another stack runs there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,16 +44,13 @@ class RunFile:
             ) from None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._lock)
 
     def end_leftovers(self) -> list[str]:
-        """End what a crashed stack left running; call it before the first note.
+        """End the processes that a crashed stack left running; returns the names of those that had to be killed.
 
-        Returns:
-            The names of those that had to be killed.
+        Call it before the first note.
         """
         deadline = time.monotonic() + _GRACE
         left = self._running()

@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 from ops.stack.leash import leashed
@@ -22,13 +21,11 @@ class ServerError(RuntimeError):
 
 
 class Server(ABC):
-    """Starts, stops and kills one server whose data, settings and log live in one folder.
+    """Starts, stops and kills one server whose data, settings and log live in one folder, made when missing.
 
     The same folder can be started again and again: port, password and data stay. One server at a
-    time uses a folder: it holds a lock there until its last process has ended.
-
-    Args:
-        folder: Made when missing.
+    time uses a folder: it holds a lock there until its last process has ended. Raises ServerError when the server
+    cannot be started.
     """
 
     title: ClassVar[str]
@@ -56,20 +53,12 @@ class Server(ABC):
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self, timeout: float = 60) -> None:
-        """Start the server and wait until it serves. Does nothing when it runs.
-
-        Raises:
-            ServerError: It ended, or did not serve within `timeout` seconds.
-        """
+        """Start the server and wait until it serves, at most `timeout` seconds. Does nothing when it runs."""
         self.launch()
         self.wait_until_ready(timeout)
 
     def launch(self) -> None:
-        """Start the server and do not wait. The server ends with the calling thread (see `leashed`).
-
-        Raises:
-            ServerError: Another server uses the folder, or it could not be prepared.
-        """
+        """Start the server and do not wait. The server ends with the calling thread (see `leashed`)."""
         if self.pid is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,11 +80,7 @@ class Server(ABC):
             os.close(lock)
 
     def wait_until_ready(self, timeout: float = 60) -> None:
-        """Wait until the launched server serves.
-
-        Raises:
-            ServerError: It ended, or did not serve within `timeout` seconds.
-        """
+        """Wait until the launched server serves, at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not self._is_ready():
             if self._process is None or self._process.poll() is not None:
@@ -132,9 +117,7 @@ class Server(ABC):
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @abstractmethod

@@ -26,15 +26,10 @@ class StackError(RuntimeError):
 
 
 class Supervisor:
-    """Starts what it is told to, restarts what dies, and stops all of it in the end.
+    """Starts servers and processes, restarts those that die, and stops all of them in the end.
 
-    The end: Ctrl-C, SIGTERM, the death of the process that started us, or something that cannot work.
-
-    Args:
-        run: The claim on the stack's folder.
-        root: Where the processes run.
-        screen: Where their output goes.
-        on_line: Gets each line, too, after the name of its process.
+    The end is Ctrl-C, SIGTERM, the death of the process that started us, or something that cannot work. Processes
+    run in the folder `root`. `on_line` gets the name of a process and each line of its output.
     """
 
     def __init__(self, run: RunFile, root: Path, screen: Screen, on_line: Callable[[str, str], None]) -> None:
@@ -50,11 +45,7 @@ class Supervisor:
         self._failed = False
 
     async def run(self, bring_up: Coroutine[Any, Any, None]) -> int:
-        """Run `bring_up`, which calls the methods below, and go on until we are to stop; then stop.
-
-        Returns:
-            Exit code: 0 when we were asked to stop, 1 when something failed.
-        """
+        """Run `bring_up`, which calls the methods below, until the end; returns 1 if something failed, else 0."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # As nohup(1) wants it; an ignored SIGINT is only a shell's way to start things in the background.
@@ -69,11 +60,7 @@ class Supervisor:
         return 1 if self._failed else 0
 
     async def serve(self, *servers: Server) -> None:
-        """Start servers side by side, wait until they serve, and keep them running.
-
-        Raises:
-            ServerError: One of them does not start.
-        """
+        """Start servers side by side, wait until they serve (or raise ServerError), and keep them running."""
         for server in servers:
             self._launch(server)
         await asyncio.gather(*(asyncio.to_thread(server.wait_until_ready) for server in servers))
@@ -91,11 +78,7 @@ class Supervisor:
         await asyncio.gather(*(self._children[name][1].stop(_GRACE) for name in running))
 
     async def once(self, process: Process) -> None:
-        """Run a process to its end.
-
-        Raises:
-            StackError: It failed.
-        """
+        """Run a process to its end; raises StackError if it fails."""
         code = await asyncio.shield(self._spawn(self._run_child(process)))
         if code:
             raise StackError(f"{process.name} {_ended(code)}; see its last lines above.")

@@ -4,13 +4,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from aiogram import Bot
-
 from schema.errors import ReaderGone
 from schema.messages import HoroscopeRequested
-from services.messaging.bus import Bus
-from services.readers.activity import CACHE, Activity
-from services.readers.profiles import Readers
+from services.app import App
+from services.readers.activity import CACHE
 from services.readers.replies import Reply
 from services.telegram import client as telegram
 
@@ -27,31 +24,29 @@ class Answer:
     began: float = 0.0  #: When the update arrived, on the monotonic clock
 
 
-async def by_call(answer: Answer, bot: Bot, bus: Bus, readers: Readers, activity: Activity) -> None:
-    """Answer with a call to Telegram, then publish the view.
-
-    A reader who has blocked the bot is marked as blocked.
+async def by_call(answer: Answer, app: App) -> None:
+    """Answer with a call to Telegram, then publish the view. A reader who has blocked the bot is marked as blocked.
 
     Raises:
         TelegramUnavailable: The update must be handled again.
         TelegramBadRequest: Telegram refuses the answer.
     """
     try:
-        await telegram.show(bot, answer.chat_id, answer.message_id, answer.reply)
+        await telegram.show(app.bot, answer.chat_id, answer.message_id, answer.reply)
     except ReaderGone:
-        await readers.blocked(answer.chat_id)
+        await app.readers.blocked(answer.chat_id)
         return
     if answer.view:
-        activity.note_answer(answer.source, time.monotonic() - answer.began)
-        await bus.publish(answer.view)
+        app.activity.note_answer(answer.source, time.monotonic() - answer.began)
+        await app.bus.publish(answer.view)
 
 
-async def in_response(answer: Answer, bus: Bus, activity: Activity) -> dict[str, Any]:
+async def in_response(answer: Answer, app: App) -> dict[str, Any]:
     """The body of a webhook response that answers the update, which saves a call.
 
     The view is published first, because Telegram does not report what happened to the response.
     """
     if answer.view:
-        await bus.publish(answer.view)
-        activity.note_answer(answer.source, time.monotonic() - answer.began)
+        await app.bus.publish(answer.view)
+        app.activity.note_answer(answer.source, time.monotonic() - answer.began)
     return telegram.showing_in_response(answer.chat_id, answer.message_id, answer.reply)

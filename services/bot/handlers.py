@@ -11,7 +11,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import structlog
-from aiogram import Bot, F, Router
+from aiogram import F, Router
 from aiogram.exceptions import TelegramAPIError
 from aiogram.filters import Command, CommandObject, CommandStart
 from aiogram.methods import AnswerCallbackQuery
@@ -20,16 +20,14 @@ from aiogram.types import CallbackQuery, ChatMemberUpdated, InaccessibleMessage,
 from schema.errors import DatabaseUnavailable, ReaderGone, TelegramUnavailable, UpdateUnfinished
 from schema.messages import HoroscopeRequested
 from schema.signs import Language, Sign
+from services.app import App
 from services.bot import signs, zones
 from services.bot.answers import Answer
 from services.bot.typing import Typing
-from services.days import Clock
-from services.horoscopes.serving import Horoscopes, Today
-from services.horoscopes.waiters import UNNAMED_S, Waiters
-from services.messaging.bus import Bus
+from services.horoscopes.serving import Today
+from services.horoscopes.waiters import UNNAMED_S
 from services.readers import replies
-from services.readers.activity import CACHE, MEMORY, MISSING, Activity
-from services.readers.profiles import Readers
+from services.readers.activity import CACHE, MEMORY, MISSING
 from services.readers.replies import Reply
 from services.readers.strings import STRINGS
 from services.telegram import client as telegram
@@ -68,25 +66,11 @@ class Asker:
 class Handlers:
     """The handlers and their services."""
 
-    def __init__(
-        self,
-        bot: Bot,
-        readers: Readers,
-        horoscopes: Horoscopes,
-        waiters: Waiters,
-        typing: Typing,
-        bus: Bus,
-        activity: Activity,
-        clock: Clock,
-    ) -> None:
-        self._bot = bot
-        self._readers = readers
-        self._horoscopes = horoscopes
-        self._waiters = waiters
+    def __init__(self, app: App, typing: Typing) -> None:
+        self._app = app
+        self._readers = app.readers
+        self._waiters = app.waiters
         self._typing = typing
-        self._bus = bus
-        self._activity = activity
-        self._clock = clock
         self._pace = telegram.Pace()
         self._beside: set[asyncio.Task[None]] = set()
         # Waits that are begun and not completely recorded yet, each with its progress message's id; None until that
@@ -235,16 +219,12 @@ class Handlers:
         return await self._show_today(asker)
 
     async def _show_today(self, asker: Asker, message_id: int | None = None) -> Answer | None:
-        """Show the text, ask for the sign, or begin to wait.
-
-        Args:
-            message_id: The message to replace with the answer; None: send a new one.
-        """
-        now = self._clock()
-        today = await self._horoscopes.today(asker.reader, asker.request_id)
+        """Show the text, in place of the message ``message_id`` if given; ask for the sign; or begin to wait."""
+        now = self._app.clock()
+        today = await self._app.horoscopes.today(asker.reader, asker.request_id)
         if today is None:
             return asker.answer(replies.sign_picker(STRINGS[asker.language].choose_sign, asker.language))
-        self._activity.note_request(asker.reader, today.day)
+        self._app.activity.note_request(asker.reader, today.day)
         if today.text is None or today.asked_before:
             await self._wait(asker, today, message_id, now)
             return None
@@ -285,14 +265,14 @@ class Handlers:
                 await self._readers.blocked(asker.reader)
                 self._begun.pop(asker.request_id, None)
                 return
-            self._activity.note_answer(MISSING)
+            self._app.activity.note_answer(MISSING)
         self._begun.pop(asker.request_id, None)
         self._typing.begin(asker.request_id, asker.chat_id)
         with suppress(DatabaseUnavailable):
             # Checked after the waiter is recorded: a worker that is writing then will also answer this waiter.
             if await self._waiters.is_being_written(waiter.sign, waiter.day):
                 return
-        await self._bus.publish(
+        await self._app.bus.publish(
             HoroscopeRequested(asker.request_id, waiter.sign, waiter.day, answered=False, at=now)
         )
 
@@ -307,7 +287,9 @@ class Handlers:
         try:
             if (shown := self._begun.get(asker.request_id)) is None:
                 async with asyncio.timeout(PROGRESS_S):
-                    shown = await telegram.show(self._bot, asker.chat_id, message_id, progress, self._pace)
+                    shown = await telegram.show(
+                        self._app.bot, asker.chat_id, message_id, progress, self._pace
+                    )
             named = self._begun[asker.request_id] = shown
             await _insist(lambda: self._waiters.name(asker.request_id, named))
         except TimeoutError:
@@ -342,12 +324,11 @@ class Handlers:
         return asker.answer(replies.zone_picker(text, self._labels(asker, choices)))
 
     def _labels(self, asker: Asker, choices: Sequence[str]) -> dict[str, str]:
-        now = self._clock()
+        now = self._app.clock()
         return {zone: zones.label(zone, asker.language, now) for zone in choices}
 
     def _about_zone(self, text: str, asker: Asker, zone: str) -> str:
-        """Fill a zone's label and its local time into a text."""
-        local = f"{self._clock().astimezone(ZoneInfo(zone)):%H:%M}"
+        local = f"{self._app.clock().astimezone(ZoneInfo(zone)):%H:%M}"
         return text.format(zone=self._labels(asker, [zone])[zone], time=local)
 
     def _acknowledge(self, query: CallbackQuery, text: str | None = None) -> None:
@@ -356,7 +337,7 @@ class Handlers:
         async def acknowledge() -> None:
             try:
                 answer = AnswerCallbackQuery(callback_query_id=query.id, text=text)
-                await self._bot(answer, request_timeout=ACKNOWLEDGE_TIMEOUT_S)
+                await self._app.bot(answer, request_timeout=ACKNOWLEDGE_TIMEOUT_S)
             except TelegramAPIError as error:
                 log.info("button.not_acknowledged", reason=str(error))
 

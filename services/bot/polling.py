@@ -9,16 +9,13 @@ import asyncio
 from typing import Any
 
 import structlog
-from aiogram import Bot
 from aiogram.exceptions import AiogramError
 from aiogram.methods import TelegramMethod
 
 from schema.errors import PassingError, UpdateUnfinished
+from services.app import App
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
-from services.messaging.bus import Bus
-from services.readers.activity import Activity
-from services.readers.profiles import Readers
 
 log = structlog.get_logger(__name__)
 
@@ -48,12 +45,9 @@ class GetUpdates(TelegramMethod[list[Any]]):
 class Polling:
     """Fetches and handles updates: those of different chats concurrently, those of one chat in order."""
 
-    def __init__(self, bot: Bot, updates: Updates, bus: Bus, readers: Readers, activity: Activity) -> None:
-        self._bot = bot
+    def __init__(self, app: App, updates: Updates) -> None:
+        self._app = app
         self._updates = updates
-        self._bus = bus
-        self._readers = readers
-        self._activity = activity
         self._offset: int | None = None
         #: Tasks by update number, from the oldest unconfirmed update on. A finished one stays until all older ones
         #: are finished.
@@ -97,7 +91,7 @@ class Polling:
         request = GetUpdates(
             offset=self._offset, limit=limit, timeout=timeout, allowed_updates=ALLOWED_UPDATES
         )
-        return await self._bot(request, request_timeout=timeout + 10)
+        return await self._app.bot(request, request_timeout=timeout + 10)
 
     def _begin(self, batch: list[Any]) -> bool:
         """Start handling new updates; False: no update of the batch has a number."""
@@ -108,7 +102,7 @@ class Polling:
             if number in self._running:
                 continue
             chat = _chat(raw)
-            task = asyncio.create_task(self._handle_after(self._latest_of_chat.get(chat), number, raw))
+            task = asyncio.create_task(self._handle(self._latest_of_chat.get(chat), number, raw))
             self._running[number] = self._latest_of_chat[chat] = task
         return bool(numbered)
 
@@ -131,19 +125,16 @@ class Polling:
             except AiogramError as error:
                 log.warning("updates.not_confirmed", reason=str(error))
 
-    async def _handle_after(self, earlier: asyncio.Task[None] | None, number: int, raw: Any) -> None:
+    async def _handle(self, earlier: asyncio.Task[None] | None, number: int, raw: Any) -> None:
+        """Handle one update after an earlier one; repeat it for some minutes while Telegram or a server is away."""
         if earlier:
             await asyncio.wait({earlier})
-        await self._handle(number, raw)
-
-    async def _handle(self, number: int, raw: Any) -> None:
-        """Handle one update; repeat it for some minutes while Telegram or a server of ours is away."""
         unfinished = False
         for pause in (*PAUSES_S, None):
             try:
                 answer = await self._updates.handle(raw, unfinished=unfinished)
                 if answer:
-                    await answers.by_call(answer, self._bot, self._bus, self._readers, self._activity)
+                    await answers.by_call(answer, self._app)
             except PassingError as error:
                 if pause is None:
                     log.error("update.given_up", update_id=number, reason=str(error))

@@ -72,12 +72,9 @@ async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event
     if not settings.webhook_url:
         try:
             await telegram.call(app.bot, DeleteWebhook())
-        except (
-            TelegramAPIError,
-            PassingError,
-        ) as error:  # if a webhook is set, polling will fail and report it
+        except (TelegramAPIError, PassingError) as error:  # if a webhook is set, polling will report it
             log.warning("telegram.webhook_not_deleted", reason=str(error))
-        polling = Polling(app.bot, updates, app.bus, app.readers, app.activity)
+        polling = Polling(app, updates)
         health.ready = {"telegram": lambda: polling.trouble}
         log.info("bot.ready", mode="polling")
         await polling.run(stop)
@@ -85,7 +82,7 @@ async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event
     assert settings.webhook_secret
     secret = settings.webhook_secret.get_secret_value()
     path = urlsplit(settings.webhook_url).path or "/"
-    web_app = webhook.application(updates, app.bus, app.activity, path, secret)
+    web_app = webhook.application(app, updates, path, secret)
     listen = settings.webhook_listen
     async with serve_http(web_app, "WEBHOOK_LISTEN", listen, grace=webhook.GRACE_S):
         await webhook.announce(app.bot, settings.webhook_url, secret)
@@ -95,11 +92,7 @@ async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event
 
 
 async def _introduce(bot: Bot, stop: asyncio.Event) -> None:
-    """Check the token, then register the bot's commands; wait while Telegram is away.
-
-    Raises:
-        WrongSettings: Telegram does not know the token.
-    """
+    """Check the token, then register the bot's commands; wait while Telegram is away."""
     while not stop.is_set():
         try:
             me: Any = await telegram.call(bot, telegram.WhoAmI())

@@ -20,10 +20,7 @@ AT_MOST = 20
 
 
 class Typing:
-    """Shows the chat action to waiting readers, up to :data:`AT_MOST` of them.
-
-    It is a nicety: if Telegram refuses it or the process ends, nothing else is affected.
-    """
+    """Shows the chat action to some waiting readers; if Telegram refuses it, nothing else fails."""
 
     def __init__(self, bot: Bot, waiters: Waiters) -> None:
         self._bot = bot
@@ -40,11 +37,7 @@ class Typing:
             task.add_done_callback(self._beside.discard)
 
     async def show(self) -> None:
-        """Show the action again to the readers who still wait.
-
-        Raises:
-            DatabaseUnavailable: The waiters cannot be read.
-        """
+        """Show the action again to the readers who still wait; may raise DatabaseUnavailable."""
         if not self._chats:
             return
         waiting = await self._waiters.still_waiting(self._chats)

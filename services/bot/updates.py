@@ -30,34 +30,25 @@ def request_id(bot_id: int, update_id: int) -> UUID:
 
 
 class Updates:
-    """Turns updates into answers.
-
-    Attributes:
-        typing: Shows «печатает…» to waiting readers.
-    """
+    """Turns updates into answers."""
 
     def __init__(self, app: App) -> None:
         self._bot = app.bot
         self.typing = Typing(app.bot, app.waiters)
-        self._handlers = Handlers(
-            app.bot, app.readers, app.horoscopes, app.waiters, self.typing, app.bus, app.activity, app.clock
-        )
+        self._handlers = Handlers(app, self.typing)
         self._dispatcher = Dispatcher(disable_fsm=True)
         self._dispatcher.include_router(self._handlers.router())
         self._dispatcher.message.outer_middleware(_introduce)
         self._dispatcher.callback_query.outer_middleware(_introduce)
 
     async def handle(self, raw: Any, *, unfinished: bool = False) -> Answer | None:
-        """Handle one update.
+        """Handle one update; returns its answer, or None if it needs none.
 
         Errors in the update or in our code end here: an update that fails for such a reason would fail again. Only an
         unreachable Telegram or an unfinished wait is worth another attempt.
 
         Args:
             unfinished: An earlier attempt began a wait, so an error message would be a second answer.
-
-        Returns:
-            The answer; None: the update needs none.
 
         Raises:
             TelegramUnavailable, UpdateUnfinished: The update must be handled again.

@@ -6,15 +6,15 @@ import orjson
 import structlog
 from aiogram import Bot
 from aiogram.exceptions import TelegramBadRequest
+from aiogram.methods import SetWebhook
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from schema.errors import PassingError
+from services.app import App
 from services.bot import answers
 from services.bot.updates import ALLOWED_UPDATES, Updates
-from services.messaging.bus import Bus
 from services.process.settings import WrongSettings
-from services.readers.activity import Activity
 from services.telegram import client as telegram
 
 log = structlog.get_logger(__name__)
@@ -25,12 +25,8 @@ LARGEST_BODY = 1 << 20
 GRACE_S = 30.0
 
 
-def application(updates: Updates, bus: Bus, activity: Activity, path: str, secret: str) -> web.Application:
-    """The web application that Telegram posts updates to.
-
-    Args:
-        secret: The expected value of ``X-Telegram-Bot-Api-Secret-Token``.
-    """
+def application(app: App, updates: Updates, path: str, secret: str) -> web.Application:
+    """The web application that Telegram posts updates to; ``secret`` is the expected secret token."""
 
     async def receive(request: web.Request) -> web.Response:
         token = request.headers.get("X-Telegram-Bot-Api-Secret-Token", "")
@@ -46,16 +42,16 @@ def application(updates: Updates, bus: Bus, activity: Activity, path: str, secre
             answer = await updates.handle(raw)
             if answer is None:
                 return web.Response()
-            body = await answers.in_response(answer, bus, activity)
+            body = await answers.in_response(answer, app)
         except PassingError as error:
             # Telegram sends the update again later.
             log.warning("update.put_back", reason=str(error))
             return web.Response(status=503)
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
-    app = web.Application(client_max_size=LARGEST_BODY)
-    app.router.add_post(path, receive)
-    return app
+    web_app = web.Application(client_max_size=LARGEST_BODY)
+    web_app.router.add_post(path, receive)
+    return web_app
 
 
 async def announce(bot: Bot, url: str, secret: str) -> None:
@@ -66,6 +62,6 @@ async def announce(bot: Bot, url: str, secret: str) -> None:
         WrongSettings: Telegram refuses the address.
     """
     try:
-        await telegram.call(bot, telegram.set_webhook(url, secret, ALLOWED_UPDATES))
+        await telegram.call(bot, SetWebhook(url=url, secret_token=secret, allowed_updates=ALLOWED_UPDATES))
     except TelegramBadRequest as error:
         raise WrongSettings(f"WEBHOOK_URL is wrong: Telegram refuses it: {error.message}") from error

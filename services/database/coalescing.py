@@ -15,10 +15,7 @@ class Coalescer(Generic[_Request, _Answer]):
     """Answers calls that arrive at about the same time with one query.
 
     While a query runs, new calls gather for the next one. So no call waits for a timer, a single call runs at once,
-    and under load more calls share a query.
-
-    Args:
-        answer_all: Answers several requests, in their order.
+    and under load more calls share a query. ``answer_all`` answers several requests, in their order.
     """
 
     def __init__(self, answer_all: Callable[[Sequence[_Request]], Awaitable[Sequence[_Answer]]]) -> None:
@@ -27,11 +24,9 @@ class Coalescer(Generic[_Request, _Answer]):
         self._answering: asyncio.Task[None] | None = None
 
     async def ask(self, request: _Request) -> _Answer:
-        """Answer one request.
+        """Answer one request, or raise the error of ``answer_all``.
 
-        Raises:
-            Exception: The error of ``answer_all``. An error that is not passing is raised only if ``answer_all`` fails
-                for this request alone.
+        An error that is not passing is raised only if ``answer_all`` fails for this request alone.
         """
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         entry = (request, answer)

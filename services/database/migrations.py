@@ -1,4 +1,4 @@
-"""Migrates the database."""
+"""Migrates the database. Both functions raise DatabaseUnavailable while PostgreSQL is away."""
 
 from importlib.resources import files
 
@@ -18,15 +18,9 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 async def migrate(database: Database, revision: str = "head") -> tuple[str | None, str | None]:
-    """Bring the database to a revision, in one transaction.
+    """Bring the database to a revision, in one transaction; returns the revisions before and after.
 
     Processes that migrate at the same time wait for each other.
-
-    Returns:
-        The revisions before and after.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
     """
     before = await current(database)
     async with database.transaction() as connection:
@@ -35,11 +29,7 @@ async def migrate(database: Database, revision: str = "head") -> tuple[str | Non
 
 
 async def current(database: Database) -> str | None:
-    """The database's revision; None: it was never migrated.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
-    """
+    """The database's revision; None: it was never migrated."""
     try:
         async with database.transaction() as connection:
             found = await connection.execute(text("SELECT version_num FROM alembic_version"))

@@ -32,13 +32,9 @@ UNREACHABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
 )
-
-
 #: SQLSTATE classes, and one state, of a server that cannot work whatever the statement: insufficient resources (a full
 #: disk), operator intervention, a system error, read-only.
 _INCAPABLE = ("53", "57", "58", "25006")
-
-
 #: Errors when the server, or asyncpg itself, refuses the address.
 REFUSED = (
     ValueError,
@@ -49,10 +45,6 @@ REFUSED = (
     asyncpg.CantChangeRuntimeParamError,
     asyncpg.UndefinedObjectError,
 )
-
-
-_FOUND_REVISION = "SELECT max(version_num) FROM alembic_version"
-_NO_TABLES = "the database has no tables yet; run: horoscope migrate"
 
 
 class Database:
@@ -117,20 +109,23 @@ class Database:
         Raises:
             DatabaseUnavailable: It cannot be reached, or ``horoscope migrate`` must be run.
         """
+        query = "SELECT max(version_num) FROM alembic_version"
         try:
-            ((revision,),) = await self.asides.fetch(_FOUND_REVISION, timeout=timeout)
+            ((revision,),) = await self.asides.fetch(query, timeout=timeout)
         except asyncpg.UndefinedTableError:
-            raise DatabaseUnavailable(_NO_TABLES) from None
+            raise DatabaseUnavailable("the database has no tables yet; run: horoscope migrate") from None
         except asyncpg.PostgresError as error:
             raise _unavailable(error) from error
-        _demand(revision)
+        if (revision or "") < REVISION:
+            raise DatabaseUnavailable(
+                f"the database is at {revision or ''!r}, this release needs {REVISION!r}; run: horoscope migrate"
+            )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends without an error.
 
-        Raises:
-            DatabaseUnavailable: The database cannot be reached, or the connection broke.
+        Raises DatabaseUnavailable when the database cannot be reached or the connection breaks.
         """
         try:
             async with self._begun() as connection:
@@ -138,11 +133,8 @@ class Database:
         except (*UNREACHABLE, PoolTimeoutError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
-            if (
-                error.connection_invalidated
-                or isinstance(_cause(error), UNREACHABLE)
-                or _is_incapable(error.orig)
-            ):
+            cause = getattr(error.orig, "__cause__", None)
+            if error.connection_invalidated or isinstance(cause, UNREACHABLE) or _is_incapable(error.orig):
                 raise _unavailable(error) from error
             raise
 
@@ -160,14 +152,10 @@ class Lane:
         self._is_free = asyncio.Lock()
 
     async def fetch(self, query: str, *arguments: Any, timeout: float) -> list[asyncpg.Record]:
-        """The rows of a statement, in one round trip and a transaction of its own.
+        """The rows of a statement with ``$1`` placeholders, in one round trip and a transaction of its own.
 
-        Args:
-            query: SQL with ``$1`` placeholders.
-            timeout: Seconds for everything, waiting for the lane included.
-
-        Raises:
-            DatabaseUnavailable: The database cannot be reached or took too long; the statement may have run or not.
+        Raises DatabaseUnavailable when the database cannot be reached or takes longer than ``timeout`` seconds, waiting
+        for the lane included. The statement may have run or not.
         """
         try:
             async with asyncio.timeout(timeout), self._is_free:
@@ -193,19 +181,8 @@ class Lane:
             self._connection = None
 
 
-def _demand(revision: str | None) -> None:
-    if (revision or "") < REVISION:
-        raise DatabaseUnavailable(
-            f"the database is at {revision or ''!r}, this release needs {REVISION!r}; run: horoscope migrate"
-        )
-
-
 def _is_incapable(error: BaseException | None) -> bool:
     return (getattr(error, "sqlstate", None) or "").startswith(_INCAPABLE)
-
-
-def _cause(error: DBAPIError) -> BaseException | None:
-    return getattr(error.orig, "__cause__", None)
 
 
 def _unavailable(error: BaseException) -> DatabaseUnavailable:

@@ -1,7 +1,6 @@
 """Answers the readers who wait for a text, each exactly once, in their own progress message."""
 
 import asyncio
-from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -45,19 +44,14 @@ class Delivery:
         """Answer every reader who waits for the text of a sign and day; returns their number.
 
         A waiter is settled after Telegram has shown the answer and the view is published. A crash in between repeats both:
-        the edit changes nothing, and the view is recognised by its receipt.
-
-        Raises:
-            TelegramUnavailable: Some readers could not be answered now; they still wait.
+        the edit changes nothing, and the view is recognised by its receipt. Raises TelegramUnavailable if some readers
+        could not be answered now; they still wait.
         """
         sign, day = command.sign, command.day
         text = await self._horoscopes.text(sign, day)
         if text is None and command.given_up_at is None:
             return 0
-        before: datetime | None = None
-        after: datetime | None = None
-        if text is None:
-            before, after = command.given_up_at, command.came_after
+        before, after = (command.given_up_at, command.came_after) if text is None else (None, None)
         answered = 0
         troubles: dict[UUID, TelegramUnavailable] = {}
         while claimed := await self._waiters.claim(sign, day, limit=AT_ONCE, before=before, after=after):
@@ -68,14 +62,9 @@ class Delivery:
                 if trouble is not None
             }
             troubles |= troubled
-            answered += len(claimed) - len(troubled)
-            log.info(
-                "waiters.answered",
-                sign=sign,
-                day=day,
-                count=len(claimed) - len(troubled),
-                text=text is not None,
-            )
+            count = len(claimed) - len(troubled)
+            answered += count
+            log.info("waiters.answered", sign=sign, day=day, count=count, text=text is not None)
         if troubles:
             # Released only now: released earlier, the loop above would claim them again and delay the others.
             await self._waiters.release(list(troubles))

@@ -10,7 +10,6 @@ clocks need not agree. The row outlives its lease and keeps the text's state:
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from schema.errors import DatabaseUnavailable, LeaseLost, PassingError
 from schema.signs import Sign
 from services.database.pool import Database
 from services.messaging.attempts import Attempt, Ladder
-from services.process.heartbeats import HOST
+from services.process.heartbeats import HOST, PID
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +34,7 @@ RENEW_EVERY_S = 5
 PATIENCE_S = 60
 
 #: This process, as `generations` names the writer of a text.
-WRITER = f"{HOST} {os.getpid()}"
+WRITER = f"{HOST} {PID}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +226,7 @@ class Leases:
     async def finish(self, connection: AsyncConnection, lease: Lease) -> None:
         """Mark the text as written, in the caller's transaction that stores it.
 
-        Raises:
-            LeaseLost: A later holder has the lease; the caller's transaction must not commit.
+        Raises LeaseLost if a later holder has the lease; the caller's transaction must not commit.
         """
         finished = await connection.execute(_FINISH, _key(lease))
         if not finished.rowcount:
@@ -237,28 +235,20 @@ class Leases:
     async def fail(
         self, lease: Lease, error: str, retry_in: int | None, *, refused_by: str | None = None
     ) -> datetime | None:
-        """Give the lease back without a text.
+        """Give the lease back without a text; returns when the new state began, or None if it was not ours.
 
         Args:
             retry_in: Seconds until the next attempt; None: the text is given up.
             refused_by: The model's endpoint, if it refuses every request of ours.
-
-        Returns:
-            When the new state began; None: the lease was no longer ours.
         """
         async with self._database.transaction() as connection:
             failed = await connection.execute(
                 _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in, "refused_by": refused_by}
             )
-            since: datetime | None = failed.scalar()
-        return since
+            return failed.scalar()
 
     async def give_up(self, sign: Sign, day: date, holder: str, error: str) -> datetime | None:
-        """Give up the text whose lease a message holds; the message will not be answered.
-
-        Returns:
-            When the text was given up; None: the message held no lease.
-        """
+        """Give up the text whose lease a message holds; returns when, or None if it held no lease."""
         values = {"sign": sign, "day": day, "holder": holder, "error": error[:2000]}
         async with self._database.transaction() as connection:
             return (await connection.execute(_GIVE_UP, values)).scalar()

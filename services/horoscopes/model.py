@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 
@@ -32,11 +32,7 @@ class Draft(Answer):
 
 
 class Author:
-    """Asks the model for texts.
-
-    Args:
-        client: The SDK's client; its own retries are turned off, because the ladder does them.
-    """
+    """Asks the model for texts. The SDK's own retries are turned off, because the ladder does them."""
 
     def __init__(self, client: openai.AsyncOpenAI, model: str, language: Language) -> None:
         self._client = client.with_options(max_retries=0, timeout=ANSWER_TIMEOUT_S)
@@ -91,14 +87,7 @@ class Author:
         except ValueError as error:  # an answer that claims to be JSON and is not
             raise ModelUnavailable(f"the model's answer cannot be read: {error}") from error
         answer = self._answer(completion, round((time.monotonic() - started) * 1000))
-        return Draft(
-            text=_text(completion, answer),
-            prompt_version=prompt.VERSION,
-            model=answer.model,
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
-            latency_ms=answer.latency_ms,
-        )
+        return Draft(**asdict(answer), text=_text(completion, answer), prompt_version=prompt.VERSION)
 
     def _answer(self, completion: ChatCompletion, latency_ms: int) -> Answer:
         """The answer's cost. Missing or invalid parts are left out, so that the text is not lost because of them."""
@@ -113,11 +102,7 @@ class Author:
 
 
 def _text(completion: ChatCompletion, answer: Answer) -> str:
-    """The answer's text, stripped.
-
-    Raises:
-        TextRejected: There is none, or the model did not finish it.
-    """
+    """The answer's text, stripped; raises TextRejected if there is none or the model did not finish it."""
     try:
         choice = completion.choices[0]
         text = choice.message.content or choice.message.refusal or ""
@@ -131,12 +116,8 @@ def _text(completion: ChatCompletion, answer: Answer) -> str:
     if choice.message.refusal or choice.finish_reason == "content_filter":
         raise TextRejected("refusal", f"the model declined: {text[:200]!r}", text=text, answer=answer)
     if choice.finish_reason == "length":
-        raise TextRejected(
-            "unfinished",
-            f"it was cut off by the limit of tokens after {len(text)} characters",
-            text=text,
-            answer=answer,
-        )
+        reason = f"it was cut off by the limit of tokens after {len(text)} characters"
+        raise TextRejected("unfinished", reason, text=text, answer=answer)
     return text
 
 

@@ -80,14 +80,11 @@ class Night:
         await self._ticked(MIDNIGHT, f"ordered {_listed(days)}")
 
     async def order(self, day: date, *, anew: bool = False, again: bool = False) -> int:
-        """Delete out-of-date texts, then order the missing texts of a day.
+        """Delete out-of-date texts, then order the missing texts of a day; returns the number of both.
 
         Args:
             anew: A person's order: also texts that were given up, or that a ladder is retrying.
             again: The message was handled before and may have died before it published its orders.
-
-        Returns:
-            The number of texts that were deleted or ordered.
         """
         deleted = await self.prune()
         if day < first_day_alive(self.clock()):
@@ -113,13 +110,9 @@ class Night:
         return deleted.rowcount
 
     async def reconcile(self, *, again: bool = False) -> int:
-        """Order missing texts that are not being handled, and answer overdue waiters.
+        """Order missing texts that no worker handles, and answer overdue waiters; ``again`` as for :meth:`order`.
 
-        Args:
-            again: The message was handled before and may have died before it published its orders.
-
-        Returns:
-            The number of texts that were ordered, or asked for again because readers wait for them.
+        Returns the number of texts that were ordered, or asked for again because readers wait for them.
         """
         did = await self.usage.exhausted()
         orders = []
@@ -138,11 +131,7 @@ class Night:
         return len(orders) + nudged
 
     async def nudge_waiters(self) -> int:
-        """Ask again for texts whose waiters are overdue, and end waits that have lasted too long.
-
-        Returns:
-            The number of texts.
-        """
+        """Ask again for texts whose waiters are overdue, and end too long waits; returns the number of texts."""
         for waiter in await self.waiters.abandon():
             log.error("waiter.abandoned", chat_id=waiter.chat_id, since=waiter.created_at)
         overdue = await self.waiters.overdue()
@@ -190,11 +179,7 @@ def _listed(days: Iterable[date]) -> str:
 
 
 async def generated(database: Database, day: date) -> dict[Sign, datetime]:
-    """When the texts of a day were generated, by sign.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
-    """
+    """When the texts of a day were generated, by sign; raises DatabaseUnavailable while PostgreSQL is away."""
     async with database.transaction() as connection:
         rows = await connection.execute(_GENERATED, {"day": day})
         return {Sign(row.zodiac_sign): row.generated_at for row in rows}

@@ -66,11 +66,7 @@ def angle(sign: Sign, day: date) -> Angle:
 def messages(
     sign: Sign, day: date, language: Language, rejected: Rejected | None = None
 ) -> list[ChatCompletionMessageParam]:
-    """The conversation that asks for one text, as the Chat Completions API expects it.
-
-    Args:
-        rejected: The model's previous text and why it was rejected; the conversation continues from there.
-    """
+    """The conversation that asks for one text; it continues after the model's text that was ``rejected``."""
     chosen = angle(sign, day)
     values = {
         "sign": sign.value,

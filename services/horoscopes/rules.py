@@ -117,11 +117,7 @@ def check(text: str, language: Language, neighbours: Collection[Neighbour] = ())
     common subsequence, divided by the number of words of both. 1 means the same words in the same order, 0 no common
     words. The same sentences in another order count as different.
 
-    Args:
-        neighbours: The texts that it must differ from.
-
-    Raises:
-        TextRejected: It breaks a rule; the error names the rule and the reason.
+    Raises TextRejected, which names the rule and the reason, if the text breaks a rule.
     """
     for name, rule in _RULES.items():
         if reason := rule(text, language, neighbours):

@@ -55,11 +55,7 @@ class Today:
 
 
 class Horoscopes:
-    """Finds texts; keeps the current ones and recent readers in memory for when PostgreSQL is away.
-
-    Args:
-        home: The time zone of readers who have not chosen one.
-    """
+    """Finds texts; keeps the current ones and recent readers in memory for when PostgreSQL is away."""
 
     def __init__(self, database: Database, home: ZoneInfo, clock: Clock) -> None:
         self._database = database
@@ -73,8 +69,7 @@ class Horoscopes:
     async def today(self, reader: int, request_id: UUID) -> Today | None:
         """The reader's text of today; None: the reader has not chosen a sign.
 
-        Raises:
-            DatabaseUnavailable: PostgreSQL is away, and the reader or the text is not in memory.
+        Raises DatabaseUnavailable if PostgreSQL is away, and the reader or the text is not in memory.
         """
         now = self._clock()
         recalled = self._recall(reader, now)

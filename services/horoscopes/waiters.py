@@ -160,11 +160,8 @@ class Waiters:
     ) -> Waiter:
         """Record that a chat waits for an answer, and claim the right to send its progress message.
 
-        A repeated request finds its existing waiter. So does a second press of the button under one message,
-        because that message can show only one answer.
-
-        Args:
-            replaces: The message whose button was pressed; None: the answer is a message of its own.
+        A repeated request finds its existing waiter. So does a second press of the button under one message
+        (``replaces``), because that message can show only one answer.
         """
         if added := await self._adding.ask((request_id, chat_id, sign.value, day, language.value, replaces)):
             return added
@@ -219,12 +216,7 @@ class Waiters:
         before: datetime | None = None,
         after: datetime | None = None,
     ) -> list[Waiter]:
-        """Claim waiters for a minute, to answer them.
-
-        Args:
-            before: Only waiters recorded by this instant; None: all.
-            after: Only waiters recorded after this instant; None: all.
-        """
+        """Claim waiters for a minute, if they were recorded by ``before`` and after ``after``; None: any time."""
         rows = await self._fetch(_CLAIM, sign, day, limit, before, after, CLAIM_S, UNNAMED_S)
         return [_waiter(row) for row in rows]
 
@@ -239,10 +231,8 @@ class Waiters:
     async def overdue(self) -> list[tuple[Waiter, datetime]]:
         """For each text that no worker is handling, the waiter that has waited longest.
 
-        One of several concurrent callers gets it, and none gets it again for half a minute.
-
-        Returns:
-            Each waiter, and the instant before which a wait counts as too long.
+        One of several concurrent callers gets it, and none gets it again for half a minute. With each waiter comes the
+        instant before which a wait counts as too long.
         """
         return [
             (_waiter(row), row["bound"]) for row in await self._fetch(_OVERDUE, OVERDUE_S, BOUND_S, GRACE_S)

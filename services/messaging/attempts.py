@@ -29,7 +29,5 @@ class Attempt:
     number: int = 1  #: 1 for the first attempt
     again: bool = False  #: The message failed before, waited for another worker before, or was redelivered
     redelivered: bool = False  #: An earlier worker was lost while it had the message
-    retry_in: int | None = (
-        None  #: Seconds until the next attempt if this one fails; None: this is the last one
-    )
+    retry_in: int | None = None  #: Seconds until the attempt after this one; None: this is the last one
     replayed: bool = False  #: The message is the replay of a dead letter

@@ -81,8 +81,7 @@ class Bus:
         Held messages are lost when the process is killed. At most 10,000 are held; beyond that the oldest is lost,
         which is counted and logged. :meth:`send_parked` sends parked and held messages later.
 
-        Returns:
-            True: RabbitMQ has confirmed the message; False: it is kept until RabbitMQ is back.
+        Returns True if RabbitMQ has confirmed the message, False if it is kept until RabbitMQ is back.
         """
         body = encode(message)
         # No reader waits for other messages, and a duplicate of those costs more than a duplicate request.
@@ -135,16 +134,10 @@ class Bus:
             self._probing = False
 
     async def send_parked(self) -> int:
-        """Park held messages; then, if RabbitMQ is back, send parked messages, the oldest first.
+        """Park held messages; then, if RabbitMQ is back, send the parked ones in order. Returns their number.
 
         A message is deleted in the transaction that saw it confirmed. A crash in between sends it twice, which
-        every handler tolerates.
-
-        Returns:
-            How many were sent.
-
-        Raises:
-            DatabaseUnavailable: PostgreSQL is away.
+        every handler tolerates. Raises DatabaseUnavailable while PostgreSQL is away.
         """
         for tally in (self._parked, self._kept, self._lost):
             tally.say()
@@ -182,8 +175,7 @@ class Bus:
     async def _send_next(self, after: int) -> tuple[int, int]:
         """Send the oldest parked messages with an id above ``after``; only one while RabbitMQ does not confirm.
 
-        Returns:
-            How many were sent, and the last id read; 0 when none are left or another process is sending.
+        Returns how many were sent, and the last id read; 0 when none are left or another process is sending.
         """
         limit = 1 if self._publisher.silent else _UNPARK_AT_ONCE
         async with self._database.transaction() as connection:

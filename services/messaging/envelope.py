@@ -38,11 +38,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """Decode a Dramatiq message and check the type of each part.
-
-    Raises:
-        InvalidEnvelope: It is not a Dramatiq message, or a part is missing, unknown or of a wrong type.
-    """
+    """Decode a Dramatiq message; raises InvalidEnvelope if a part is missing, unknown or of a wrong type."""
     if len(body) > _LARGEST:
         raise InvalidEnvelope(f"it has {len(body)} bytes; expected {_LARGEST} at the most")
     try:

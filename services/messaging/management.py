@@ -64,11 +64,7 @@ class ManagementApi:
         return list(dict.fromkeys(str(url.origin()) for url, _ in self._places))
 
     async def queues(self) -> list[QueueFlow]:
-        """Every queue of the virtual host, by name.
-
-        Raises:
-            ManagementUnavailable: The API does not answer, or not as the management API does.
-        """
+        """Every queue, by name; raises ManagementUnavailable if the API does not answer, or not as it should."""
         trouble = ""
         for url, authorization in self._places:
             try:

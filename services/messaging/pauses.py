@@ -1,4 +1,7 @@
-"""Paused queues: no worker consumes them until a person resumes them."""
+"""Paused queues: no worker consumes them until a person resumes them.
+
+Every function here raises :class:`schema.errors.DatabaseUnavailable` while PostgreSQL is away.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -62,11 +65,7 @@ class Pauses:
         return queue in self._queues
 
     async def look(self, timeout: float) -> None:
-        """Read the pauses.
-
-        Raises:
-            DatabaseUnavailable: PostgreSQL did not answer within ``timeout`` seconds.
-        """
+        """Read the pauses within ``timeout`` seconds."""
         rows = await self._database.asides.fetch(_NAMES, timeout=timeout)
         self._queues = frozenset(row["queue"] for row in rows)
 
@@ -78,11 +77,7 @@ class Pauses:
 
 @asynccontextmanager
 async def followed(database: Database) -> AsyncIterator[Pauses]:
-    """Keep the pauses up to date while the block runs; they are read once before it begins.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached at the beginning.
-    """
+    """Keep the pauses up to date while the block runs; they are read once before it begins."""
     pauses = Pauses(database)
     await pauses.look(_FIRST_LOOK_S)
     async with periodic({pauses.follow: LOOK_S}):
@@ -90,11 +85,7 @@ async def followed(database: Database) -> AsyncIterator[Pauses]:
 
 
 async def read_pauses(database: Database) -> dict[str, Pause]:
-    """Every pause, by queue.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
-    """
+    """Every pause, by queue."""
     rows = await database.asides.fetch(_ALL, timeout=STATEMENT_TIMEOUT_S)
     return {row["queue"]: Pause(*row) for row in rows}
 
@@ -102,11 +93,7 @@ async def read_pauses(database: Database) -> dict[str, Pause]:
 async def pause(database: Database, queue: str, *, by: str, why: str = "") -> bool:
     """Make all workers stop consuming a queue; they finish the messages that they have started.
 
-    Returns:
-        False: the queue was paused already, and that pause stays as it is.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
+    Returns False if the queue was paused already; that pause stays as it is.
     """
     by, why = _line(by), _line(why)
     paused = bool(await database.asides.fetch(_PAUSE, queue, by, why, timeout=STATEMENT_TIMEOUT_S))
@@ -116,14 +103,7 @@ async def pause(database: Database, queue: str, *, by: str, why: str = "") -> bo
 
 
 async def resume(database: Database, queue: str, *, by: str) -> bool:
-    """Make all workers consume a queue again.
-
-    Returns:
-        False: it was not paused.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
-    """
+    """Make all workers consume a queue again; returns False if it was not paused."""
     resumed = bool(await database.asides.fetch(_RESUME, queue, timeout=STATEMENT_TIMEOUT_S))
     if resumed:
         log.info("queue.resumed", queue=queue, by=_line(by))

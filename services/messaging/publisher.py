@@ -16,7 +16,6 @@ import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
-from prometheus_client import Counter
 
 from schema.errors import NotPublished
 from services.process import metrics
@@ -29,7 +28,6 @@ UNREACHABLE = (AMQPError, OSError, AMQPConnectorException)
 #: Seconds that a process waits for RabbitMQ as it starts.
 START_PATIENCE_S = 30.0
 RECONNECT_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
-_EXPIRED = "the broker did not confirm in time"
 #: The label under which on-demand pause queues are counted.
 _OTHER = "other"
 
@@ -103,8 +101,10 @@ class Publisher:
         self._why_not = "not connected yet"
         self._silent_since: float | None = None
         # Made beforehand: this is on the serving path.
-        names = [queue.name for queue in queues]
-        self._counted = {name: _counters(name) for name in (*names, _OTHER)}
+        self._counted = {
+            name: [metrics.PUBLISHED.labels(name, outcome) for outcome in ("confirmed", "failed")]
+            for name in (*(queue.name for queue in queues), _OTHER)
+        }
 
     async def __aenter__(self) -> Self:
         """Start connecting; :meth:`wait_ready` waits for the connection."""
@@ -137,11 +137,7 @@ class Publisher:
         return f"RabbitMQ has confirmed nothing for {silent_s:.0f} s" if silent_s > CONFIRM_TIMEOUT_S else ""
 
     async def wait_ready(self, timeout: float) -> None:
-        """Wait for a connection.
-
-        Raises:
-            NotPublished: There was no connection within ``timeout`` seconds.
-        """
+        """Wait for a connection; raises NotPublished if there is none within ``timeout`` seconds."""
         try:
             await asyncio.wait_for(self._ready.wait(), timeout)
         except TimeoutError:
@@ -155,15 +151,11 @@ class Publisher:
         *,
         patience: float = CONFIRM_TIMEOUT_S,
     ) -> None:
-        """Publish one message and wait until RabbitMQ has confirmed it.
-
-        Args:
-            queue: The queue; a :class:`Queue` is declared first.
-            patience: Seconds to wait for the confirm.
+        """Publish one message and wait until RabbitMQ has confirmed it. A :class:`Queue` is declared first.
 
         Raises:
-            NotPublished: No connection, no such queue, or no confirm in time. The message may still have arrived,
-                so its handler must tolerate a second copy.
+            NotPublished: No connection, no such queue, or no confirm within ``patience`` seconds. The message may
+                still have arrived, so its handler must tolerate a second copy.
         """
         name = queue.name if isinstance(queue, Queue) else queue
         confirmed_count, failed = self._counted.get(name) or self._counted[_OTHER]
@@ -202,7 +194,7 @@ class Publisher:
                 ),
                 mandatory=True,
             )  # fmt: skip
-        except pika.exceptions.AMQPError as error:
+        except AMQPError as error:
             del self._unconfirmed[tag]
             raise NotPublished(f"RabbitMQ did not take a message for {queue!r}: {error!r}") from error
         return confirmed, loop.call_later(patience, self._expire, tag)
@@ -216,7 +208,7 @@ class Publisher:
             self._channel.queue_declare(
                 queue.name, durable=True, arguments=queue.arguments, callback=declared.set_result
             )
-        except pika.exceptions.AMQPError as error:
+        except AMQPError as error:
             raise NotPublished(f"RabbitMQ did not declare {queue.name!r}: {error!r}") from error
         await asyncio.wait(
             {declared, self._closed}, timeout=CONFIRM_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
@@ -227,7 +219,7 @@ class Publisher:
     def _expire(self, tag: int) -> None:
         if tag in self._unconfirmed:
             self._silent_since = self._silent_since or time.monotonic()
-            self._fail(tag, _EXPIRED)
+            self._fail(tag, "the broker did not confirm in time")
 
     def _fail(self, tag: int, reason: str) -> None:
         confirmed = self._unconfirmed.pop(tag, None)
@@ -340,10 +332,6 @@ class Publisher:
                     confirmed.set_result(None)
             else:
                 self._fail(tag, "the broker refused it")
-
-
-def _counters(queue: str) -> tuple[Counter, Counter]:
-    return metrics.PUBLISHED.labels(queue, "confirmed"), metrics.PUBLISHED.labels(queue, "failed")
 
 
 def plain_reason(error: BaseException) -> str:

@@ -57,11 +57,7 @@ class QueueStatus:
         return queue_kind(self.name)
 
     def to_json(self, pauses: Mapping[str, Pause] | None) -> dict[str, Any]:
-        """The same for scripts; unknown values are None.
-
-        Args:
-            pauses: The paused queues; None: unknown.
-        """
+        """The same for scripts; unknown values are None, and so are unknown ``pauses``."""
         flow = self.flow
         pause = pauses.get(self.name) if pauses else None
         return {
@@ -99,7 +95,11 @@ class QueuedMessage:
 
 
 class Queues:
-    """The queues of one RabbitMQ."""
+    """The queues of one RabbitMQ.
+
+    Every method that calls RabbitMQ raises :class:`schema.errors.NotPublished` when it cannot be reached, and
+    :class:`schema.errors.UnknownQueue` when we have no queue of that name.
+    """
 
     def __init__(self, urls: str, declared: Sequence[Queue], api: ManagementApi, mask: Mask) -> None:
         self._urls = urls
@@ -108,11 +108,7 @@ class Queues:
         self._mask = mask
 
     async def figures(self) -> tuple[list[QueueStatus], str | None]:
-        """Every queue, and why the management API is unavailable; None: it answered.
-
-        Raises:
-            NotPublished: RabbitMQ cannot be reached.
-        """
+        """Every queue, and why the management API is unavailable; None: it answered."""
         depths = await asyncio.to_thread(read_queues, self._urls, self._declared)
         try:
             return joined(depths, await self._api.queues()), None
@@ -120,12 +116,7 @@ class Queues:
             return joined(depths, []), self._mask(f"{error}, at {', '.join(self._api.addresses)}")
 
     async def find(self, name: str) -> QueueStatus:
-        """One of our queues.
-
-        Raises:
-            UnknownQueue: We have no queue of this name.
-            NotPublished: RabbitMQ cannot be reached.
-        """
+        """One of our queues."""
         return await asyncio.to_thread(self._find, name)
 
     def is_ours(self, name: str) -> bool:
@@ -134,11 +125,7 @@ class Queues:
         return name in names or _WAITING.sub("", name) in names
 
     def check_pausable(self, name: str) -> None:
-        """Check that a queue can be paused.
-
-        Raises:
-            UnknownQueue: No worker consumes a queue of this name.
-        """
+        """Raise UnknownQueue if no worker consumes a queue of this name, so that it cannot be paused."""
         names = [queue.name for queue in self._declared if queue_kind(queue.name) != "waiting"]
         if name not in names:
             why = (
@@ -149,18 +136,13 @@ class Queues:
             raise UnknownQueue(f"{name!r} {why}; there are {', '.join(names)}")
 
     async def purge(self, name: str, *, at_most: int | None, by: str) -> int:
-        """Delete all messages that wait in a queue; delivered messages are not touched.
+        """Delete all messages that wait in a queue, and return their number; delivered messages are not touched.
 
         Args:
             at_most: The number of messages that the person agreed to delete; None: any number.
 
-        Returns:
-            How many were deleted.
-
         Raises:
-            UnknownQueue: We have no queue of this name.
             Refused: The queue holds more than ``at_most`` messages now.
-            NotPublished: RabbitMQ cannot be reached.
         """
         return await asyncio.to_thread(self._purge, name, at_most, by)
 
@@ -174,9 +156,7 @@ class Queues:
             limit: How many; at most :data:`MOST_SHOWN`.
 
         Raises:
-            UnknownQueue: We have no queue of this name.
             Refused: It has consumers, or is a quorum queue.
-            NotPublished: RabbitMQ cannot be reached.
         """
         try:
             types = {flow.name: flow.type for flow in await self._api.queues()}
@@ -256,10 +236,9 @@ class Queues:
 
 
 def read_queues(urls: str, queues: Sequence[Queue]) -> list[QueueStatus]:
-    """The depth and consumers of each queue; queues that were never declared are left out. Blocks.
+    """The depth and consumers of each queue; queues that were never declared are left out.
 
-    Raises:
-        NotPublished: RabbitMQ cannot be reached.
+    It blocks, and raises NotPublished when RabbitMQ cannot be reached.
     """
     found = []
     with _connected(urls) as connection:

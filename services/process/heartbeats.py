@@ -60,10 +60,7 @@ class ProcessStatus:
 
 @asynccontextmanager
 async def present(database: Database, kind: str) -> AsyncIterator[None]:
-    """Send heartbeats while the block runs, and sign off when it ends; PostgreSQL may be away.
-
-    A process that cannot sign off will count as lost.
-    """
+    """Send heartbeats while the block runs, then sign off. PostgreSQL may be away; a process then counts as lost."""
     row = (uuid4(), kind, HOST, PID, RELEASE, datetime.now(UTC))
 
     async def beat() -> None:
@@ -82,8 +79,7 @@ async def present(database: Database, kind: str) -> AsyncIterator[None]:
 async def read_processes(database: Database) -> list[ProcessStatus]:
     """The processes that run and those lost within the last day, by kind and age.
 
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
+    Raises DatabaseUnavailable while PostgreSQL is away.
     """
     rows = await database.asides.fetch(_ALL, LOST_S, timeout=STATEMENT_TIMEOUT_S)
     return [ProcessStatus(*row) for row in rows]

@@ -10,14 +10,9 @@ from services.process.settings import WrongSettings, split_listen
 
 @asynccontextmanager
 async def serve_http(app: web.Application, setting: str, listen: str, *, grace: float) -> AsyncIterator[None]:
-    """Serve while the block runs, then finish the running requests.
+    """Serve while the block runs, then give the running requests ``grace`` seconds to finish.
 
-    Args:
-        setting: The setting that holds the address, for the error message.
-        grace: Seconds that running requests have to finish at the end.
-
-    Raises:
-        WrongSettings: The address cannot be listened on.
+    Raises WrongSettings, which names the ``setting``, if the address cannot be listened on.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, handle_signals=False)
     await runner.setup()

@@ -11,11 +11,7 @@ import structlog
 
 
 class Mask:
-    """Replaces secrets in text.
-
-    Args:
-        secrets: The secrets. Those shorter than 4 characters are ignored, since they would mask ordinary words.
-    """
+    """Replaces secrets in text, except those shorter than 4 characters: they would mask ordinary words."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True)
@@ -49,11 +45,10 @@ class Mask:
 
 
 def configure(log_format: str, mask: Mask, *, process: str) -> None:
-    """Send all logs of this process, ours and the libraries', to the standard output.
+    """Send all logs of this process, ours and the libraries', to the standard output, with every line masked.
 
     Args:
         log_format: ``console`` or ``json``.
-        mask: Applied to every line.
         process: The process's name in each JSON line.
     """
     shared: list[Any] = [
@@ -69,9 +64,8 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
         shared += [structlog.processors.dict_tracebacks, _named(process)]
         renderer = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
     else:
-        colours = sys.stdout.isatty()
         renderer = structlog.dev.ConsoleRenderer(
-            colors=colours,
+            colors=sys.stdout.isatty(),
             pad_event_to=30,
             exception_formatter=structlog.dev.plain_traceback,
         )

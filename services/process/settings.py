@@ -120,14 +120,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, *required: str) -> Self:
-        """The settings of this process.
-
-        Args:
-            required: Names of the settings, in lower case, that this process cannot do without.
-
-        Raises:
-            WrongSettings: Something is missing or wrong.
-        """
+        """The settings of this process; raises WrongSettings if one is wrong, or a ``required`` one is missing."""
         try:
             settings = cls()
         except ValidationError as error:

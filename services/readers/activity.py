@@ -81,11 +81,7 @@ class Activity:
             _ANSWER_SECONDS[source].observe(seconds)
 
     async def write(self) -> None:
-        """Write the activity to PostgreSQL.
-
-        Raises:
-            DatabaseUnavailable: PostgreSQL is away; the next write includes this activity.
-        """
+        """Write the activity to PostgreSQL; if that raises DatabaseUnavailable, the next write includes it."""
         readers, self._readers = self._readers, {}
         answers, self._answers = self._answers, Counter()
         if not readers and not answers:
@@ -116,14 +112,11 @@ def bucket_of(seconds: float) -> int:
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
-    """A percentile of latencies.
+    """A percentile of latencies in seconds, interpolated within the bucket; None: there are no latencies.
 
     Args:
         counts: The number of latencies in each bucket.
         share: From 0 to 1, such as 0.99 for the 99th percentile.
-
-    Returns:
-        Seconds, interpolated within the bucket; None: there are no latencies.
     """
     total = sum(counts.values())
     if not total:

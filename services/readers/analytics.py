@@ -46,10 +46,7 @@ _ANSWERS = text("SELECT source, bucket, answers FROM answer_times WHERE day = :t
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A number of today beside yesterday's, both up to the same time of day.
-
-    Half a day against a whole one would mislead.
-    """
+    """A number of today beside yesterday's, both up to the same time of day."""
 
     until: datetime  #: The cut-off, at most five minutes ago
     today: int  #: Today's number up to the cut-off
@@ -117,11 +114,7 @@ class Analytics:
 
 
 async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> Analytics:
-    """Read the analytics of this moment.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL cannot be reached.
-    """
+    """Read the analytics of this moment; raises DatabaseUnavailable while PostgreSQL is away."""
     now = clock()
     today = day_in(home, now)
     yesterday = today - ONE_DAY

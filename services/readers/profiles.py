@@ -26,11 +26,7 @@ _UNBLOCKED = text("UPDATE readers SET blocked_at = NULL WHERE telegram_id = :rea
 
 
 class Readers:
-    """Stores reader profiles.
-
-    Args:
-        home: The time zone of readers who have not chosen one.
-    """
+    """Stores reader profiles. ``home`` is the time zone of readers who have not chosen one."""
 
     def __init__(self, database: Database, home: ZoneInfo) -> None:
         self._database = database

@@ -77,10 +77,7 @@ class Views:
         self._clock = clock
 
     async def count(self, events: Sequence[HoroscopeRequested]) -> set[UUID]:
-        """Count a batch of views in one statement. A view that was counted before is not counted again.
-
-        Returns:
-            The requests whose views were counted now.
+        """Count a batch of views in one statement; returns the requests whose views had not been counted before.
 
         Raises:
             TooOld: A view's day is so old that its receipt may have been pruned.
@@ -110,11 +107,7 @@ class Views:
         return {row["request_id"] for row in counted}
 
     async def prune(self) -> None:
-        """Delete receipts and times that are too old to be needed.
-
-        Raises:
-            DatabaseUnavailable: PostgreSQL is away.
-        """
+        """Delete receipts and times that are too old to be needed; may raise DatabaseUnavailable."""
         first = first_day_alive(self._clock())
         await self._pruning.fetch(_PRUNE_TIMES, first - TIMES_KEPT, timeout=STATEMENT_TIMEOUT_S)
         pruned = _PRUNED_AT_ONCE

@@ -17,7 +17,7 @@ from aiogram.exceptions import (
     TelegramRetryAfter,
     TelegramServerError,
 )
-from aiogram.methods import EditMessageText, GetMe, SendMessage, SetWebhook, TelegramMethod
+from aiogram.methods import EditMessageText, GetMe, SendMessage, TelegramMethod
 from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
 
 from schema.errors import ReaderGone, TelegramUnavailable
@@ -57,14 +57,7 @@ class Pace:
         self._next = 0.0
 
     async def turn(self, patience: float) -> None:
-        """Wait for the caller's turn.
-
-        Args:
-            patience: The latest time to wait for, on the clock of :func:`time.monotonic`.
-
-        Raises:
-            TelegramUnavailable: The turn comes later.
-        """
+        """Wait for the caller's turn; raises TelegramUnavailable if it comes after ``patience`` (monotonic)."""
         while True:
             now = time.monotonic()
             turn = self._next = max(self._next + self._gap, self._until, now)
@@ -192,15 +185,9 @@ def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> d
 
 
 async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pace: Pace | None = None) -> int:
-    """Edit a message to show a reply; send a new one if the message does not exist any more.
+    """Edit a message to show a reply, or send a new one if it does not exist any more; returns the message's id.
 
-    It can be repeated safely: Telegram refuses an edit that changes nothing.
-
-    Returns:
-        The id of the message that shows the reply.
-
-    Raises:
-        TelegramUnavailable, ReaderGone, TelegramBadRequest: As for :func:`call`.
+    It can be repeated safely: Telegram refuses an edit that changes nothing. It raises the errors of :func:`call`.
     """
     if message_id is not None:
         try:
@@ -218,8 +205,3 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pac
         return int(sent["message_id"])
     except (KeyError, TypeError, ValueError) as error:
         raise TelegramUnavailable(f"Telegram did not name the message it sent: {sent!r}") from error
-
-
-def set_webhook(url: str, secret: str, allowed_updates: list[str]) -> SetWebhook:
-    """The call that makes Telegram post updates to ``url``."""
-    return SetWebhook(url=url, secret_token=secret, allowed_updates=allowed_updates)

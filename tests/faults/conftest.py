@@ -71,7 +71,7 @@ class Scene:
     async def bot_handles(self, update: int) -> None:
         """What a bot does with an update."""
         if answer := await Updates(self.app).handle(self.sandbox.telegram.updates.recent[update]):
-            await answers.by_call(answer, self.app.bot, self.app.bus, self.app.readers, self.app.activity)
+            await answers.by_call(answer, self.app)
 
     async def written_once(self) -> None:
         """The text is there, once; for no text were two calls to the model in flight together."""

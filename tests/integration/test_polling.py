@@ -20,9 +20,7 @@ async def test_one_chat_that_hangs_keeps_nobody_else_waiting_and_is_confirmed_la
     quick = await reader_of(sql, sandbox, 8, Sign.VIRGO)
     hang = sandbox.telegram.faults.add("hang", method="sendMessage", chat_id=7)
     stop = asyncio.Event()
-    polling = asyncio.create_task(
-        Polling(app.bot, Updates(app), app.bus, app.readers, app.activity).run(stop)
-    )
+    polling = asyncio.create_task(Polling(app, Updates(app)).run(stop))
     hanging = await slow.say("/help")
     await sandbox.telegram.wait_for_calls("sendMessage")
     for number in range(1, 4):
@@ -46,9 +44,7 @@ async def test_updates_of_one_chat_are_handled_in_their_order(
     for zone in zones:
         await reader.say(f"/timezone {zone}")
     stop = asyncio.Event()
-    polling = asyncio.create_task(
-        Polling(app.bot, Updates(app), app.bus, app.readers, app.activity).run(stop)
-    )
+    polling = asyncio.create_task(Polling(app, Updates(app)).run(stop))
     await reader.wait_for(lambda messages: len([m for m in messages if m.from_bot]) == len(zones))
     stop.set()
     await polling
