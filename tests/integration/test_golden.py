@@ -2,7 +2,9 @@
 
 After a wanted change write the files anew, and read what has changed in them::
 
-    GOLDEN=write .venv/bin/python -m pytest tests/integration/test_golden.py; git diff tests/golden
+    GOLDEN=write .venv/bin/python -m pytest tests/integration/test_golden.py
+    GOLDEN=write .venv/bin/python -m pytest tests/unit/test_documents.py  # the documents show some of them
+    git diff
 """
 
 import asyncio
