@@ -117,11 +117,11 @@ async def test_status_tells_quietly_of_letters_that_nobody_can_mend(
 ) -> None:
     await Archive(database, MASK).keep([letter_of(DeliverHoroscope(Sign.LEO, TODAY))])
     _, said = await processes.run("status")
-    assert "! dead letters: 1" in said
+    assert "! 1 dead letter needs a decision" in said
     await processes.workers(queues=["delivery"])
     await until_sql(sql, "SELECT count(*) FROM dead_letters WHERE done", 1)
     _, said = await processes.run("status")
-    assert "! dead letters" not in said
+    assert "needs a decision" not in said
     assert "1 dead letter has nothing left to do; drop them: horoscope dead drop --verdict done" in said
 
 
