@@ -126,11 +126,11 @@ async def test_a_reader_and_an_operator_see_what_the_readme_shows(
 
     async with chromium() as browser:
         for scheme in ("light", "dark"):
-            chat = await _open(browser, sandbox.url, scheme, 420, 745, 1.4)
+            chat = await _open(browser, sandbox.url, scheme, 420, 730, 1.4)
             await expect(chat.locator(".message").last).to_contain_text("Leo · ", timeout=PATIENCE_S * 1000)
             await _take(chat, request, tmp_path, f"chat-{scheme}.png")
 
-            page = await _open(browser, f"http://{listen}", scheme, 1180, 968, 1)
+            page = await _open(browser, f"http://{listen}", scheme, 1180, 948, 1)
             await page.get_by_label("Password").fill(PASSWORD)
             await page.get_by_role("button", name="Sign in").click()
             await expect(page.locator("#horoscopes-today")).not_to_have_text("0", timeout=PATIENCE_S * 1000)
