@@ -66,7 +66,7 @@ def programs_for(settings: Mapping[str, str]) -> list[Program]:
 
 
 class Stack:
-    """What runs here, and on which settings."""
+    """The servers and processes of `make up`, and their settings."""
 
     def __init__(self, settings: Mapping[str, str], screen: Screen) -> None:
         self._settings = settings
@@ -90,7 +90,7 @@ class Stack:
             self._bot_ready.set()
 
     async def bring_up(self, supervisor: Supervisor) -> None:
-        """Start everything in order, say where to look, and see to the moves of the clock."""
+        """Start everything in order, print the addresses, and follow the demo's clock."""
         if urls := self._settings.get("RABBITMQ_URL"):
             await asyncio.to_thread(_reach_rabbitmq, urls)
         if servers := [server for server in (self._postgres, self._rabbitmq) if server is not None]:
@@ -163,8 +163,8 @@ class Stack:
             ahead = clock.read()
             if ahead == followed:
                 continue
-            # The scheduler sleeps until the next tick. What all do periodically waits for a time of day, which is
-            # far away after a step back.
+            # The scheduler sleeps until the next tick. Periodic jobs wait for a time of day; a step back puts
+            # that time far away.
             names = ["scheduler"] if ahead > followed else list(COMMANDS)
             step = timedelta(seconds=abs(ahead - followed))
             direction = "ahead" if ahead > followed else "back"
@@ -180,7 +180,7 @@ class Stack:
             self._clock.remove()
 
     def _env(self) -> dict[str, str]:
-        """Settings for the processes, beyond those that are in the environment and in `.env`."""
+        """Settings that `make up` adds to those in the environment and in `.env`."""
         env = {"LOG_FORMAT": self._settings.get("LOG_FORMAT") or "console"}
         if self._postgres:
             env["DATABASE_URL"] = self._postgres.url
@@ -200,7 +200,7 @@ class Stack:
 
     @cached_property
     def _admin(self) -> dict[str, str]:
-        """Where the operators' page listens, and its password, where they are not set; the same in every run."""
+        """The address and the password of the operators' page, unless set; they stay the same from run to run."""
         folder = LOCAL / "admin"
         env = {}
         if not self._settings.get("ADMIN_LISTEN"):
@@ -236,7 +236,7 @@ class Stack:
 
 
 def _kept_password(file: Path) -> str:
-    """The password noted in a file that only its owner reads, made at the first call."""
+    """The password in a file that only its owner can read; the first call makes it."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(12))
@@ -244,13 +244,13 @@ def _kept_password(file: Path) -> str:
 
 
 def _reached_at(listen: str) -> str:
-    """Where a browser on this machine finds what listens there."""
+    """The address at which a browser on this machine reaches a server that listens at ``listen``."""
     host, _, port = listen.rpartition(":")
     return f"127.0.0.1:{port}" if host in {"0.0.0.0", "[::]"} else listen  # noqa: S104  nothing is bound here
 
 
 def metrics_addresses(listen: str, folder: Path) -> dict[str, str]:
-    """Where each process tells its metrics and its health: one address each.
+    """The address at which each process serves its metrics and its health.
 
     Args:
         listen: ``METRICS_LISTEN`` as it is set, for the first; the others get the ports that follow. Empty:
@@ -261,7 +261,7 @@ def metrics_addresses(listen: str, folder: Path) -> dict[str, str]:
     if port.isdecimal():
         return {name: f"{host}:{int(port) + number}" for number, name in enumerate(COMMANDS)}
     if listen:
-        return dict.fromkeys(COMMANDS, listen)  # each process says what is wrong with it
+        return dict.fromkeys(COMMANDS, listen)  # each process reports the wrong value
     folder.mkdir(parents=True, exist_ok=True)
     return {name: f"127.0.0.1:{kept_port(folder / f'{name}-port')}" for name in COMMANDS}
 
@@ -302,7 +302,7 @@ def _given(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _keep(env: Mapping[str, str]) -> None:
-    """Write the settings to where a shell can take them from, for `horoscope` in another terminal."""
+    """Write the settings to a file that a shell can source, for `horoscope` in another terminal."""
     file = LOCAL / "env"
     file.touch(mode=0o600)
     file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items()))

@@ -1,4 +1,4 @@
-"""One run of a program under the supervisor."""
+"""A program that the supervisor runs."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ class Process:
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)  # on top of our own environment
-    serves_others: bool = False  # is stopped after those that do not
+    serves_others: bool = False  # stopped after all processes that do not
 
 
 class Child:
@@ -57,7 +57,7 @@ class Child:
         return await asyncio.shield(self._end)
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM, and SIGKILL to what still runs after `grace` seconds."""
+        """Send SIGTERM, and SIGKILL if it still runs after `grace` seconds."""
         self.signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.wait(), grace)
@@ -66,13 +66,13 @@ class Child:
             await self.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program and to all it started."""
+        """Send a signal to the program and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     async def _finish(self, output: asyncio.Task[None]) -> int:
         code = await self._process.wait()
-        self.signal(signal.SIGKILL)  # to what it left behind
+        self.signal(signal.SIGKILL)  # to children that are left
         await output
         return code
 

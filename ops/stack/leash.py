@@ -1,10 +1,10 @@
-"""Children that cannot outlive us: the kernel signals them when we die, even of `kill -9`."""
+"""Child processes that the kernel signals when we die, even by `kill -9`."""
 
 import os
 import signal
 from collections.abc import Sequence
 
-# The parent may die before the child has asked for its signal: then the child has another parent by now.
+# The parent may die before the child has asked for the signal. The child then has another parent.
 _UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 

@@ -10,7 +10,7 @@ _RANGE = range(20_000, 30_000)
 
 
 def kept_port(file: Path) -> int:
-    """The port noted in a file, or, when there is none or somebody has taken it, a new one that is noted."""
+    """The port kept in a file. If the file is missing or the port is taken, choose and keep a new one."""
     if file.exists() and is_free(port := int(file.read_text())):
         return port
     port = free_port()
@@ -26,7 +26,7 @@ def free_port() -> int:
 def is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port."""
     with socket.socket() as attempt:
-        # As servers do: connections of the last run that still linger are no obstacle.
+        # As servers do: lingering connections of the last run do not block the port.
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             attempt.bind(("127.0.0.1", port))

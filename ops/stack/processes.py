@@ -1,4 +1,4 @@
-"""What /proc knows of a process."""
+"""Start times and children of processes, from /proc."""
 
 from pathlib import Path
 

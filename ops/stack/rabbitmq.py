@@ -17,7 +17,7 @@ from ops.stack.server import Server, ServerError
 # The server's folder, seen from the server: the scripts expect no blanks in a path, and Erlang no Cyrillic.
 _HERE = "/proc/self/cwd"
 _USER = "horoscope"
-# Of those named rabbitmq_*; what is named otherwise is a library.
+# The plugins to load. Files not named rabbitmq_* are libraries.
 _PLUGINS = (
     "rabbitmq_prelaunch",
     "rabbitmq_management",
@@ -48,9 +48,9 @@ class RabbitMQ(Server):
     title = "RabbitMQ"
     stop_signal = signal.SIGTERM
     # Queues are on disk and closed within milliseconds. The management plugin of 3.10 then asks, for 5 s,
-    # the very process that waits for it: there is nothing to wait for.
+    # the very process that waits for it, so waiting longer gains nothing.
     stop_grace = 2
-    death_signal = signal.SIGKILL  # what is confirmed survives it, and nothing can linger
+    death_signal = signal.SIGKILL  # confirmed messages survive it, and no process lingers
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -64,7 +64,7 @@ class RabbitMQ(Server):
 
     @property
     def user(self) -> str:
-        """Who may do everything, on the broker and on the management page."""
+        """The user with all rights, on the broker and on the management page."""
         return _USER
 
     @property
@@ -133,7 +133,7 @@ class RabbitMQ(Server):
         )
 
     def _link_programs(self) -> None:
-        """Make a view of RabbitMQ without the plugins nobody asked for.
+        """Link RabbitMQ's programs and only the plugins that are needed.
 
         Erlang looks for each module in each of them: without, the server starts in 4 s instead of 6.
         """
@@ -157,7 +157,7 @@ class RabbitMQ(Server):
         erlang = [
             *("+S", "2:2"),  # two schedulers, on however many cores
             *("-sname", "horoscope@localhost", "-dist_listen", "false"),
-            # RabbitMQ asks epmd for its own port. It is told one here, without an epmd; nobody listens on it.
+            # RabbitMQ asks epmd for its own port. Here the option gives one, without epmd; nobody listens on it.
             *("-start_epmd", "false", "-erl_epmd_port", str(free_port())),
         ]
         return {
@@ -177,7 +177,7 @@ class RabbitMQ(Server):
             "RABBITMQ_LOG_BASE": f"{_HERE}/data",
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(erlang),
-            # The script then becomes the server, instead of waiting for it with signal handlers of its own.
+            # The script then executes the server, instead of waiting for it with signal handlers of its own.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 

@@ -1,4 +1,4 @@
-"""Which processes belong to a stack: noted in its folder, for the start that follows a crash."""
+"""A note of a stack's processes in its folder, so that the next start can end those a crash left."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,7 @@ from typing import Self
 
 from ops.stack.processes import descendants, start_time
 
-_GRACE = 5.0  # seconds: the kernel has told them already
+_GRACE = 5.0  # seconds; the kernel has already signalled them
 
 
 class AlreadyRunningError(RuntimeError):
@@ -32,7 +32,7 @@ class RunFile:
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # A lock, for the kernel gives it back when we die, however that happens.
+        # A lock: the kernel releases it when we die, however that happens.
         self._lock = os.open(self._folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,14 +64,14 @@ class RunFile:
         return list(left)
 
     def note(self, name: str, pid: int) -> None:
-        """Remember a running process under its name, in place of an earlier one."""
+        """Note a running process under its name; it replaces an earlier one."""
         self._processes[name] = {"pid": pid, "started": start_time(pid) or 0}
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps(self._processes, indent=1))
         new.replace(self._file)
 
     def _running(self) -> dict[str, int]:
-        """Ids of the noted processes that still run; one that only has the same id is somebody else's."""
+        """Ids of the noted processes that still run. A reused id does not count: the start times differ."""
         noted = self._read()
         return {
             name: each["pid"] for name, each in noted.items() if start_time(each["pid"]) == each["started"]

@@ -1,4 +1,4 @@
-"""The terminal of `make up`: one line at a time, each under the name of who said it."""
+"""The terminal of `make up`: whole lines, each labelled with its process."""
 
 import contextlib
 import os
@@ -19,16 +19,16 @@ class Screen:
         self._colours: dict[str, int] = {}
 
     def say(self, text: str) -> None:
-        """Lines of our own."""
+        """Print lines of `make up` itself."""
         for line in text.splitlines():
             self.line(_OURS, line)
 
     def line(self, name: str, text: str) -> None:
-        """A line that the process of this name wrote."""
+        """Print a line of a process."""
         label = f"{name:<{_WIDTH}}"
         if self._coloured:
             colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
             label = f"\x1b[{colour}m{label}\x1b[0m"
-        # The terminal may be gone; the stack is then about to be told so, and stops in order.
+        # The terminal may be gone. The stack will get SIGHUP and stop in order.
         with contextlib.suppress(OSError):
             print(f"{label} | {text}", file=self._stream, flush=True)

@@ -94,7 +94,7 @@ class Server(ABC):
             time.sleep(0.03)
 
     def stop(self) -> None:
-        """Stop the server in good order, or kill it when that takes longer than its grace."""
+        """Stop the server; kill it if that takes longer than its grace."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(self.stop_signal)
@@ -107,7 +107,7 @@ class Server(ABC):
         """SIGKILL to the server and all its children, as a crash would do it."""
         if self._process is None or self._process.poll() is not None:
             return
-        self._process.send_signal(signal.SIGSTOP)  # no more children while they are counted
+        self._process.send_signal(signal.SIGSTOP)  # so that it starts no more children meanwhile
         for pid in (self._process.pid, *descendants(self._process.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -139,11 +139,11 @@ class Server(ABC):
         return self.folder
 
     def _environment(self) -> Mapping[str, str]:
-        # Nothing of ours: neither secrets nor settings meant for another server.
+        # Not our environment: it may hold secrets, and settings for another server.
         return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
     def _password(self) -> str:
-        """The password kept in the folder, made at the first call, readable by its owner only."""
+        """The password in the folder, which only its owner can read; the first call makes it."""
         file = self.folder / "password"
         if not file.exists():
             new = file.with_suffix(".new")
@@ -153,7 +153,7 @@ class Server(ABC):
         return file.read_text()
 
     def _lock(self, timeout: float = 15) -> int:
-        """The folder's lock, free once the last process of an earlier run has ended."""
+        """Take the folder's lock; it is free when the last process of an earlier run has ended."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + timeout
         while True:

@@ -15,14 +15,14 @@ from ops.stack.runfile import RunFile
 from ops.stack.screen import Screen
 from ops.stack.server import Server, ServerError
 
-WRONG_SETTINGS = 78  # EX_CONFIG of sysexits.h: to start it again would change nothing
+WRONG_SETTINGS = 78  # EX_CONFIG of sysexits.h: another start would fail the same way
 _GRACE = 15.0  # seconds from SIGTERM to SIGKILL
 _FIRST_DELAY, _LAST_DELAY = 1.0, 30.0  # seconds before a restart
-_STEADY = 60.0  # seconds alive, after which the delay starts anew
+_STEADY = 60.0  # seconds alive that reset the delay
 
 
 class StackError(RuntimeError):
-    """The stack cannot go on; the message says why."""
+    """The stack cannot continue; the message says why."""
 
 
 class Supervisor:
@@ -48,7 +48,7 @@ class Supervisor:
         """Run `bring_up`, which calls the methods below, until the end; returns 1 if something failed, else 0."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # As nohup(1) wants it; an ignored SIGINT is only a shell's way to start things in the background.
+            # nohup(1) ignores SIGHUP on purpose. A shell ignores SIGINT only for background jobs.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._interrupted)
         self._run.note("make up", os.getpid())
