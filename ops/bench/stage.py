@@ -52,7 +52,7 @@ ZONES = ("Europe/Moscow", "Asia/Vladivostok", "America/New_York", "Pacific/Auckl
 
 #: Seconds that a measured step may take, or else the measurement fails.
 PATIENCE_S = 180.0
-START_S = 30.0
+START_S = 120.0
 STOP_S = 30.0
 
 _VIEWS = "SELECT coalesce(sum(view_count), 0) FROM horoscope_views"
