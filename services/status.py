@@ -182,7 +182,7 @@ class Records:
 
 
 async def read_records(database: Database, usage: Usage, clock: Clock, home: ZoneInfo) -> Records:
-    """Read everything that PostgreSQL knows; raises DatabaseUnavailable while it is away."""
+    """Read the service's records; raises DatabaseUnavailable while PostgreSQL is away."""
     now = clock()
     async with database.transaction() as connection:
         days = [await read_day(connection, day) for day in days_to_write(now, home)]

@@ -40,7 +40,14 @@ async def test_updates_of_one_chat_are_handled_in_their_order(
     app: App, sandbox: Sandbox, sql: asyncpg.Connection
 ) -> None:
     reader = await reader_of(sql, sandbox, 7, Sign.LEO)
-    zones = ["Asia/Tokyo", "Europe/Paris", "Asia/Omsk", "Europe/London", "Asia/Baku", "Europe/Berlin"]
+    zones = {
+        "Asia/Tokyo": "Токио",
+        "Europe/Paris": "Париж",
+        "Asia/Omsk": "Омск",
+        "Europe/London": "Лондон",
+        "Asia/Baku": "Баку",
+        "Europe/Berlin": "Берлин",
+    }
     for zone in zones:
         await reader.say(f"/timezone {zone}")
     stop = asyncio.Event()
@@ -48,5 +55,5 @@ async def test_updates_of_one_chat_are_handled_in_their_order(
     await reader.wait_for(lambda messages: len([m for m in messages if m.from_bot]) == len(zones))
     stop.set()
     await polling
-    assert [message.text.split()[1].rstrip(",") for message in reader.received] == zones
-    await until_sql(sql, "SELECT time_zone FROM readers", zones[-1])
+    assert [message.text.split()[1].rstrip(",") for message in reader.received] == [*zones.values()]
+    await until_sql(sql, "SELECT time_zone FROM readers", "Europe/Berlin")
