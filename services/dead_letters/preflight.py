@@ -1,7 +1,7 @@
 """Judges dead letters: what a replay of each would do, before anything is published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -105,20 +105,14 @@ class _Facts:
     first_day: date  #: The earliest day that some time zone lives in
 
 
+@dataclass(slots=True, eq=False)
 class Preflight:
-    """Says what a replay of each letter would do.
+    """Says what a replay of each letter would do."""
 
-    Args:
-        database: Where the letters are.
-        actors: The message that each actor answers, by the actor's name.
-        clock: The time.
-    """
-
-    def __init__(self, database: Database, actors: Mapping[str, type[Message]], clock: Clock) -> None:
-        self._database = database
-        self._actors = actors
-        self._clock = clock
-        self._noted_up_to = 0
+    database: Database
+    actors: Mapping[str, type[Message]]  #: The message that each actor answers, by the actor's name
+    clock: Clock
+    _noted_up_to: int = field(default=0, init=False)
 
     def message(self, actor: str | None, arguments: dict[str, Any]) -> Message:
         """The message that an actor would answer.
@@ -127,7 +121,7 @@ class Preflight:
             InvalidMessage: There is no such actor, or the arguments do not fit it.
         """
         if actor is None:
-            if fitting := tuple(name for name in self._actors if self._is_fit(name, arguments)):
+            if fitting := tuple(name for name in self.actors if self._is_fit(name, arguments)):
                 raise InvalidMessage(
                     Sentence(
                         "the letter names no actor; name one, on the command line with --actor, and its arguments: "
@@ -137,7 +131,7 @@ class Preflight:
                 )
             takes = [
                 f"{name} takes {', '.join(each.name for each in fields(message))}"
-                for name, message in sorted(self._actors.items())
+                for name, message in sorted(self.actors.items())
             ]
             raise InvalidMessage(
                 Sentence(
@@ -146,15 +140,15 @@ class Preflight:
                     signatures="; ".join(takes),
                 )
             )
-        if actor not in self._actors:
+        if actor not in self.actors:
             raise InvalidMessage(
                 Sentence(
                     "there is no actor %(actor)s; there are %(actors)s",
                     actor=repr(actor),
-                    actors=tuple(sorted(self._actors)),
+                    actors=tuple(sorted(self.actors)),
                 )
             )
-        message = self._actors[actor].parse(arguments)
+        message = self.actors[actor].parse(arguments)
         if message.actor != actor:
             raise InvalidMessage(
                 Sentence(
@@ -178,7 +172,7 @@ class Preflight:
         verdicts = []
         in_order = sorted(ids)
         for start in range(0, len(in_order), _JUDGED_AT_ONCE):
-            async with self._database.transaction() as connection:
+            async with self.database.transaction() as connection:
                 verdicts += await self._judge(connection, in_order[start : start + _JUDGED_AT_ONCE])
         return verdicts
 
@@ -190,7 +184,7 @@ class Preflight:
         Raises:
             DatabaseUnavailable: PostgreSQL is away.
         """
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             asked = {"after": self._noted_up_to, "limit": _JUDGED_AT_ONCE}
             ids = (await connection.execute(_NEXT_DEAD, asked)).scalars().all()
             verdicts = await self._judge(connection, ids)
@@ -226,16 +220,8 @@ class Preflight:
     def _verdict(self, row: Row[Any], message: Message | str, facts: _Facts) -> Verdict:
         judgement, reason = self._judged(row, message, facts)
         known = message if isinstance(message, Message) else None
-        return Verdict(
-            id=row.id,
-            judgement=judgement,
-            reason=reason,
-            actor=known.actor if known else None,
-            queue=known.queue if known else None,
-            replays=row.replays,
-            death=row.death,
-            edit=row.edit,
-        )
+        actor, queue = (known.actor, known.queue) if known else (None, None)
+        return Verdict(row.id, judgement, reason, actor, queue, row.replays, row.death, row.edit)
 
     def _judged(self, row: Row[Any], message: Message | str, facts: _Facts) -> tuple[Judgement, str]:
         if isinstance(message, str):
@@ -263,7 +249,7 @@ class Preflight:
             texts={(row.zodiac_sign, row.horoscope_date): row.generated_at for row in texts},
             awaited={(row.zodiac_sign, row.horoscope_date) for row in awaited},
             ticked_at={row.name: row.at for row in await connection.execute(_TICKED)},
-            first_day=first_day_alive(self._clock()),
+            first_day=first_day_alive(self.clock()),
         )
 
 
