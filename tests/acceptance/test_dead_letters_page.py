@@ -39,7 +39,7 @@ async def test_an_operator_walks_from_the_group_to_the_end_of_the_replay(
         await page.locator("#password").fill(PASSWORD)
         await page.keyboard.press("Enter")
 
-        await page.get_by_role("link", name="Dead letters 1 wait for a person").click()
+        await page.get_by_role("link", name="Dead letters 1 need a decision").click()
         await page.get_by_role("link", name="ModelRefused").click()
         await expect(page.locator("h1")).to_contain_text("ModelRefused")
         await page.get_by_role("link", name=str(letter), exact=True).click()
@@ -56,7 +56,7 @@ async def test_an_operator_walks_from_the_group_to_the_end_of_the_replay(
         await expect(page.locator("#edits ins")).to_have_text("virgo")
 
         await page.get_by_role("link", name="Replay…").click()
-        await expect(page.get_by_role("heading", name="Will be replayed: 1")).to_be_visible()
+        await expect(page.get_by_role("heading", name="1 letter will be replayed")).to_be_visible()
         await page.get_by_label("Why").fill("the key is right now")
         await expect(page.get_by_label("Your name")).to_have_value("Аня")
         await page.get_by_role("button", name="Replay").click()

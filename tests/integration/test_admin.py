@@ -240,7 +240,7 @@ async def test_the_grid_tells_what_became_of_each_text(operator: Operator, sql: 
         "&#39;", "'"
     )
     assert "Leo since 14:32 · 2 attempts · next try: 14:47 · host-b 8" in seen
-    assert "A new text is being written; until it is there, this one is shown. Pisces since" in seen
+    assert "A new text is being written; readers see this one until it is ready. Pisces since" in seen
     assert (
         'href="/texts/2026-11-23/leo" title="Write again" aria-label="Write again: Leo, November 23"' in html
     )
@@ -270,9 +270,9 @@ async def test_a_day_that_nobody_lives_in_any_more_cannot_be_ordered(
         assert 'id="again-2026-11-22-leo"' in html
         assert 'id="text-2026-11-21-leo" class="cell is-over"' in html
         refused = await operator.get("/texts/2026-11-21/leo")
-        assert "уже никто не живёт" in refused.text
+        assert "Этот день везде закончился" in refused.text
         sent = await operator.confirm("/texts/2026-11-21/leo")
-        assert "уже никто не живёт" in sent.text
+        assert "Этот день везде закончился" in sent.text
     assert queues.count("generation") == 0
 
 
@@ -460,7 +460,7 @@ async def test_without_postgresql_the_page_says_so_and_recovers_by_itself(
             for path in ("/", "/queues", "/processes"):
                 shown = await operator.get(path)
                 assert shown.status_code == 200
-                assert "PostgreSQL is away: since" in shown.text
+                assert "PostgreSQL is away; this page first asked" in shown.text
             assert "generation" in (await operator.get("/queues")).text
             assert (await api(operator, "queues"))["dead_letters"] is None, "nobody knows"
             answer = await operator.get("/api/today")
@@ -478,14 +478,14 @@ async def test_without_postgresql_the_page_says_so_and_recovers_by_itself(
             for path in ("/", "/processes"):
                 told = text_of((await operator.get(path)).text)
                 assert re.search(
-                    r"PostgreSQL has been away since.* Below are the figures of \d\d:\d\d\.", told
+                    r"PostgreSQL has been away since.* The figures below are from \d\d:\d\d\.", told
                 )
                 assert "Without PostgreSQL" not in told
             assert (await operator.get("/api/today")).status_code == 503
             monkeypatch.setattr(snapshots, "KEPT_S", 0.0)
             told = text_of((await operator.get("/")).text)
             assert "Without PostgreSQL there is nothing to show" in told
-            assert "Below are the figures" not in told
+            assert "The figures below" not in told
 
 
 async def test_a_database_that_does_not_answer_is_away_for_a_text_too(

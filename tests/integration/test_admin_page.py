@@ -183,7 +183,7 @@ async def test_a_wrong_password_is_told_and_signing_out_works(page: Page, addres
     await expect(page.get_by_role("heading", name="For operators")).to_be_visible()
     await expect(page.locator("#password")).to_be_focused()
     await sign_in(page, "not the password")
-    await expect(page.get_by_role("alert")).to_have_text("That is not the password.")
+    await expect(page.get_by_role("alert")).to_have_text("Wrong password.")
     await page.goto(f"{address}/queues")
     await sign_in(page)
     await expect(page.get_by_role("heading", name="Queues", exact=True)).to_be_visible()
@@ -226,7 +226,7 @@ async def test_selected_text_is_left_alone_and_a_lost_connection_is_told(
     said = page.locator("#refresh-said")
     await page.evaluate("getSelection().selectAllChildren(document.getElementById('horoscopes-today'))")
     await db.execute("UPDATE horoscope_views SET view_count = 15002 WHERE view_count = 13884")
-    await expect(said).to_have_text("Update waits: text is selected")
+    await expect(said).to_have_text("Not updating while text is selected")
     assert await page.evaluate("getSelection().toString()") == "13,884"
     await page.evaluate("getSelection().removeAllRanges()")
     await expect(page.locator("#horoscopes-today")).to_have_text("15,002")
@@ -400,7 +400,7 @@ async def test_the_list_of_dead_letters_is_live_and_keeps_what_somebody_does_mea
     await expect(gone).to_have_count(0)
     assert await page.evaluate("window.still"), "it was not loaded anew"
     await page.get_by_role("button", name="Drop the chosen").click()
-    await expect(page.locator("h1")).to_contain_text("Drop letters: 1?")
+    await expect(page.locator("h1")).to_contain_text("Drop 1 letter?")
 
 
 async def test_what_was_done_is_told_once(page: Page, address: str) -> None:

@@ -85,12 +85,12 @@ async def test_the_navigation_counts_what_waits_for_a_person_on_every_page(
     await inspector.edits.drop([first], by="x", why="y")
     for path in ("/", "/queues", "/queues/views", "/queues/views/purge", f"/texts/{TODAY}/leo", "/processes", "/dead",
                  f"/dead/{first}", f"/dead/drop?id={first}", "/dead/runs"):  # fmt: skip
-        assert "Dead letters 2 wait for a person" in await seen(operator, path), path
+        assert "Dead letters 2 need a decision" in await seen(operator, path), path
     for path, status in (("/nothing", 404), ("/dead/drop", 422)):
-        assert "Dead letters 2 wait for a person" in await seen(operator, path, status), path
+        assert "Dead letters 2 need a decision" in await seen(operator, path, status), path
     await sql.execute("UPDATE dead_letters SET done = true WHERE id = $1", first + 1)
     told = await seen(operator, "/dead")
-    assert "Dead letters 1 wait for a person" in told
+    assert "Dead letters 1 need a decision" in told
     assert "1 letter has nothing left to do" in told
 
 
@@ -107,7 +107,7 @@ async def test_letters_are_shown_by_group_and_one_by_one_latest_first(
     answer = await operator.get("/dead?state=any")
     assert numbers(answer.text) == [wrong, *reversed(killed)]
     told = text_of(answer.text)
-    assert "Dead letters match the filter: 4" in told
+    assert "Dead letters 4 match the filter" in told
     assert "WorkerKilled 3 workers were killed killed its worker views.HoroscopeRequested 2 / 3" in told
     assert f"InvalidMessage day: no date wrong arguments {GENERATE} 1 / 1" in told
     assert f"{GENERATE} day={TODAY} sign=leo" in told
@@ -388,12 +388,12 @@ async def test_many_are_dropped_and_taken_back_as_they_were_shown(
 ) -> None:
     first, second = [await add_dead_letter(database, view()) for _ in range(2)]
     asked = "/dead/drop?state=dead&cause=too+old"
-    assert "Drop letters: 2?" in await seen(operator, asked)
+    assert "Drop 2 letters?" in await seen(operator, asked)
     form = await operator.shown(asked)
     await inspector.edits.drop([first], by="x", why="y")
     refused = await operator.send("/dead/drop", form | {"why": "z"}, of=f"/dead/{first}")
     assert refused.status_code == 409
-    assert "Drop letters: 1?" in refused.text
+    assert "Drop 1 letter?" in refused.text
     assert (await inspector.records.whole(second)).state == "dead"
     unsaid = await operator.send("/dead/drop", await operator.shown(asked), of=f"/dead/{first}")
     assert unsaid.status_code == 422
@@ -432,7 +432,7 @@ async def test_what_a_replay_would_come_to_is_told_before_anything_is_ordered(
     assert "settled 1 left out it is not dead any more: it was dropped" in told
     assert "views.HoroscopeRequested 2 " in told
     assert "delivery.DeliverHoroscope 0 (+ 1)" in told
-    assert "Will be replayed: 2" in told
+    assert "2 letters will be replayed" in told
     assert "Insist: replay the others, too (1)" in told
     assert await sql.fetchval("SELECT count(*) FROM replay_runs") == 0
 
@@ -482,7 +482,7 @@ async def test_nothing_is_replayed_that_was_not_shown(
     refused = await operator.send("/dead/replay", order_, of=f"/dead/{late}")
     assert refused.status_code == 409
     assert "Something has changed meanwhile" in refused.text
-    assert "Will be replayed: 1" in refused.text
+    assert "1 letter will be replayed" in refused.text
     assert 'name="rate"' in refused.text
     assert 'value="3"' in refused.text, "what was typed stays"
     assert await sql.fetchval("SELECT count(*) FROM replay_runs") == 0
@@ -525,7 +525,7 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
     await sql.execute("UPDATE replay_runs SET expires_at = now() - interval '1 minute'")
     told = await seen(operator, "/dead/runs/1")
     assert "0 of 4 finished planned 4 waiting 0 did it 0 nothing to do any more 0 died again 0" in told
-    assert "No process carries it out at this moment: is a worker running?" in told
+    assert "No process is carrying out this run. Is a worker running?" in told
     states = ("planned", "published", "did_it", "died_again")
     for letter, state in zip(letters, states, strict=True):
         await sql.execute("UPDATE replays SET state = $2, died_as = 77 WHERE letter = $1", letter, state)
@@ -541,7 +541,7 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
 
     asked = await seen(operator, "/dead/runs/1/cancel")
     assert "Cancel run 1?" in asked
-    assert "Not published yet: 1" in asked
+    assert "1 are not published yet" in asked
     unasked = await operator.send("/dead/runs/1/cancel")
     assert unasked.status_code == 409
     assert "Something has changed meanwhile" in unasked.text
@@ -595,7 +595,7 @@ async def test_a_letter_tells_its_replays_and_is_linked_to_what_became_of_them(
     assert f'<a href="/dead/{child}">Died again as letter {child}</a>' in html
     assert '<a href="/dead/runs/1">Run 1</a>' in html
     html = (await operator.get(f"/dead/{child}")).text
-    assert "This is the death of a replay:" in html
+    assert "It died in the replay of:" in html
     assert f'<a href="/dead/{parent}">Letter {parent}</a>' in html
 
 

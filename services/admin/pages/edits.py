@@ -18,7 +18,7 @@ async def edit(visit: Visit) -> Shown | Response:
     typed = {"actor": "", "arguments": ""} | typed_edit(visit)
     if visit.said("seen") != str(letter.edit.id if letter.edit else ""):
         refused = Sentence(
-            "Somebody else has edited this letter meanwhile. Nothing was saved; look at that edit below."
+            "Somebody else has edited this letter meanwhile. Nothing was saved; see that edit below."
         )
         return await dead_letters.letter(visit, 409, refused=refused)
     try:
