@@ -48,8 +48,6 @@ class Broker(dramatiq.Broker):
 
     Args:
         urls: One or several AMQP addresses with ``;`` between.
-        queues: Every queue, as :mod:`actors.topology` gives them.
-        dead_letters: Keeps messages that cannot be answered.
         prefetch: The most messages that a queue's consumer holds, by queue.
         consumers: Factories for queues that need another consumer than :class:`QueueConsumer`.
         paused: Queues that are not consumed; it may change at any time.

@@ -49,12 +49,7 @@ class HoroscopeError(Exception):
 
 
 class PassingError(HoroscopeError):
-    """The operation failed and may succeed later.
-
-    Args:
-        message: What happened, with which value, and what to do.
-        retry_after: Seconds that the other side asked us to wait; None: it named no time.
-    """
+    """The operation failed and may succeed later, after the seconds that the other side asked us to wait."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -193,9 +188,7 @@ def text_of(error: BaseException) -> str:
 def seconds_before_retry(error: BaseException, rung: int | None) -> int | None:
     """The seconds until a failed message is tried again; None: it is not.
 
-    Args:
-        error: Why it failed.
-        rung: The next delay of its ladder; None on the last rung. The delay is longer if the other side asked for it.
+    ``rung`` is its ladder's next delay; None on the last rung. The delay is longer if the other side asked for it.
     """
     if rung is None or isinstance(error, PermanentError):
         return None

@@ -48,10 +48,7 @@ class Screen:
     On a terminal, text is wrapped at words. In a pipe, each paragraph and each row of a table is one line.
     Nothing that came in a message can move the terminal's cursor.
 
-    Args:
-        mask: Takes secrets out of everything.
-        width: The terminal's columns; None: a pipe.
-        write: Prints a line.
+    ``width`` counts the terminal's columns; None means a pipe. ``mask`` takes secrets out of everything.
     """
 
     def __init__(self, mask: Mask, width: int | None, write: Callable[[str], Any] = click.echo) -> None:
@@ -194,17 +191,11 @@ def terminal_width() -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command found.
+    """What a command found."""
 
-    Args:
-        value: Printed as JSON with ``--json``.
-        show: Prints it for people: a sentence, or a function of the screen.
-        code: The exit code.
-    """
-
-    value: Any
-    show: str | Callable[[Screen], None]
-    code: int = 0
+    value: Any  #: printed as JSON with ``--json``
+    show: str | Callable[[Screen], None]  #: for people: a sentence, or a function of the screen
+    code: int = 0  #: the exit code
 
 
 class Here:

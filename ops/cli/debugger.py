@@ -60,11 +60,7 @@ _Say = Callable[[str], None]
 def run(settings: Settings, number: int, *, post_mortem: bool, no_model: bool) -> bool:
     """Run a dead letter's message under the debugger; whether its handler raised.
 
-    Args:
-        settings: With ``database_url``, and with ``openai_api_key`` if the model is to be called.
-        number: The letter's.
-        post_mortem: Stop only where the handler raises.
-        no_model: Do not call the model; it is taken to be away.
+    ``post_mortem`` stops only where the handler raises. With ``no_model`` the model counts as away.
 
     Raises:
         Refused: There is no such letter, or no actor can answer it.

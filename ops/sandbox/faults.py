@@ -141,14 +141,9 @@ class TelegramFaults(Faults):
         retry_after: int | None = None,
         description: str | None = None,
     ) -> Fault:
-        """Let calls fail.
+        """Let calls fail, of one method or for one chat if given, so many times or until the fault is removed.
 
-        Args:
-            method: Only calls of this method.
-            chat_id: Only calls for this chat.
-            times: How often; None until the fault is removed.
-            retry_after: Seconds that a 429 tells the bot to wait; 1 by default.
-            description: Replaces the usual words of 400, 403 and 500.
+        ``retry_after`` is in seconds, 1 by default. ``description`` replaces the usual words of 400, 403 and 500.
         """
         where = {"method": method.lower() if method else None, "chat_id": chat_id}
         return self.put(kind, where, times, {"retry_after": retry_after, "description": description})
@@ -176,13 +171,9 @@ class ModelFaults(Faults):
         times: int | None = None,
         retry_after: int | None = None,
     ) -> Fault:
-        """Let calls fail.
+        """Let calls fail, for one sign or one day (ISO) if given, so many times or until the fault is removed.
 
-        Args:
-            sign: Only for this sign, an English name in lower case.
-            day: Only for this day, an ISO date.
-            times: How often; None until the fault is removed.
-            retry_after: Seconds in the `Retry-After` header of a 429 or 503; None sends no such header.
+        ``retry_after``: seconds in the `Retry-After` header of a 429 or 503; None sends no such header.
         """
         where = {"sign": sign.lower() if sign else None, "day": day}
         return self.put(kind, where, times, {"retry_after": retry_after})

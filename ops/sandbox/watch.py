@@ -22,13 +22,9 @@ class Watch:
                 waiter.set_result(None)
 
     async def until(self, look: Callable[[], T], within: float, describe: Callable[[], str]) -> T:
-        """Wait until `look()` is true; returns its result.
+        """Wait `within` seconds until `look()` is true; returns its result. `describe` tells the state in the error.
 
-        Args:
-            look: Called now and after every change. An IndexError counts as false, so that
-                `messages[-1].text == "…"` works on an empty chat.
-            within: Seconds.
-            describe: Describes the state in the error.
+        An IndexError counts as false, so that `messages[-1].text == "…"` works on an empty chat.
 
         Raises:
             TimeoutError: `look()` did not become true in time.

@@ -252,10 +252,8 @@ def _reached_at(listen: str) -> str:
 def metrics_addresses(listen: str, folder: Path) -> dict[str, str]:
     """The address at which each process serves its metrics and its health.
 
-    Args:
-        listen: ``METRICS_LISTEN`` as it is set, for the first; the others get the ports that follow. Empty:
-            loopback ports that stay the same.
-        folder: Where those are noted.
+    The first gets ``METRICS_LISTEN`` as it is set, the others the ports that follow. Unset: loopback ports that stay
+    the same, noted in ``folder``.
     """
     host, _, port = listen.rpartition(":")
     if port.isdecimal():

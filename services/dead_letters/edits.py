@@ -62,9 +62,7 @@ class Edits:
     ) -> Letter:
         """Change what a replay of a letter publishes; the message as it died is kept, and so is every edit.
 
-        Args:
-            arguments: All arguments; None: as they are.
-            actor: The actor that is to answer it; None: as it is.
+        ``arguments`` are all of them, ``actor`` is the one to answer it; None leaves them as they are.
 
         Raises:
             InvalidMessage: The arguments do not fit the actor.

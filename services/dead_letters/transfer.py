@@ -181,9 +181,6 @@ class Transfer:
         A letter arrives dead, or dropped if it was dropped; its replays stay where they were. A letter whose death is
         known here stays as it is.
 
-        Args:
-            lines: As :meth:`export` writes them; empty lines are skipped.
-
         Raises:
             Refused: Some lines are no letters; the error names them.
         """

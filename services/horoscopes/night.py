@@ -82,9 +82,8 @@ class Night:
     async def order(self, day: date, *, anew: bool = False, again: bool = False) -> int:
         """Delete out-of-date texts, then order the missing texts of a day; returns the number of both.
 
-        Args:
-            anew: A person's order: also texts that were given up, or that a ladder is retrying.
-            again: The message was handled before and may have died before it published its orders.
+        ``anew``, a person's order: also texts that were given up, or that a ladder is retrying. ``again``: the message
+        was handled before and may have died before it published its orders.
         """
         deleted = await self.prune()
         if day < first_day_alive(self.clock()):

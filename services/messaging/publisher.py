@@ -85,9 +85,7 @@ class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
 class Publisher:
     """Keeps one connection open, and reconnects when it breaks.
 
-    Args:
-        urls: One or several AMQP addresses with ``;`` between; tried in turn.
-        queues: The queues to declare on every new connection, so that a message always finds its queue.
+    ``urls`` are AMQP addresses with ``;`` between, tried in turn. ``queues`` are declared on every new connection.
     """
 
     def __init__(self, urls: str, queues: Sequence[Queue]) -> None:

@@ -138,8 +138,7 @@ class Queues:
     async def purge(self, name: str, *, at_most: int | None, by: str) -> int:
         """Delete all messages that wait in a queue, and return their number; delivered messages are not touched.
 
-        Args:
-            at_most: The number of messages that the person agreed to delete; None: any number.
+        The person agreed to delete ``at_most`` messages; None: any number.
 
         Raises:
             Refused: The queue holds more than ``at_most`` messages now.
@@ -151,9 +150,6 @@ class Queues:
 
         They are taken and put back. A classic queue restores their places, but a consumer would meanwhile get
         the messages behind them. They count as redelivered afterwards, but not as attempted.
-
-        Args:
-            limit: How many; at most :data:`MOST_SHOWN`.
 
         Raises:
             Refused: It has consumers, or is a quorum queue.

@@ -45,12 +45,7 @@ class Mask:
 
 
 def configure(log_format: str, mask: Mask, *, process: str) -> None:
-    """Send all logs of this process, ours and the libraries', to the standard output, with every line masked.
-
-    Args:
-        log_format: ``console`` or ``json``.
-        process: The process's name in each JSON line.
-    """
+    """Send all logs of this process, ours and the libraries', to the standard output, with every line masked."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

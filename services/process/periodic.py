@@ -1,6 +1,7 @@
 """Periodic jobs of one process, run by APScheduler."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,16 +13,17 @@ from schema.errors import PassingError
 
 log = structlog.get_logger(__name__)
 
+# APScheduler warns when a run is skipped because the one before it still runs: on a busy machine, every second.
+logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
 
 @asynccontextmanager
 async def periodic(
     jobs: dict[Callable[[], Awaitable[object]], float], *, at_once: bool = False
 ) -> AsyncIterator[None]:
-    """Run each job at its interval while the block runs. A passing error is logged, and the job runs again next time.
+    """Run each job at its interval in seconds while the block runs, and with ``at_once`` also at its beginning.
 
-    Args:
-        jobs: The interval in seconds, by job.
-        at_once: Also run each job at the beginning, not only after the first interval.
+    A passing error is logged, and the job runs again next time.
     """
     scheduler = AsyncIOScheduler()
     for job, seconds in jobs.items():

@@ -71,13 +71,7 @@ def alike(text: str, prompt: Prompt) -> str:
 
 
 def spoilt(kind: str, prompt: Prompt, neighbour: str | None = None) -> str:
-    """A bad text.
-
-    Args:
-        kind: `empty`, `refusal`, `english`, `too_long`, `short`, `html`, `same`, `alike` or `cut`.
-        prompt: The request.
-        neighbour: The text that `alike` copies; None for the next sign's.
-    """
+    """A bad text of a kind of :class:`ops.sandbox.faults.ModelFaults`; ``neighbour`` is the text that `alike` copies."""
     bad = _BAD[prompt.language]
     good = compose(prompt)
     if neighbour is None:

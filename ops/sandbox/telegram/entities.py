@@ -145,10 +145,7 @@ def formatted(
 ) -> tuple[str, list[Entity]]:
     """The text that a reader sees, and its entities: bold, links, commands.
 
-    Args:
-        text: As the bot sent it.
-        parse_mode: `HTML`, or empty for plain text; the sandbox knows no Markdown.
-        entities: The bot's entities, instead of a parse mode.
+    `parse_mode` is `HTML`, or empty for plain text; the sandbox knows no Markdown. `entities` stand instead of it.
 
     Raises:
         ApiError: The HTML is wrong, the text empty, or the mode unknown.

@@ -25,12 +25,7 @@ _DESCRIPTIONS = {
 
 
 class BotApi:
-    """Serves one world to one bot.
-
-    Args:
-        world: Readers, messages, updates, faults.
-        token: The only bot token that is accepted; None accepts every well-formed one.
-    """
+    """Serves one world to one bot; ``token`` is the only one accepted, None accepts every well-formed one."""
 
     def __init__(self, world: World, token: str | None = None) -> None:
         self._world = world

@@ -94,11 +94,7 @@ class Reader:
         return self.world.updates.add("message", message.as_api(self.chat, self.user))
 
     async def press(self, what: str, message: Message | None = None) -> int:
-        """Press a button by its text or its callback data; returns the update's id.
-
-        Args:
-            what: Text or callback data of an inline button, or text of a reply keyboard's button.
-            message: The message of the button; None for the latest that has such a button.
+        """Press a button by its text or callback data, in the latest message that has it; returns the update's id.
 
         Raises:
             LookupError: There is no such button.
