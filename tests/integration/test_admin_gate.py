@@ -83,7 +83,7 @@ async def test_a_wrong_password_is_refused_and_never_logged(operator: Operator) 
     with capture_logs() as logs:
         answer = await operator.sign_in("Hunter2-Hunter2")
     assert answer.status_code == 403
-    assert "Пароль не подошёл." in answer.text
+    assert "Неверный пароль." in answer.text
     assert cookie(answer, OPERATOR) is None
     assert not await is_in(operator)
     assert [log["event"] for log in logs] == ["admin.sign_in_failed"]

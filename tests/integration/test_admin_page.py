@@ -289,7 +289,7 @@ async def test_a_queue_is_paused_looked_into_purged_and_resumed(
             connection.channel().basic_publish("", "views", f"message {number} <b>".encode())
     await page.get_by_role("link", name="Queues").click()
     await page.get_by_role("link", name="views", exact=True).click()
-    await page.get_by_label("Why").fill("counters <b>are</b> being repaired")
+    await page.get_by_label("Reason").fill("counters <b>are</b> being repaired")
     await page.get_by_role("button", name="Pause").click()
     await expect(page.get_by_role("status")).to_have_text("views is paused.")
     await expect(page.locator("#paused")).to_contain_text("counters <b>are</b> being repaired")
