@@ -64,6 +64,7 @@ def main() -> None:
         worker_concurrency=1,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
     )
     loop = uvloop.new_event_loop()
     views = Views(Database(os.environ["DATABASE_URL"]), system_clock)
