@@ -173,10 +173,14 @@ async def test_the_copies_of_a_replay_have_one_effect_and_die_once(
     await until_views(sql, 1)
 
 
-@pytest.mark.parametrize("message", [view(), GenerateHoroscope(Sign.LEO, TODAY)], ids=["of many", "alone"])
+@pytest.mark.parametrize("kind", [HoroscopeRequested, GenerateHoroscope], ids=["of many", "alone"])
 async def test_the_message_of_a_replay_that_another_has_taken_the_place_of_is_passed_over(
-    scene: Scene, database: Database, inspector: Inspector, message: HoroscopeRequested | GenerateHoroscope
+    scene: Scene,
+    database: Database,
+    inspector: Inspector,
+    kind: type[HoroscopeRequested] | type[GenerateHoroscope],
 ) -> None:
+    message = view() if kind is HoroscopeRequested else GenerateHoroscope(Sign.LEO, scene.today)
     await Archive(database, MASK).keep([letter_of(message)])
     (letter,) = await inspector.records.listed(Filter())
     await order(inspector, [letter.id])
