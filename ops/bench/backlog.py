@@ -48,10 +48,10 @@ class Backlog:
 
     @classmethod
     def of(cls, views: int, seed: int) -> Self:
-        """So many views of all signs and of yesterday, today and tomorrow; duplicates at random places."""
+        """So many views of all signs and of the last three days; duplicates at random places."""
         at = datetime.now(UTC)
         today = day_in(HOME, system_clock())
-        signs, days = tuple(Sign), [today + ONE_DAY * ahead for ahead in (-1, 0, 1)]
+        signs, days = tuple(Sign), [today + ONE_DAY * ahead for ahead in (-2, -1, 0)]
         events = [
             HoroscopeRequested(uuid4(), signs[number % 12], days[number // 12 % 3], answered=True, at=at)
             for number in range(views)

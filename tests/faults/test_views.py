@@ -61,9 +61,12 @@ class TestBothServers(OwnRabbitMQ, OwnPostgreSQL):
         async with open_queues(rabbitmq.url) as queues:
             # What is still under way are copies.
             await until_sql(sql, "SELECT count(*) FROM parked_messages", 0)
-            await queues.drained(VIEWS)
             await workers.stop()
-            assert queues.count(VIEWS) == queues.count(DEAD_LETTERS) == 0
+            while queues.count(VIEWS):  # a worker that stops puts back what it has not begun
+                (worker,) = await processes.workers(1, queues=[VIEWS])
+                await queues.drained(VIEWS)
+                assert await worker.stop() == 0
+            assert queues.count(DEAD_LETTERS) == 0
         by_sign = await sql.fetch("SELECT zodiac_sign, view_count FROM horoscope_views")
         assert {row[0]: row[1] for row in by_sign} == {
             sign.value: len(range(place, ALL, len(Sign))) for place, sign in enumerate(Sign)
