@@ -134,6 +134,7 @@ def _serve(address: str) -> dict[str, Any]:
             continue
         server.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
         data, (output, *_), *_ = socket.recv_fds(connection, 1 << 20, 1)
         if child := os.fork():
             os.close(output)
