@@ -44,8 +44,9 @@ async def test_while_rabbitmq_is_away_replies_go_on_and_their_views_are_counted_
     sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, queues: Queues
 ) -> None:
     async with Cable(processes.environment["RABBITMQ_URL"]) as cable:
-        await processes.workers()
+        (worker,) = await processes.workers()
         await until_written(sql)
+        await worker.stop()  # it would send what the bot parks
         bot = await processes.bot({"RABBITMQ_URL": cable.url})
         reader = await reader_of(sql, sandbox, 7, Sign.LEO)
         cable.unplug()
@@ -57,6 +58,7 @@ async def test_while_rabbitmq_is_away_replies_go_on_and_their_views_are_counted_
         await bot.ended()
         cable.plug()
         await processes.bot({"RABBITMQ_URL": cable.url})
+        await processes.workers()
         await until_views(sql, 3)
         await until_sql(sql, "SELECT count(*) FROM parked_messages", 0)
 
