@@ -55,6 +55,8 @@ async def open_app(
     assert settings.bot_token
     async with open_servers(settings, queues, process=process) as (database, publisher):
         await database.check()
+        async with database.transaction():
+            pass  # the pool's first connection takes long: opened here, no reader waits for it
         await publisher.wait_ready(START_PATIENCE_S)
         bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url)
         async with bot, Bus(publisher, database) as bus:
