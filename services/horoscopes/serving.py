@@ -115,7 +115,7 @@ class Horoscopes:
     async def refresh(self) -> None:
         """Keep in memory exactly the texts of days that are current somewhere on Earth."""
         first = first_day_alive(self._clock())
-        rows = await self._database.reads.fetch(_CURRENT, first, timeout=LONG_PATIENCE_S)
+        rows = await self._database.asides.fetch(_CURRENT, first, timeout=LONG_PATIENCE_S)
         self._texts = {(Sign(sign), day): content for sign, day, content in rows}
 
     def _remember(self, reader: int, sign: Sign, zone: str | None) -> None:

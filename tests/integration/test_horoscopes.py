@@ -16,6 +16,7 @@ from services.database.pool import Database
 from services.days import day_in
 from services.horoscopes.serving import Horoscopes, Today
 from tests.proxy import Cable
+from tests.waiting import DEADLINE_S
 
 NOW = datetime(2026, 11, 22, 22, 30, tzinfo=UTC)
 ZONES = ("Europe/Moscow", "America/New_York", None)
@@ -130,3 +131,9 @@ async def test_while_postgresql_is_away_those_seen_are_answered_and_others_told(
         with suppress(DatabaseUnavailable):
             today = await horoscopes.today(2, uuid4())
     assert today.text == text_of(2)
+
+
+async def test_no_reader_waits_while_texts_are_read_into_memory(horoscopes: Horoscopes) -> None:
+    async with horoscopes._database.reads._is_free, asyncio.timeout(DEADLINE_S):
+        await horoscopes.refresh()
+    assert len(horoscopes._texts) == 24
