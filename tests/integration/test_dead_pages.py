@@ -647,7 +647,14 @@ async def test_judging_many_letters_may_take_longer_than_a_page(
     await add_dead_letter(database, view())
     monkeypatch.setattr(snapshots, "PATIENCE_S", 0.0)
     assert (await operator.get("/dead")).status_code == 503
-    for path in ("/dead?verdict=done", "/dead/drop?state=dead", "/dead/replay?state=dead"):
+    assert (await operator.get("/api/dead")).status_code == 503
+    for path in (
+        "/dead?verdict=done",
+        "/dead/drop?state=dead",
+        "/dead/replay?state=dead",
+        "/api/dead?verdict=done",
+        "/api/dead/letters?verdict=done",
+    ):
         assert (await operator.get(path)).status_code == 200, path
     assert 'data-every="60.0"' in (await operator.get("/dead?verdict=done")).text, (
         "and is not done every five seconds"
