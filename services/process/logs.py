@@ -79,13 +79,14 @@ def configure(log_format: str, mask: Mask, *, process: str) -> None:
         "aiohttp.access",
         "httpx2",
         "httpx",
-        "apscheduler",
         "alembic",
         "dramatiq",
         "periodiq",
         "uvicorn",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # APScheduler warns when it skips a run because the one before it still runs: on a busy machine, every second.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     # pika logs each failed step of a reconnection; the publisher and the consumers log the reconnection itself.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     structlog.configure(

@@ -1,7 +1,6 @@
 """Periodic jobs of one process, run by APScheduler."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,9 +11,6 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from schema.errors import PassingError
 
 log = structlog.get_logger(__name__)
-
-# APScheduler warns when a run is skipped because the one before it still runs: on a busy machine, every second.
-logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 @asynccontextmanager
