@@ -44,7 +44,8 @@ def decode(body: bytes) -> dict[str, Any]:
     try:
         parts: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidEnvelope(f"it is not JSON: {error}") from None
+        fault = "it is not UTF-8" if "UTF-8" in error.msg else f"it is not JSON: {error}"
+        raise InvalidEnvelope(fault) from None
     if not isinstance(parts, dict):
         raise InvalidEnvelope(f"expected a JSON object, not {type(parts).__name__}")
     if parts.keys() != _SOUND.keys():

@@ -7,7 +7,7 @@ import dramatiq
 import pytest
 
 from actors import TABLE
-from schema.errors import InvalidMessage
+from schema.errors import InvalidEnvelope, InvalidMessage
 from schema.messages import (
     DeliverHoroscope,
     GenerateDay,
@@ -18,7 +18,7 @@ from schema.messages import (
     ReconcileTick,
 )
 from schema.signs import Sign
-from services.messaging.envelope import encode
+from services.messaging.envelope import decode, encode
 
 DAY = date(2026, 11, 22)
 NOW = datetime(2026, 11, 22, 9, 30, 1, 123456, tzinfo=UTC)
@@ -62,3 +62,11 @@ def test_every_message_has_one_actor_on_its_queue(message: Message) -> None:
 def test_wrong_arguments_are_named(arguments: dict[str, object], named: str) -> None:
     with pytest.raises(InvalidMessage, match=named):
         GenerateHoroscope.parse(arguments)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"), [(b"\xff\xfe", "it is not UTF-8$"), (b'{"a": ', "it is not JSON: unexpected end")]
+)
+def test_bytes_that_are_no_message_are_refused_in_plain_words(body: bytes, reason: str) -> None:
+    with pytest.raises(InvalidEnvelope, match=reason):
+        decode(body)
