@@ -65,18 +65,18 @@ view_receipts = Table(
     metadata,
     Column("request_id", Uuid, primary_key=True),
     Column("view_date", Date, nullable=False, index=True),
-    comment="The views already counted: a second copy of one finds its receipt here.",
+    comment="Receipts of the views already counted, so that no copy of a view counts again.",
 )
 
 view_times = Table(
     "view_times",
     metadata,
     Column("view_date", Date),
-    Column("at", _instant, comment="The beginning of five minutes."),
+    Column("at", _instant, comment="The start of a five-minute interval."),
     Column("zodiac_sign", String(20)),
     Column("view_count", Integer, nullable=False),
     PrimaryKeyConstraint("view_date", "at", "zodiac_sign"),
-    comment="When the views of the last days were made; written together with horoscope_views.",
+    comment="Views of the last days by time; written together with horoscope_views.",
 )
 
 readers = Table(
@@ -89,15 +89,15 @@ readers = Table(
     Column("blocked_at", _instant, comment="When the reader was found to have blocked the bot."),
     Column("created_at", _instant, nullable=False, server_default=func.now()),
     Column("seen_on", Date, comment="The last of the reader's days on which they asked for a text."),
-    comment="Who asks, for which sign, and where on Earth.",
+    comment="Readers, with their sign, time zone and language.",
 )
 
 reader_days = Table(
     "reader_days",
     metadata,
     Column("day", Date, primary_key=True, comment="The readers' own day."),
-    Column("readers", Integer, nullable=False, comment="How many asked for a text on it."),
-    comment="How many readers were active, day by day.",
+    Column("readers", Integer, nullable=False, comment="How many readers asked for a text."),
+    comment="The number of active readers of each day.",
 )
 
 answer_times = Table(
@@ -120,8 +120,8 @@ processes = Table(
     Column("pid", Integer, nullable=False),
     Column("release", Text, nullable=False),
     Column("started_at", _instant, nullable=False),
-    Column("seen_at", _instant, nullable=False, server_default=func.now(), comment="When it last said so."),
-    comment="The processes that run, as they say themselves; one that stops takes its row along.",
+    Column("seen_at", _instant, nullable=False, server_default=func.now(), comment="Its last heartbeat."),
+    comment="The processes that run; each writes heartbeats, and deletes its row when it stops.",
 )
 
 generations = Table(
@@ -131,7 +131,7 @@ generations = Table(
     Column("horoscope_date", Date),
     Column("state", String(10), nullable=False, comment="pending, writing, retrying, written or given_up."),
     Column("since", _instant, nullable=False, server_default=func.now(), comment="When the state began."),
-    Column("token", BigInteger, nullable=False, comment="Fencing: grows with every lease."),
+    Column("token", BigInteger, nullable=False, comment="Fencing token: grows with every lease."),
     Column("holder", Text, comment="The message that holds or last held the lease; NULL: none has yet."),
     Column("writer", Text, comment="The process that holds or last held the lease: host and pid."),
     Column("ladder", String(10), nullable=False, comment="The holder's ladder: night or request."),
@@ -140,17 +140,17 @@ generations = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0"), comment="Leases so far."),
     Column("error", Text, comment="Why the last attempt failed."),
     Column(
-        "refused_by", String(16), comment="Given up because this endpoint of the model refuses us altogether."
+        "refused_by", String(16), comment="Given up because this endpoint of the model refuses every request."
     ),
     Column("model", Text),
     Column("prompt_version", Text),
     Column("calls", Integer, nullable=False, server_default=text("0"), comment="Answers of the model."),
-    Column("prompt_tokens", Integer, comment="Of all answers together; NULL: not told."),
-    Column("completion_tokens", Integer, comment="Of all answers together; NULL: not told."),
-    Column("cost_usd", Numeric(12, 6), comment="Of all answers together; NULL: prices not known."),
+    Column("prompt_tokens", Integer, comment="Of all answers; NULL: the model did not count them."),
+    Column("completion_tokens", Integer, comment="Of all answers; NULL: the model did not count them."),
+    Column("cost_usd", Numeric(12, 6), comment="Of all answers; NULL: the prices are unknown."),
     Column("latency_ms", Integer, comment="Of the model's last answer."),
     PrimaryKeyConstraint("zodiac_sign", "horoscope_date"),
-    comment="The right to write a text, and how writing it went.",
+    comment="The lease and the state of each text.",
 )
 
 model_outages = Table(
@@ -159,10 +159,10 @@ model_outages = Table(
     Column("endpoint", String(16), primary_key=True, comment="A digest of address, model and key."),
     Column("since", _instant, nullable=False, server_default=func.now(), comment="Of the first failure."),
     Column("failures", Integer, nullable=False, comment="Calls that failed, with no success in between."),
-    Column("repeats", Integer, nullable=False, comment="The last so many failed for the same cause again."),
+    Column("repeats", Integer, nullable=False, comment="How often the last failure's cause was repeated."),
     Column("failed_at", _instant, nullable=False, server_default=func.now(), comment="Of the last failure."),
     Column("known_at", _instant, comment="When there were enough failures to call it an outage."),
-    Column("refused", Boolean, nullable=False, comment="The server refuses us, whatever it is asked for."),
+    Column("refused", Boolean, nullable=False, comment="The server refuses every request."),
     Column("kind", Text, nullable=False, comment="The cause: unavailable, or how the server refuses."),
     Column("reason", Text, nullable=False),
     comment="A model that does not answer; the next answer deletes the row.",
@@ -176,7 +176,7 @@ model_usage = Table(
     Column("calls", Integer, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),
-    Column("cost_usd", Numeric(12, 6), comment="NULL: prices not known."),
+    Column("cost_usd", Numeric(12, 6), comment="NULL: the prices are unknown."),
     PrimaryKeyConstraint("spent_on", "model"),
     comment="What the model cost, day by day.",
 )
@@ -186,7 +186,7 @@ ticks = Table(
     metadata,
     Column("name", String(20), primary_key=True, comment="midnight or reconcile."),
     Column("at", _instant, nullable=False, server_default=func.now(), comment="When the last one came."),
-    Column("did", Text, nullable=False, comment="What came of it, in words."),
+    Column("did", Text, nullable=False, comment="Its result, in words."),
     comment="The last tick of each kind.",
 )
 
@@ -199,11 +199,11 @@ waiters = Table(
     Column("horoscope_date", Date, nullable=False),
     Column("language", String(2), nullable=False),
     Column("message_id", BigInteger, comment="The progress message; NULL until Telegram has named it."),
-    Column("replaces", BigInteger, comment="The message whose button was pressed: the answer goes there."),
+    Column("replaces", BigInteger, comment="The message whose button was pressed; the answer replaces it."),
     Column("created_at", _instant, nullable=False, server_default=func.now()),
-    Column("claimed_until", _instant, comment="Somebody is answering; after this, anybody may."),
-    Column("nudged_at", _instant, comment="When somebody last made sure that the answer is on its way."),
-    Column("answered_at", _instant, comment="NULL: an answer is owed."),
+    Column("claimed_until", _instant, comment="Until then only the process that claimed it may answer."),
+    Column("nudged_at", _instant, comment="When its overdue text was last asked for again."),
+    Column("answered_at", _instant, comment="NULL: the chat still waits."),
     Index("ix_waiters_owed", "zodiac_sign", "horoscope_date", postgresql_where=text("answered_at IS NULL")),
     Index(
         "uq_waiters_replaces",
@@ -212,7 +212,7 @@ waiters = Table(
         unique=True,
         postgresql_where=text("answered_at IS NULL"),
     ),
-    comment="Chats that are owed an answer, and those that lately got theirs.",
+    comment="Chats that wait for an answer, or were answered lately.",
 )
 
 parked_messages = Table(
@@ -229,11 +229,9 @@ parked_messages = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("id", BigInteger, primary_key=True, comment="What people call it by."),
-    Column("death", Uuid, nullable=False, unique=True, comment="The same for every copy of one death."),
-    Column(
-        "digest", LargeBinary, nullable=False, comment="The same for copies of one message that died alike."
-    ),
+    Column("id", BigInteger, primary_key=True, comment="The number that people use."),
+    Column("death", Uuid, nullable=False, unique=True, comment="The same for every copy of the dead letter."),
+    Column("digest", LargeBinary, nullable=False, comment="The same for copies with equally many attempts."),
     Column(
         "state",
         String(20),
@@ -243,12 +241,12 @@ dead_letters = Table(
     Column("state_since", _instant, nullable=False, server_default=func.now()),
     Column("message_id", Text, comment="NULL: the bytes are no message."),
     Column("actor", Text, comment="The actor that it names; NULL: the bytes are no message."),
-    Column("queue", Text, nullable=False, comment="Where it died."),
+    Column("queue", Text, nullable=False, comment="The queue that it came from."),
     Column("arguments", JSONB, comment="NULL: the bytes are no message."),
-    Column("zodiac_sign", String(20), comment="Of its arguments, where they name one."),
-    Column("day", Date, comment="Of its arguments, where they name one."),
+    Column("zodiac_sign", String(20), comment="From its arguments; NULL: they name none."),
+    Column("day", Date, comment="From its arguments; NULL: they name none."),
     Column(
-        "body", LargeBinary, nullable=False, comment="As it would be published again; garbage as it came."
+        "body", LargeBinary, nullable=False, comment="As replays publish it, or bytes that are no message."
     ),
     Column("masked", Boolean, nullable=False, comment="It held a secret, which is not kept."),
     Column("cause", String(30), nullable=False),
@@ -259,14 +257,14 @@ dead_letters = Table(
     Column("attempts", JSONB, nullable=False, comment="When, where, how long and why each failed."),
     Column("release", Text, nullable=False, comment="Of the code that gave it up."),
     Column("host", Text, nullable=False),
-    Column("published_at", _instant, comment="NULL: not told."),
+    Column("published_at", _instant, comment="NULL: unknown."),
     Column("died_at", _instant, nullable=False),
     Column("archived_at", _instant, nullable=False, server_default=func.now()),
     Column("replays", Integer, nullable=False, server_default=text("0"), comment="Before this death."),
-    Column("parent", BigInteger, comment="The dead letter whose replay this is the death of."),
+    Column("parent", BigInteger, comment="The dead letter whose replay died as this one."),
     Column("said_by", Text, comment="Who dropped it."),
     Column("said", Text, comment="Why it was dropped."),
-    Column("imported_at", _instant, comment="It died elsewhere and was brought here."),
+    Column("imported_at", _instant, comment="When it was imported from a file."),
     Column(
         "done",
         Boolean,
@@ -278,7 +276,7 @@ dead_letters = Table(
     Index("ix_dead_letters_state", "state", "id"),
     Index("ix_dead_letters_done", "id", postgresql_where=text("done AND state = 'dead'")),
     Index("ix_dead_letters_digest", "digest", postgresql_using="hash"),
-    comment="Messages that finally failed, each with the whole truth about its death.",
+    comment="Messages that finally failed, each with all that is known of its death.",
 )
 
 dead_letter_edits = Table(
@@ -292,7 +290,7 @@ dead_letter_edits = Table(
     Column("arguments", JSONB, nullable=False),
     Column("edited_by", Text, nullable=False),
     Column("edited_at", _instant, nullable=False, server_default=func.now()),
-    comment="What is replayed in the place of a message as it died: of each letter, the last edit.",
+    comment="Edits of dead letters; a replay publishes the last one of its letter.",
 )
 
 dead_letter_notes = Table(
@@ -302,7 +300,7 @@ dead_letter_notes = Table(
     Column("note", Text, nullable=False),
     Column("noted_by", Text, nullable=False),
     Column("noted_at", _instant, nullable=False, server_default=func.now()),
-    comment="What people noted of a group of dead letters.",
+    comment="Notes on groups of dead letters.",
 )
 
 replay_runs = Table(
@@ -310,17 +308,17 @@ replay_runs = Table(
     metadata,
     Column("id", BigInteger, primary_key=True),
     Column("state", String(10), nullable=False, comment="running, cancelling, cancelled or finished."),
-    Column("queues", ARRAY(Text), nullable=False, comment="One run at a time in each."),
+    Column("queues", ARRAY(Text), nullable=False, comment="Each queue has one run at a time."),
     Column("rate", Integer, nullable=False, comment="Messages a second at the most."),
-    Column("what", Text, nullable=False, comment="Which letters were asked for, in words."),
+    Column("what", Text, nullable=False, comment="The selected letters, in words."),
     Column("why", Text, nullable=False),
     Column("started_by", Text, nullable=False),
     Column("started_at", _instant, nullable=False, server_default=func.now()),
     Column("cancelled_by", Text),
     Column("ended_at", _instant, comment="When the last message was published."),
-    Column("token", BigInteger, nullable=False, comment="Fencing: grows with everyone who takes it over."),
-    Column("holder", Text, nullable=False, comment="Who carries it out: host and pid."),
-    Column("expires_at", _instant, nullable=False, comment="After this, anybody may take it over."),
+    Column("token", BigInteger, nullable=False, comment="Fencing token: grows with every takeover."),
+    Column("holder", Text, nullable=False, comment="The process that runs it: host and pid."),
+    Column("expires_at", _instant, nullable=False, comment="When another process may take it over."),
     comment="Orders to publish dead letters again.",
 )
 
@@ -330,7 +328,7 @@ replays = Table(
     Column("id", Uuid, primary_key=True, comment="Travels with the message."),
     Column("run", BigInteger, ForeignKey("replay_runs.id", ondelete="CASCADE"), nullable=False),
     Column("letter", BigInteger, ForeignKey("dead_letters.id", ondelete="CASCADE"), nullable=False),
-    Column("edit", BigInteger, comment="What was published in its place; NULL: the message as it died."),
+    Column("edit", BigInteger, comment="The edit that was published; NULL: the message as it died."),
     Column(
         "state",
         String(20),
@@ -339,7 +337,7 @@ replays = Table(
     ),
     Column("published_at", _instant),
     Column("ended_at", _instant),
-    Column("died_as", BigInteger, comment="The dead letter that came of it."),
+    Column("died_as", BigInteger, comment="The dead letter that it became."),
     Index("ix_replays_run_state", "run", "state", "letter"),
     Index(
         "uq_replays_open",
@@ -348,7 +346,7 @@ replays = Table(
         postgresql_where=text("state IN ('planned', 'publishing', 'published')"),
     ),
     Index("ix_replays_letter", "letter"),
-    comment="Each time that a dead letter was published again, and what became of it.",
+    comment="The replays of dead letters, each with its outcome.",
 )
 
 suspects = Table(
@@ -356,10 +354,10 @@ suspects = Table(
     metadata,
     Column("queue", Text),
     Column("message_id", Text),
-    Column("begun", JSONB, nullable=False, comment="When and where each try began that did not end."),
+    Column("begun", JSONB, nullable=False, comment="When and where each unfinished attempt began."),
     Column("seen_at", _instant, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("queue", "message_id"),
-    comment="Messages that were delivered again because their worker was lost, while they are handled.",
+    comment="Redelivered messages that are being handled; each had lost its worker.",
 )
 
 paused_queues = Table(
@@ -369,5 +367,5 @@ paused_queues = Table(
     Column("paused_by", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("paused_at", _instant, nullable=False, server_default=func.now()),
-    comment="Queues that no worker consumes until a person says so.",
+    comment="Queues that no worker consumes until a person resumes them.",
 )

@@ -25,7 +25,7 @@ def upgrade() -> None:
             nullable=False,
             comment="When the state began.",
         ),
-        sa.Column("token", sa.BigInteger(), nullable=False, comment="Fencing: grows with every lease."),
+        sa.Column("token", sa.BigInteger(), nullable=False, comment="Fencing token: grows with every lease."),
         sa.Column(
             "holder", sa.Text(), nullable=False, comment="The message that holds or last held the lease."
         ),
@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.Column("completion_tokens", sa.Integer(), nullable=True),
         sa.Column("latency_ms", sa.Integer(), nullable=True, comment="Of the model's answer."),
         sa.PrimaryKeyConstraint("zodiac_sign", "horoscope_date", name=op.f("pk_generations")),
-        comment="The right to write a text, and how writing it went.",
+        comment="The lease and the state of each text.",
     )
     op.create_table(
         "horoscope_cache",
@@ -107,14 +107,14 @@ def upgrade() -> None:
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("telegram_id", name=op.f("pk_readers")),
-        comment="Who asks, for which sign, and where on Earth.",
+        comment="Readers, with their sign, time zone and language.",
     )
     op.create_table(
         "view_receipts",
         sa.Column("request_id", sa.Uuid(), nullable=False),
         sa.Column("view_date", sa.Date(), nullable=False),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_view_receipts")),
-        comment="The views already counted: a second copy of one finds its receipt here.",
+        comment="Receipts of the views already counted, so that no copy of a view counts again.",
     )
     op.create_index(op.f("ix_view_receipts_view_date"), "view_receipts", ["view_date"], unique=False)
     op.create_table(
@@ -135,13 +135,13 @@ def upgrade() -> None:
             "claimed_until",
             sa.DateTime(timezone=True),
             nullable=True,
-            comment="Somebody is answering; after this, anybody may.",
+            comment="Until then only the process that claimed it may answer.",
         ),
         sa.Column(
-            "answered_at", sa.DateTime(timezone=True), nullable=True, comment="NULL: an answer is owed."
+            "answered_at", sa.DateTime(timezone=True), nullable=True, comment="NULL: the chat still waits."
         ),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_waiters")),
-        comment="Chats that are owed an answer, and those that lately got theirs.",
+        comment="Chats that wait for an answer, or were answered lately.",
     )
     op.create_index(
         "ix_waiters_owed",

@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.Column(
             "refused_by",
             sa.String(16),
-            comment="Given up because this endpoint of the model refuses us altogether.",
+            comment="Given up because this endpoint of the model refuses every request.",
         ),
         sa.Column(
             "calls",
@@ -44,12 +44,12 @@ def upgrade() -> None:
             server_default=sa.text("0"),
             comment="Answers of the model.",
         ),
-        sa.Column("cost_usd", sa.Numeric(12, 6), comment="Of all answers together; NULL: prices not known."),
+        sa.Column("cost_usd", sa.Numeric(12, 6), comment="Of all answers; NULL: the prices are unknown."),
     ):
         op.add_column("generations", column)
     for name, comment in (
-        ("prompt_tokens", "Of all answers together; NULL: not told."),
-        ("completion_tokens", "Of all answers together; NULL: not told."),
+        ("prompt_tokens", "Of all answers; NULL: the model did not count them."),
+        ("completion_tokens", "Of all answers; NULL: the model did not count them."),
     ):
         op.alter_column(
             "generations", name, existing_type=sa.Integer(), existing_nullable=True, comment=comment
@@ -68,14 +68,12 @@ def upgrade() -> None:
         sa.Column(
             "replaces",
             sa.BigInteger(),
-            comment="The message whose button was pressed: the answer goes there.",
+            comment="The message whose button was pressed; the answer replaces it.",
         ),
     )
     op.add_column(
         "waiters",
-        sa.Column(
-            "nudged_at", _instant, comment="When somebody last made sure that the answer is on its way."
-        ),
+        sa.Column("nudged_at", _instant, comment="When its overdue text was last asked for again."),
     )
     op.create_index(
         "uq_waiters_replaces",
@@ -98,7 +96,7 @@ def upgrade() -> None:
             "repeats",
             sa.Integer(),
             nullable=False,
-            comment="The last so many failed for the same cause again.",
+            comment="How often the last failure's cause was repeated.",
         ),
         sa.Column(
             "failed_at",
@@ -112,7 +110,7 @@ def upgrade() -> None:
             "refused",
             sa.Boolean(),
             nullable=False,
-            comment="The server refuses us, whatever it is asked for.",
+            comment="The server refuses every request.",
         ),
         sa.Column(
             "kind", sa.Text(), nullable=False, comment="The cause: unavailable, or how the server refuses."
@@ -130,7 +128,7 @@ def upgrade() -> None:
         sa.Column("calls", sa.Integer(), nullable=False),
         sa.Column("prompt_tokens", sa.BigInteger(), nullable=False),
         sa.Column("completion_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cost_usd", sa.Numeric(12, 6), comment="NULL: prices not known."),
+        sa.Column("cost_usd", sa.Numeric(12, 6), comment="NULL: the prices are unknown."),
         sa.PrimaryKeyConstraint("spent_on", "model", name=op.f("pk_model_usage")),
         comment="What the model cost, day by day.",
     )
@@ -140,7 +138,7 @@ def upgrade() -> None:
         sa.Column(
             "at", _instant, nullable=False, server_default=sa.func.now(), comment="When the last one came."
         ),
-        sa.Column("did", sa.Text(), nullable=False, comment="What came of it, in words."),
+        sa.Column("did", sa.Text(), nullable=False, comment="Its result, in words."),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_ticks")),
         comment="The last tick of each kind.",
     )

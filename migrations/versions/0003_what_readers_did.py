@@ -21,18 +21,18 @@ def upgrade() -> None:
     op.create_table(
         "reader_days",
         sa.Column("day", sa.Date(), nullable=False, comment="The readers' own day."),
-        sa.Column("readers", sa.Integer(), nullable=False, comment="How many asked for a text on it."),
+        sa.Column("readers", sa.Integer(), nullable=False, comment="How many readers asked for a text."),
         sa.PrimaryKeyConstraint("day", name=op.f("pk_reader_days")),
-        comment="How many readers were active, day by day.",
+        comment="The number of active readers of each day.",
     )
     op.create_table(
         "view_times",
         sa.Column("view_date", sa.Date(), nullable=False),
-        sa.Column("at", _instant, nullable=False, comment="The beginning of five minutes."),
+        sa.Column("at", _instant, nullable=False, comment="The start of a five-minute interval."),
         sa.Column("zodiac_sign", sa.String(20), nullable=False),
         sa.Column("view_count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("view_date", "at", "zodiac_sign", name=op.f("pk_view_times")),
-        comment="When the views of the last days were made; written together with horoscope_views.",
+        comment="Views of the last days by time; written together with horoscope_views.",
     )
     op.create_table(
         "answer_times",
@@ -66,10 +66,10 @@ def upgrade() -> None:
             _instant,
             nullable=False,
             server_default=sa.func.now(),
-            comment="When it last said so.",
+            comment="Its last heartbeat.",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_processes")),
-        comment="The processes that run, as they say themselves; one that stops takes its row along.",
+        comment="The processes that run; each writes heartbeats, and deletes its row when it stops.",
     )
 
 

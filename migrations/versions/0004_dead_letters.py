@@ -20,17 +20,17 @@ def upgrade() -> None:
         sa.Column("noted_by", sa.Text(), nullable=False),
         sa.Column("noted_at", _instant, server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_dead_letter_notes")),
-        comment="What people noted of a group of dead letters.",
+        comment="Notes on groups of dead letters.",
     )
     op.create_table(
         "dead_letters",
-        sa.Column("id", sa.BigInteger(), nullable=False, comment="What people call it by."),
-        sa.Column("death", sa.Uuid(), nullable=False, comment="The same for every copy of one death."),
+        sa.Column("id", sa.BigInteger(), nullable=False, comment="The number that people use."),
+        sa.Column("death", sa.Uuid(), nullable=False, comment="The same for every copy of the dead letter."),
         sa.Column(
             "digest",
             sa.LargeBinary(),
             nullable=False,
-            comment="The same for copies of one message that died alike.",
+            comment="The same for copies with equally many attempts.",
         ),
         sa.Column(
             "state",
@@ -46,7 +46,7 @@ def upgrade() -> None:
             nullable=True,
             comment="The actor that it names; NULL: the bytes are no message.",
         ),
-        sa.Column("queue", sa.Text(), nullable=False, comment="Where it died."),
+        sa.Column("queue", sa.Text(), nullable=False, comment="The queue that it came from."),
         sa.Column(
             "arguments",
             postgresql.JSONB(astext_type=sa.Text()),
@@ -57,14 +57,14 @@ def upgrade() -> None:
             "zodiac_sign",
             sa.String(length=20),
             nullable=True,
-            comment="Of its arguments, where they name one.",
+            comment="From its arguments; NULL: they name none.",
         ),
-        sa.Column("day", sa.Date(), nullable=True, comment="Of its arguments, where they name one."),
+        sa.Column("day", sa.Date(), nullable=True, comment="From its arguments; NULL: they name none."),
         sa.Column(
             "body",
             sa.LargeBinary(),
             nullable=False,
-            comment="As it would be published again; garbage as it came.",
+            comment="As replays publish it, or bytes that are no message.",
         ),
         sa.Column("masked", sa.Boolean(), nullable=False, comment="It held a secret, which is not kept."),
         sa.Column("cause", sa.String(length=30), nullable=False),
@@ -92,7 +92,7 @@ def upgrade() -> None:
         ),
         sa.Column("release", sa.Text(), nullable=False, comment="Of the code that gave it up."),
         sa.Column("host", sa.Text(), nullable=False),
-        sa.Column("published_at", _instant, nullable=True, comment="NULL: not told."),
+        sa.Column("published_at", _instant, nullable=True, comment="NULL: unknown."),
         sa.Column("died_at", _instant, nullable=False),
         sa.Column("archived_at", _instant, server_default=sa.text("now()"), nullable=False),
         sa.Column(
@@ -102,14 +102,14 @@ def upgrade() -> None:
             "parent",
             sa.BigInteger(),
             nullable=True,
-            comment="The dead letter whose replay this is the death of.",
+            comment="The dead letter whose replay died as this one.",
         ),
         sa.Column("said_by", sa.Text(), nullable=True, comment="Who dropped it."),
         sa.Column("said", sa.Text(), nullable=True, comment="Why it was dropped."),
-        sa.Column("imported_at", _instant, nullable=True, comment="It died elsewhere and was brought here."),
+        sa.Column("imported_at", _instant, nullable=True, comment="When it was imported from a file."),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
         sa.UniqueConstraint("death", name=op.f("uq_dead_letters_death")),
-        comment="Messages that finally failed, each with the whole truth about its death.",
+        comment="Messages that finally failed, each with all that is known of its death.",
     )
     op.create_index(
         "ix_dead_letters_digest", "dead_letters", ["digest"], unique=False, postgresql_using="hash"
@@ -128,7 +128,7 @@ def upgrade() -> None:
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("paused_at", _instant, server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("queue", name=op.f("pk_paused_queues")),
-        comment="Queues that no worker consumes until a person says so.",
+        comment="Queues that no worker consumes until a person resumes them.",
     )
     op.create_table(
         "replay_runs",
@@ -140,10 +140,10 @@ def upgrade() -> None:
             comment="running, cancelling, cancelled or finished.",
         ),
         sa.Column(
-            "queues", postgresql.ARRAY(sa.Text()), nullable=False, comment="One run at a time in each."
+            "queues", postgresql.ARRAY(sa.Text()), nullable=False, comment="Each queue has one run at a time."
         ),
         sa.Column("rate", sa.Integer(), nullable=False, comment="Messages a second at the most."),
-        sa.Column("what", sa.Text(), nullable=False, comment="Which letters were asked for, in words."),
+        sa.Column("what", sa.Text(), nullable=False, comment="The selected letters, in words."),
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("started_by", sa.Text(), nullable=False),
         sa.Column("started_at", _instant, server_default=sa.text("now()"), nullable=False),
@@ -153,10 +153,10 @@ def upgrade() -> None:
             "token",
             sa.BigInteger(),
             nullable=False,
-            comment="Fencing: grows with everyone who takes it over.",
+            comment="Fencing token: grows with every takeover.",
         ),
-        sa.Column("holder", sa.Text(), nullable=False, comment="Who carries it out: host and pid."),
-        sa.Column("expires_at", _instant, nullable=False, comment="After this, anybody may take it over."),
+        sa.Column("holder", sa.Text(), nullable=False, comment="The process that runs it: host and pid."),
+        sa.Column("expires_at", _instant, nullable=False, comment="When another process may take it over."),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_replay_runs")),
         comment="Orders to publish dead letters again.",
     )
@@ -168,11 +168,11 @@ def upgrade() -> None:
             "begun",
             postgresql.JSONB(astext_type=sa.Text()),
             nullable=False,
-            comment="When and where each try began that did not end.",
+            comment="When and where each unfinished attempt began.",
         ),
         sa.Column("seen_at", _instant, server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("queue", "message_id", name=op.f("pk_suspects")),
-        comment="Messages that were delivered again because their worker was lost, while they are handled.",
+        comment="Redelivered messages that are being handled; each had lost its worker.",
     )
     op.create_table(
         "dead_letter_edits",
@@ -184,7 +184,7 @@ def upgrade() -> None:
         sa.Column("edited_at", _instant, server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["letter"], ["dead_letters.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letter_edits")),
-        comment="What is replayed in the place of a message as it died: of each letter, the last edit.",
+        comment="Edits of dead letters; a replay publishes the last one of its letter.",
     )
     op.create_index(op.f("ix_dead_letter_edits_letter"), "dead_letter_edits", ["letter"], unique=False)
     op.create_table(
@@ -196,7 +196,7 @@ def upgrade() -> None:
             "edit",
             sa.BigInteger(),
             nullable=True,
-            comment="What was published in its place; NULL: the message as it died.",
+            comment="The edit that was published; NULL: the message as it died.",
         ),
         sa.Column(
             "state",
@@ -206,11 +206,11 @@ def upgrade() -> None:
         ),
         sa.Column("published_at", _instant, nullable=True),
         sa.Column("ended_at", _instant, nullable=True),
-        sa.Column("died_as", sa.BigInteger(), nullable=True, comment="The dead letter that came of it."),
+        sa.Column("died_as", sa.BigInteger(), nullable=True, comment="The dead letter that it became."),
         sa.ForeignKeyConstraint(["letter"], ["dead_letters.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["run"], ["replay_runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_replays")),
-        comment="Each time that a dead letter was published again, and what became of it.",
+        comment="The replays of dead letters, each with its outcome.",
     )
     op.create_index("ix_replays_letter", "replays", ["letter"], unique=False)
     op.create_index("ix_replays_run_state", "replays", ["run", "state", "letter"], unique=False)
