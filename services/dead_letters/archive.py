@@ -83,7 +83,11 @@ def bound(letters: Iterable[tuple[dict[str, Any], bytes]]) -> dict[str, Any]:
     rows = [
         row | {"place": place, "digest": f"\\x{row['digest']}"} for place, (row, _) in enumerate(letters, 1)
     ]
-    return {"letters": json.dumps(rows, default=str), "bodies": [body for _, body in letters]}
+    try:
+        written = orjson.dumps(rows).decode()
+    except TypeError:  # orjson is five times as fast, but writes no integers beyond 64 bits
+        written = json.dumps(rows, default=str)
+    return {"letters": written, "bodies": [body for _, body in letters]}
 
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('dead_letters'))")
@@ -234,7 +238,7 @@ def _digest(parts: dict[str, Any] | None, body: bytes) -> str:
 
 
 def _unnoted_death(letter: DeadLetter, parts: dict[str, Any] | None) -> Death:
-    """The death of a letter without the header of :class:`Death`: RabbitMQ's, release 0.1's or somebody's own."""
+    """The death of a letter without the header of :class:`Death`: RabbitMQ's, release 0.1's or a person's."""
     at = letter.published_at or datetime.now(UTC)
     said = parts["options"].get("death") if parts else None
     if isinstance(said, dict):  # as release 0.1 noted it
