@@ -79,9 +79,8 @@ def actor_name(queue: str, message: type[Message]) -> str:
 class HoroscopeRequested(Message):
     """A reader asked for the text of a sign and a day."""
 
-    request_id: (
-        UUID  #: The same for every copy of one request, from the Telegram update to the view's receipt
-    )
+    #: The same for every copy of one request, from the Telegram update to the view's receipt.
+    request_id: UUID
     sign: Sign
     day: date  #: The reader's own today
     #: True: the text was shown, which is a view. False: the reader waits for it.

@@ -90,9 +90,8 @@ class SignStatus:
     writer: str | None  #: The process that writes it or last tried to: host and pid
     error: str | None  #: Why the last attempt failed
     generated_at: datetime | None = None  #: When the text that readers see was written; None: there is none
-    anew: str | None = (
-        None  #: The state of its replacement: writing, retrying or given_up; None: it gets none
-    )
+    #: The state of its replacement: writing, retrying or given_up; None: it gets none.
+    anew: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,7 @@ class Status:
 
     @property
     def notes(self) -> list[str]:
-        """Hints that need nobody now."""
+        """Hints; none of them is urgent."""
         if not self.done_letters:
             return []
         more = "more " if self.dead_letters else ""

@@ -168,7 +168,7 @@ class Wording:
         return " ".join(found[:parts])
 
     def wait(self, seconds: int) -> str:
-        """How long somebody has to wait: in seconds, or in minutes rounded up."""
+        """A time to wait: in seconds, or in minutes rounded up."""
         if seconds < 2 * _MINUTE:
             return self._unit(seconds, "second")
         return self._unit(math.ceil(seconds / _MINUTE), "minute")

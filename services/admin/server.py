@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 GRACE_S = 10
 #: Seconds in which a request must arrive, from the connection or from the answer before it.
 REQUEST_S = 15.0
-#: Connections at once; further browsers are told to come back.
+#: The most connections at once; requests on further ones are answered with 503.
 CONNECTIONS = 500
 
 

@@ -1,4 +1,4 @@
-"""How often somebody may try to sign in."""
+"""Limits the attempts to sign in."""
 
 import ipaddress
 import time
@@ -18,7 +18,7 @@ class Tries:
     """The latest failures: at most :data:`TRIES_OF_ALL` of strangers, :data:`REMEMBERED` of known browsers.
 
     A browser that has signed in before is known. It has as many attempts as an address has, whatever others do from the
-    same address or from anywhere; otherwise somebody who guesses could lock everybody out.
+    same address or from anywhere; otherwise an attacker who guesses could lock every operator out.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

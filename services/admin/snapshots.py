@@ -68,7 +68,7 @@ class Service:
     analytics: Analytics
     days: list[DayStatus]  #: Yesterday, and every day whose texts must exist
     records: Records  #: The rows that the status was judged by
-    first_alive: date  #: The earliest day that somebody still lives in; no older text is written
+    first_alive: date  #: The earliest day that is current in some zone; no older text is written
     status: Status
 
     @property
@@ -91,9 +91,8 @@ class Snapshot:
     queues: list[QueueStatus] | None  #: None while RabbitMQ is away
     unmanaged: str | None  #: Why RabbitMQ's management API does not answer; None: it does
     away: list[Away]
-    kept: dict[str, datetime] = field(
-        default_factory=dict
-    )  #: When the figures of a server that is away were read
+    #: When the figures of a server that is away were read.
+    kept: dict[str, datetime] = field(default_factory=dict)
 
     @property
     def pauses(self) -> dict[str, Pause] | None:

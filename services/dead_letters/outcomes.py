@@ -46,7 +46,7 @@ class Outcomes:
     async def answered(self, effects: Mapping[UUID, bool]) -> None:
         """The messages of replays were answered: each had an effect, or there was nothing to do.
 
-        A worker that is lost after the effect leaves a message whose next delivery finds nothing to do, and says so.
+        If a worker is lost after the effect, the next delivery of its message finds nothing to do: that is the outcome.
         """
         for state, effect in (("did_it", True), ("nothing_to_do", False)):
             if ids := sorted(replay for replay, had_effect in effects.items() if had_effect is effect):

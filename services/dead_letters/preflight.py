@@ -61,7 +61,7 @@ _LETTERS = text("""
 _NEXT_DEAD = text("""
     SELECT id FROM dead_letters WHERE state = 'dead' AND id > :after ORDER BY id LIMIT :limit
 """)
-# Rows that somebody else changes at this moment are skipped: their turn comes again.
+# Rows that are locked at this moment are skipped; a later round finds them.
 _NOTE_DONE = text("""
     UPDATE dead_letters SET done = NOT done
     WHERE id = ANY(ARRAY(

@@ -64,7 +64,7 @@ class ManagementApi:
         return list(dict.fromkeys(str(url.origin()) for url, _ in self._places))
 
     async def queues(self) -> list[QueueFlow]:
-        """Every queue, by name; raises ManagementUnavailable if the API does not answer, or not as it should."""
+        """Every queue, by name; raises ManagementUnavailable without a valid answer."""
         trouble = ""
         for url, authorization in self._places:
             try:

@@ -136,12 +136,7 @@ async def read_analytics(database: Database, clock: Clock, home: ZoneInfo) -> An
         }
         by_hour = {
             (row.day, row.hour): row.views
-            for row in await rows(
-                _BY_HOUR,
-                home=home.key,
-                today=today,
-                yesterday=yesterday,
-            )
+            for row in await rows(_BY_HOUR, home=home.key, today=today, yesterday=yesterday)
         }
         answers = await rows(_ANSWERS, today=today)
 

@@ -11,7 +11,7 @@ from services.dead_letters.filters import Filter, Query, State
 
 #: Letters that one act takes at most, the earliest.
 AT_ONCE = 100_000
-#: Letters that are shown to whoever decides, the latest.
+#: The latest letters, which are shown before the decision.
 SHOWN = 20
 
 

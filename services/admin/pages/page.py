@@ -31,7 +31,7 @@ from services.process.logs import Mask
 
 #: Seconds that the servers are given for an act, which may concern many letters.
 ACT_S = 30.0
-#: The name that somebody gave for the record.
+#: Remembers the name that the operator typed for the record.
 WHO_COOKIE = "horoscope_admin_who"
 A_YEAR_S = 366 * 86_400
 _LONGEST_NAME = 60
@@ -69,7 +69,7 @@ class Shown:
 
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)  #: Secrets in them are masked
-    own: Mapping[str, str] = field(default_factory=dict)  #: Not masked: nobody else has written them
+    own: Mapping[str, str] = field(default_factory=dict)  #: Our own values, which are not masked
     status: int = 200
     live: bool = False  #: The browser keeps the page up to date
 
@@ -104,7 +104,7 @@ class Visit:
 
     @property
     def by(self) -> str:
-        """Who acts, for the record: the address, which nobody can make up, then the name that was typed."""
+        """The operator, for the record: the address, which cannot be made up, then the name that was typed."""
         name = self._name()
         return f"page, {remote(self.request)}" + (f", {name}" if name else "")
 
