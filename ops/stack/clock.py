@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -94,6 +93,7 @@ class MovableClock:
     def __init__(self, offset: Offset, zone: str) -> None:
         self.zone = zone
         self._file = offset
+        self._turn = asyncio.Lock()
 
     @property
     def offset(self) -> float:
@@ -101,13 +101,10 @@ class MovableClock:
         return self._file.read()
 
     async def move(self, to: Move) -> None:
-        """Move the clock and wait until this process follows."""
-        before = self._file.read()
-        after = self._target(to, before)
-        expected = time.time() - time.monotonic() + after - before
-        self._file.write(after)
-        while abs(time.time() - time.monotonic() - expected) > 1:  # noqa: ASYNC110  the kernel's clock tells nobody
-            await asyncio.sleep(0.05)
+        """Move the clock, and wait until this process follows: the next move begins at its new time."""
+        async with self._turn:
+            self._file.write(self._target(to, self._file.read()))
+            await asyncio.sleep(FOLLOWED_S)
 
     def _target(self, to: Move, before: int) -> int:
         if to == "real":

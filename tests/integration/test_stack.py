@@ -578,6 +578,28 @@ def test_just_before_midnight_is_half_a_minute_before_it_at_home(tmp_path: Path,
     assert timedelta(seconds=25) < left <= timedelta(seconds=31)
 
 
+def test_moves_of_the_clock_that_come_together_are_made_one_after_the_other() -> None:
+    offset = Offset.create()
+    script = """
+import asyncio, sys
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+from ops.stack.clock import MovableClock, Offset
+
+async def move():
+    clock = MovableClock(Offset(Path(sys.argv[1])), "Asia/Tokyo")
+    await asyncio.gather(clock.move("hour"), clock.move("midnight"))
+    print(datetime.now(ZoneInfo(clock.zone)).time())
+
+asyncio.run(move())
+"""
+    command = [*offset.python_prefix(), sys.executable, "-c", script, str(offset.path)]
+    moved = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE_S)
+    offset.remove()
+    assert moved.stdout.startswith("23:59:")
+
+
 def test_without_the_library_the_rest_is_installed_and_the_clock_is_left_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
