@@ -17,7 +17,7 @@ from ops.bench.stage import ROOT, BenchError, Stage
 from ops.stack.programs import BENCH, ProgramsMissing, ensure_installed
 from ops.stack.server import ServerError
 
-#: Measures a row with so many rounds; the seconds matter only where a round could take any time.
+#: Each takes the number of rounds, and the seconds of a step, which matter where a round has no end of its own.
 ROWS = {
     "serving": serving.measure,
     "stampede": stampede.measure,
@@ -69,7 +69,7 @@ def main(rows: tuple[str, ...], rounds: int, seconds: int, quick: bool, folder: 
     console.print(f"· {', '.join(f'{name} {value}' for name, value in facts.items())}", style="dim")
     console.print(f"Figures of every round: {folder}", style="dim")
     if missed:
-        console.print(f"{missed} of the budgets missed.", style="bold red")
+        console.print(f"Missed budgets: {missed}.", style="bold red")
 
 
 async def _measure(row: str, rounds: int, seconds: int) -> Result:

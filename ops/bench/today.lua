@@ -1,7 +1,12 @@
--- wrk's script: every request is /today of some reader, as a webhook update with an id of its own.
+-- A script for wrk: in each request a reader sends /today, as a webhook update with a new id.
 --
--- Arguments: the secret, the update with %d for its id, its message, the reader and the chat, the id to begin
--- after, the first reader, how many readers there are, and what a good answer contains (anything, when empty).
+-- Arguments:
+--   1. the webhook's secret
+--   2. the update as JSON, with %d for four ids: the update's, the message's, the reader's and the chat's
+--   3. the id before the first update's
+--   4. the first reader's id
+--   5. the number of readers
+--   6. words that a right answer contains; empty: every answer is right
 
 local threads = {}
 
@@ -34,7 +39,7 @@ function response(status, _, body)
 end
 
 function done(summary, latency, _)
-   local thread = threads[1] -- the ids are distinct in one thread only
+   local thread = threads[1] -- two threads would send the same ids
    local broken = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
    io.write(string.format(
       '\n{"right": %d, "wrong": %d, "broken": %d, "seconds": %.6f, "p50_ms": %.3f, "p99_ms": %.3f}\n',

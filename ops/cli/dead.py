@@ -74,7 +74,7 @@ async def groups(here: Here, wanted: Filter) -> Answer:
     def show(screen: Screen) -> None:
         tables.show_groups(screen, kinds)
         dead_letters = counted(sum(each.dead for each in kinds))
-        screen.say(f"{len(kinds)} kind{'s' * (len(kinds) != 1)} of failures, {dead_letters} ({wanted.words})")
+        screen.say(f"{counted(len(kinds), 'kind')} of failures, {dead_letters} ({wanted.words})")
         if kinds:
             screen.say("The letters of one: horoscope dead list --group GROUP")
 
@@ -270,13 +270,13 @@ async def import_(here: Here, file: BinaryIO) -> Answer:
 @dead.command()
 @click.argument("number", type=NUMBER, metavar="ID")
 @click.option("--post-mortem", is_flag=True, help="Stop only where it raises.")
-@click.option("--no-model", is_flag=True, help="Do not call the model; it is taken to be away.")
+@click.option("--no-model", is_flag=True, help="Do not call the model; act as if it were away.")
 def debug(number: int, post_mortem: bool, no_model: bool) -> None:
     """Run a letter's message under Python's debugger.
 
-    It runs in this process, as edited, and stops where the handler begins. Nothing comes of it: messages and calls to Telegram are printed instead of
-    sent, and the database is rolled back at the end. Until then it may hold locks that others wait for. The model
-    is called if the message wants it. Exits with 1 if the handler raises.
+    It runs in this process, as edited, and stops where the handler begins. It has no effect: messages and calls to
+    Telegram are printed instead of sent, and the database is rolled back at the end. Until then it may hold locks
+    that others wait for. The model is called if the message needs it. Exits with 1 if the handler raises.
     """
     from ops.cli import debugger
     from services.process.logs import Mask, configure

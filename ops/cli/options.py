@@ -98,7 +98,7 @@ def several_of(known: _Names) -> Callable[[str], set[str]]:
 def limit_option(default: int, most: int = PAGE) -> Callable[[_Command], _Command]:
     """The option ``--limit``."""
     limits = click.IntRange(1, most)
-    return click.option("--limit", type=limits, default=default, show_default=True, help="The longest list.")
+    return click.option("--limit", type=limits, default=default, show_default=True, help="At most this many.")
 
 
 def day_to_write(typed: str) -> date:
@@ -110,7 +110,7 @@ def day_to_write(typed: str) -> date:
     except ValueError:
         raise click.BadParameter(f"{typed!r} is not a day such as {first} (YYYY-MM-DD)") from None
     if not first <= day <= last:
-        raise click.BadParameter(f"nobody lives in {day} now or soon; expected {first} to {last}")
+        raise click.BadParameter(f"no reader can ask for {day} now or soon; expected {first} to {last}")
     return day
 
 
@@ -148,7 +148,7 @@ _CONDITIONS: dict[str, tuple[str, _Names]] = {
     "sign": ("The sign among their arguments.", lambda: Sign),
     "day": ("The day among their arguments, as YYYY-MM-DD.", tuple),
     "since": ("They died then or later: 2026-11-22T06:30, or 2h for two hours ago.", tuple),
-    "until": ("They died before.", tuple),
+    "until": ("They died before; as for --since.", tuple),
     "text": ("Words of the error or the arguments, or the message's id.", tuple),
     "run": ("They are part of this run of replays.", tuple),
 }
@@ -231,6 +231,6 @@ async def chosen(here: Here, wanted: Filter) -> list[int]:
     return found
 
 
-def counted(count: int) -> str:
-    """A number of letters, in words."""
-    return f"{count} dead letter{'' if count == 1 else 's'}"
+def counted(count: int, noun: str = "dead letter") -> str:
+    """A number of things, in words."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ import click
 
 from ops.cli import tables
 from ops.cli.console import Answer, Here, by_option, confirm, connected, yes_option
-from ops.cli.options import completed, did_you_mean, limit_option, queue_names
+from ops.cli.options import completed, counted, did_you_mean, limit_option, queue_names
 from schema.errors import UnknownQueue
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def queues(context: click.Context, as_json: bool) -> None:
         context.invoke(list_, as_json=as_json)
     elif as_json:
         command = f"horoscope queues {context.invoked_subcommand}"
-        raise click.UsageError(f"--json stands behind the command: {command} --json")
+        raise click.UsageError(f"--json comes after the command: {command} --json")
 
 
 @queues.command("list")
@@ -148,9 +148,10 @@ async def purge(here: Here, name: str, yes: bool, by: str) -> Answer:
     waiting = (await here.queues.find(name)).messages
     if name == DEAD_LETTERS and not yes:
         click.echo("These letters are not archived yet: once deleted, they cannot be replayed.", err=True)
-    confirm(f"Delete all {waiting} messages in {name}, for good?", yes=yes)
+    messages = f"{'' if waiting == 1 else 'all '}{counted(waiting, 'message')}"
+    confirm(f"Delete {messages} in {name}, for good?", yes=yes)
     deleted = await here.queues.purge(name, at_most=None if yes else waiting, by=by)
-    return Answer({"queue": name, "deleted": deleted}, f"Deleted {deleted} messages in {name}.")
+    return Answer({"queue": name, "deleted": deleted}, f"Deleted {counted(deleted, 'message')} in {name}.")
 
 
 @queues.command()

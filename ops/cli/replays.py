@@ -68,7 +68,7 @@ def _check_replay(
 @click.option("--dry-run", is_flag=True, help="Only say what a replay of each letter would do.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="With --dry-run: write the verdicts as a plan.")
 @click.option("--plan", "plan_file", type=click.File("rb"), metavar="FILE", help="Replay this plan only.")
-@click.option("--rate", type=_RATES, default=RATE, show_default=True, help="The most messages a second.")
+@click.option("--rate", type=_RATES, default=RATE, show_default=True, help="At most this many a second.")
 @click.option("--why", type=options.reason, help="The reason, for the record; only a dry run needs none.")
 @click.option("--force", is_flag=True, help="Also letters that are done, capped or waiting.")
 @yes_option

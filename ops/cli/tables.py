@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ops.cli.console import Screen, clock_time
-from ops.cli.options import PAGE
+from ops.cli.options import PAGE, counted
 
 if TYPE_CHECKING:
     from services.dead_letters.preflight import Verdict
@@ -135,7 +135,7 @@ def show_messages(screen: Screen, messages: Sequence[QueuedMessage], waiting: in
             f"published {clock_time(each.published_at)}, failed attempts {each.attempts}{again}", first="   "
         )
         screen.say(each.shown(_ARGUMENTS_SHOWN), first="   ")
-    screen.say(f"{len(messages)} of {waiting} messages; all stay in their place.")
+    screen.say(f"{len(messages)} of {counted(waiting, 'message')}; all stay in their place.")
 
 
 def show_list(screen: Screen, letters: Sequence[Listed], *, several_states: bool) -> None:
@@ -183,7 +183,7 @@ def show_letter(screen: Screen, letter: Letter, verdict: Verdict | None) -> None
             "group": letter.group,
             "note": letter.note,
             "replayed": f"{letter.replays} times before it died" if letter.replays else None,
-            "came of": letter.parent and f"the replay of dead letter {letter.parent}",
+            "parent": letter.parent and f"it died in the replay of dead letter {letter.parent}",
             "imported": letter.imported_at,
             "dropped": letter.dropped_by and f"by {letter.dropped_by}: {letter.dropped_why}",
             "death": letter.death,
@@ -276,7 +276,7 @@ def _advice(letter: Letter, verdict: Verdict | None) -> list[str]:
         return [f"Follow its replay: horoscope dead run {letter.history[-1].run} --wait"]
     if letter.state == "died_again":
         later = [each.died_as for each in letter.history if each.died_as]
-        return [f"See the letter that came of it: horoscope dead show {number}" for number in later[-1:]]
+        return [f"See its new letter: horoscope dead show {number}" for number in later[-1:]]
     if letter.state == "dropped":
         return [f"Take it back: horoscope dead restore {letter.id}"]
     if verdict is None or letter.state != "dead":

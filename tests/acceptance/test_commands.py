@@ -73,8 +73,8 @@ async def test_a_watched_status_is_printed_again_when_it_changes_and_ends_with_i
     ("command", "code", "said"),
     [
         (("generate", "--day", "tomorrow"), 2, "'tomorrow' is not a day such as"),
-        (("generate", "--day", "2020-01-01"), 2, "nobody lives in 2020-01-01"),
-        (("generate", "--day", "2099-01-01"), 2, "nobody lives in 2099-01-01"),
+        (("generate", "--day", "2020-01-01"), 2, "no reader can ask for 2020-01-01"),
+        (("generate", "--day", "2099-01-01"), 2, "no reader can ask for 2099-01-01"),
         (("generate", "--sign", "ophiuchus"), 2, "'ophiuchus' is not one of aries, taurus"),
         (("worker", "--queues", "views,nonsense"), 2, "'nonsense' is not one of dead_letters, delivery"),
         (("generate", "--sign", ""), 2, "'' is not one of aries, taurus"),

@@ -192,7 +192,7 @@ async def test_whoever_still_consumes_a_paused_queue_is_told_of_and_keeps_others
             "Delete all 0 messages in views, for good? There is no terminal to ask on; add --yes to go on",
         ),
         (("purge", "requests.retry.1s", "--yes"), 0, "Deleted 0 messages in requests.retry.1s."),
-        (("--json", "peek", "views"), 2, "--json stands behind the command"),
+        (("--json", "peek", "views"), 2, "--json comes after the command"),
         (("peek",), 2, "Missing argument 'QUEUE'"),
     ],
 )
@@ -211,17 +211,20 @@ async def test_a_server_that_is_away_is_told(processes: Processes, away: str, fr
     assert (code, "cannot be reached" in said, "a-secret" in said) == (69, True, False), said
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 0), ("n\n", 1, 2)])
+@pytest.mark.parametrize(
+    ("answer", "code", "waiting", "named"),
+    [("y\n", 0, 2, "all 2 messages"), ("n\n", 1, 2, "all 2 messages"), ("y\n", 0, 1, "1 message")],
+)
 async def test_purging_names_what_it_deletes_and_asks(
-    processes: Processes, queues: Queues, app: App, answer: str, code: int, left: int
+    processes: Processes, queues: Queues, app: App, answer: str, code: int, waiting: int, named: str
 ) -> None:
-    for _ in range(2):
+    for _ in range(waiting):
         queues.put(DEAD_LETTERS, b"{}")
     ended, said = await at_a_terminal(processes, answer, "queues", "purge", DEAD_LETTERS, "--by", "ann")
     assert "These letters are not archived yet" in said
-    assert "Delete all 2 messages in dead_letters, for good? [y/N]:" in said
-    assert (ended, queues.count(DEAD_LETTERS)) == (code, left)
-    assert ("queue.purged" in said and "by=ann" in said and "count=2" in said) is (code == 0)
+    assert f"Delete {named} in dead_letters, for good? [y/N]:" in said
+    assert (ended, queues.count(DEAD_LETTERS)) == (code, waiting if code else 0)
+    assert ("queue.purged" in said and "by=ann" in said and f"count={waiting}" in said) is (code == 0)
 
 
 async def at_a_terminal(processes: Processes, typed: str, *command: str) -> tuple[int, str]:

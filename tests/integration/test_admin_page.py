@@ -328,7 +328,7 @@ async def test_the_live_marker_covers_nothing(page: Page, address: str, database
         if path:
             await page.goto(address + path)
         else:
-            await expect(page.get_by_role("status").first).to_have_text("Run 1 is on record.")
+            await expect(page.get_by_role("status").first).to_have_text("Run 1 is ordered.")
         for width in (1440, 900, 390):
             await page.set_viewport_size({"width": width, "height": 900})
             covered = await page.evaluate("""() => {

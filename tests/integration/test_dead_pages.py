@@ -541,7 +541,7 @@ async def test_a_run_is_told_live_cancelled_and_resumed(
 
     asked = await seen(operator, "/dead/runs/1/cancel")
     assert "Cancel run 1?" in asked
-    assert "1 are not published yet" in asked
+    assert "Not published yet: 1. They stay dead." in asked
     unasked = await operator.send("/dead/runs/1/cancel")
     assert unasked.status_code == 409
     assert "Something has changed meanwhile" in unasked.text

@@ -79,7 +79,7 @@ async def _start(visit: Visit, question: Question) -> Response:
         rate=int(visit.said("rate")),
         force=bool(visit.said("force")),
     )
-    return visit.done(f"/dead/runs/{run.id}", visit.gettext("Run %(number)s is on record.", number=run.id))
+    return visit.done(f"/dead/runs/{run.id}", visit.gettext("Run %(number)s is ordered.", number=run.id))
 
 
 def _reasons(verdicts: list[Verdict], judgement: Judgement) -> list[tuple[str, int]]:
