@@ -109,6 +109,16 @@ def test_every_promise_names_the_tests_that_hold_it() -> None:
         assert "../../tests/" in promise or promise.strip().endswith("\nPlanned.")
 
 
+def test_the_documents_name_the_rows_of_the_benchmarks() -> None:
+    promises, benchmarks = ((ROOT / f"ops/docs/{name}.md").read_text() for name in ("promises", "benchmarks"))
+    program = (ROOT / "ops/bench/__main__.py").read_text()
+    known = re.findall(r'^    "(\w+)": \w+\.measure,$', program, re.MULTILINE)
+    listed = re.findall(r"Benchmarks(?:\]\(benchmarks\.md\))?: ([^.]+)\.", promises)
+    assert {row.strip("`") for names in listed for row in names.split(", ")} <= set(known)
+    (listed,) = re.findall(r"The rows are (.+)\.", benchmarks)
+    assert re.findall(r"`(\w+)`", listed) == known
+
+
 def test_the_documents_draw_the_house_as_the_checks_hold_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     floors, rooms, *_ = project["tool"]["importlinter"]["contracts"]
