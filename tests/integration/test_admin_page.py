@@ -26,7 +26,15 @@ from services.database.pool import Database
 from services.days import ONE_DAY, day_in
 from services.messaging.bus import Bus
 from tests.browser import chromium
-from tests.operators import PASSWORD, add_dead_letter, put_generation, put_process, put_text, settings_of
+from tests.operators import (
+    PASSWORD,
+    RUNBOOK,
+    add_dead_letter,
+    put_generation,
+    put_process,
+    put_text,
+    settings_of,
+)
 from tests.proxy import Cable
 from tests.waiting import DEADLINE_S
 
@@ -93,7 +101,7 @@ async def address(
         open_servers(settings, queues, process="test") as (database, publisher),
         open_snapshots(settings, queues, database) as shown,
         serve_http(
-            make_page(settings, shown, database, Bus(publisher, database), REPLAYABLE, runbook="# Runbook"),
+            make_page(settings, shown, database, Bus(publisher, database), REPLAYABLE, runbook=RUNBOOK),
             settings.admin_listen,
             (),
         ),
@@ -132,6 +140,7 @@ async def page(address: str, browser: Browser, screen: tuple[int, int, Scheme, s
         "net::ERR",
         "status of 401",
         "status of 403",
+        "status of 422",
         "status of 503",
     )  # a page that is away, or refuses
     assert [problem for problem in problems if not any(each in problem for each in expected)] == []
@@ -164,6 +173,7 @@ async def test_every_page_fits_its_screen_and_speaks_both_languages(
         "/processes",
         "/queues/views",
         "/queues/dead_letters/purge",
+        "/runbook",
     ):
         await page.goto(address + path)
         assert await fits(page), path
@@ -343,6 +353,28 @@ async def test_the_live_marker_covers_nothing(page: Page, address: str, database
             assert covered == [], (path, width)
 
 
+async def test_the_title_of_a_live_page_stands_where_other_pages_have_it(page: Page, address: str) -> None:
+    for path in ("/", "/queues", "/processes"):
+        await page.goto(address + path)
+        top, inset = await page.evaluate("""() => {
+            const main = document.getElementById("main");
+            const title = document.querySelector("h1").getBoundingClientRect();
+            return [title.top - main.getBoundingClientRect().top, parseFloat(getComputedStyle(main).paddingTop)];
+        }""")
+        assert top == inset, path
+
+
+async def test_the_runbook_looks_like_a_document(page: Page, address: str) -> None:
+    await page.goto(f"{address}/runbook#no-queues")
+    style = "([selector, name]) => getComputedStyle(document.querySelector(`.runbook ${selector}`))[name]"
+    assert await page.evaluate(style, ["ul", "listStyleType"]) == "disc"
+    assert await page.evaluate(style, ["ol", "listStyleType"]) == "decimal"
+    assert await page.evaluate(style, ["td", "paddingTop"]) != "0px"
+    assert "mono" in await page.evaluate(style, ["code", "fontFamily"])
+    assert await page.evaluate(style, ["p", "marginTop"]) != "0px"
+    await expect(page.locator("#no-queues")).to_be_in_viewport()
+
+
 async def test_the_heading_of_a_narrow_column_stays_in_one_line(
     page: Page, address: str, database: Database
 ) -> None:
@@ -401,6 +433,16 @@ async def test_the_list_of_dead_letters_is_live_and_keeps_what_somebody_does_mea
     assert await page.evaluate("window.still"), "it was not loaded anew"
     await page.get_by_role("button", name="Drop the chosen").click()
     await expect(page.locator("h1")).to_contain_text("Drop 1 letter?")
+
+
+async def test_a_filter_that_cannot_be_understood_is_not_taken_for_a_lost_connection(
+    page: Page, address: str
+) -> None:
+    await page.goto(f"{address}/dead?day=x")
+    for _ in range(2):  # when the second answer comes, the first has been dealt with
+        await page.wait_for_event("response", lambda answer: "x-live" in answer.request.headers)
+    await expect(page.locator("#refresh")).to_have_attribute("data-state", "live")
+    await expect(page.locator("#wrong-day")).to_be_visible()
 
 
 async def test_what_was_done_is_told_once(page: Page, address: str) -> None:

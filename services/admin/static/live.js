@@ -52,7 +52,8 @@
         location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
         return;
       }
-      if (!response.ok) throw new Error(response.statusText);
+      // 422: a condition of the filter cannot be understood; the page says which.
+      if (!response.ok && response.status !== 422) throw new Error(response.statusText);
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
       if (paused) return;
       if (isSelecting()) {
