@@ -448,6 +448,23 @@ async def test_reset_begins_anew(
     await expect(page.locator("#calls > li")).to_have_count(0)
 
 
+async def test_a_page_that_leaves_during_a_reset_finds_a_reader_when_it_is_back(
+    sandbox: Sandbox, hands: Hands, bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moving = asyncio.Event()
+
+    async def move(_: Move) -> None:
+        moving.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(hands, "move", move)
+    body = {"name": "Аня", "language": "ru"}
+    reset = asyncio.create_task(bot.http.post(f"{sandbox.url}/sandbox/reset", json=body).__aenter__())
+    await moving.wait()
+    reset.cancel()
+    assert [reader.name for reader in sandbox.telegram.readers.values()] == ["Аня"]
+
+
 async def test_a_sandbox_on_its_own_says_what_it_lacks(browser: Browser) -> None:
     async with Sandbox(clock="library") as sandbox:
         sandbox.telegram.reader(1001, name="Anna", language="en")

@@ -163,9 +163,9 @@ class Control:
         body = await _body(request)
         self._world.reset()
         self._model.reset()
+        reader = self._new_reader(body)  # first: a page that leaves ends the wait for the clock
         if not isinstance(self._clock, str):
             await self._clock.move("real")
-        reader = self._new_reader(body)
         self._events.publish("reload", {})
         return web.json_response(reader.as_json())
 
