@@ -161,9 +161,9 @@ class Status:
         if not self.done_letters:
             return []
         more = "more " if self.dead_letters else ""
-        dead = "dead letter has" if self.done_letters == 1 else "dead letters have"
+        dead, them = ("letter has", "it") if self.done_letters == 1 else ("letters have", "them")
         drop = 'horoscope dead drop --verdict done --why "nothing left to do"'
-        return [f"{self.done_letters} {more}{dead} nothing left to do; drop them: {drop}"]
+        return [f"{self.done_letters} {more}dead {dead} nothing left to do; drop {them}: {drop}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ async def test_status_tells_quietly_of_letters_that_nobody_can_mend(
     await until_sql(sql, "SELECT count(*) FROM dead_letters WHERE done", 1)
     _, said = await processes.run("status")
     assert "needs a decision" not in said
-    assert "1 dead letter has nothing left to do; drop them: horoscope dead drop --verdict done" in said
+    assert "1 dead letter has nothing left to do; drop it: horoscope dead drop --verdict done" in said
 
 
 async def test_ctrl_c_at_a_question_ends_it_and_nothing_is_done(
