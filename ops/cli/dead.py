@@ -278,6 +278,7 @@ def debug(number: int, post_mortem: bool, no_model: bool) -> None:
     Telegram are printed instead of sent, and the database is rolled back at the end. Until then it may hold locks
     that others wait for. The model is called if the message needs it. Exits with 1 if the handler raises.
     """
+    import services.telegram  # noqa: F401  must come before aiogram is imported
     from ops.cli import debugger
     from services.process.logs import Mask, configure
     from services.process.settings import Settings

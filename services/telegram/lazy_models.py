@@ -9,6 +9,7 @@ Measured with aiogram 3.31 and pydantic 2.13: importing aiogram takes 59 MiB ins
 processor time instead of 3.1.
 """
 
+import sys
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,5 +34,7 @@ def _rebuild(cls: type[BaseModel], /, **options: Any) -> bool | None:
 
 
 def install() -> None:
-    """Install the patch; call it before aiogram is imported."""
+    """Install the patch; raises RuntimeError if aiogram was imported before."""
+    if "aiogram.types" in sys.modules:
+        raise RuntimeError("import services.telegram before aiogram: it makes the import fast")
     BaseModel.model_rebuild = classmethod(_rebuild)  # type: ignore[assignment]

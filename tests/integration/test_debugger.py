@@ -186,10 +186,10 @@ async def test_bytes_are_run_once_they_are_edited(debug: Debug, die: Any, databa
 async def test_nothing_runs_out_while_somebody_sits_at_the_prompt(
     debug: Debug, die: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "LEASE_S", 1.0)
-    monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.05)
+    monkeypatch.setattr(leases, "LEASE_S", 4.0)
+    monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.2)
     await die(LEO)
-    sits = "!__import__('time').sleep(1.3)"
+    sits = "!__import__('time').sleep(4.2)"
     raised, said = await debug(f"tbreak worker.writer.author._answer\nc\n{sits}\nc\n")
     assert not raised, said
     assert "model.py" in said
