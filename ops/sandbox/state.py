@@ -1,6 +1,7 @@
 """The state file, which keeps readers and chats for the next process."""
 
 import asyncio
+import base64
 import contextlib
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import orjson
 
 from ops.sandbox.events import Events
+from ops.sandbox.telegram.calls import Upload
 from ops.sandbox.telegram.messages import Message
 from ops.sandbox.telegram.world import World
 
@@ -81,6 +83,10 @@ class State:
             "commands": [[*key, commands] for key, commands in world.commands.items()],
             "profile": [[*key, text] for key, text in world.profile.items()],
             "deleted": sorted(world.deleted),
+            "files": [
+                [file_id, file.name, file.kind, base64.b64encode(file.data).decode()]
+                for file_id, file in world.files.items()
+            ],
             "readers": [
                 {**reader.as_json(), "messages": [message.as_json() for message in reader.messages]}
                 for reader in world.readers.values()
@@ -97,6 +103,8 @@ class State:
         world.commands = {(scope, language): commands for scope, language, commands in kept["commands"]}
         world.profile = {(name, language): text for name, language, text in kept["profile"]}
         world.deleted = set(kept.get("deleted", ()))
+        for file_id, name, kind, data in kept.get("files", ()):
+            world.files[file_id] = Upload(name, kind, base64.b64decode(data))
         for update in kept["pending"]:
             world.updates.add_raw(update)
         world.updates.next_id = kept["next_update_id"]

@@ -12,7 +12,7 @@ from aiogram import Bot
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError, TelegramRetryAfter
-from aiogram.types import BotCommand
+from aiogram.types import BotCommand, BufferedInputFile
 
 from ops.sandbox import Sandbox
 
@@ -173,6 +173,35 @@ async def test_parameters_come_in_every_form(
     assert sent["text"] == "Выберите знак"
     assert sent["reply_markup"] == KEYS
     assert reader.last.buttons == ["♌ Лев"]
+
+
+@pytest.mark.parametrize("caption", ["", "Ваши данные: /help"])
+async def test_a_document_is_shown_with_its_caption_and_can_be_downloaded(
+    sandbox: Sandbox, http: aiohttp.ClientSession, bot: Bot, caption: str
+) -> None:
+    reader = sandbox.telegram.reader(1)
+    file = BufferedInputFile(b'{"a": 1}', filename="данные.json")
+    sent = await bot.send_document(1, file, caption=caption or None)
+
+    assert sent.document
+    assert (sent.document.file_name, sent.document.file_size) == ("данные.json", 8)
+    assert (sent.caption or "", sent.text) == (caption, None)
+    assert reader.last.text == caption
+    assert reader.file(reader.last).data == b'{"a": 1}'
+    async with http.get(f"{sandbox.url}/sandbox/files/{sent.document.file_id}") as response:
+        assert await response.read() == b'{"a": 1}'
+        assert response.headers["Content-Disposition"].startswith("attachment;")
+    async with http.get(f"{sandbox.url}/sandbox/files/none") as response:
+        assert response.status == 404
+    async with http.get(f"{sandbox.url}/sandbox/calls", params={"method": "sendDocument"}) as response:
+        (call,) = await response.json()
+        assert "данные.json, 8 bytes" in call["parameters"].values()
+
+
+async def test_a_document_that_is_none_is_refused(sandbox: Sandbox, api: Api) -> None:
+    sandbox.telegram.reader(1)
+    refused = await api("sendDocument", chat_id=1, document="attach://nothing")
+    assert "there is no document in the request" in refused["description"]
 
 
 async def test_an_edit_replaces_the_text_and_keeps_what_was_said_before(sandbox: Sandbox, api: Api) -> None:

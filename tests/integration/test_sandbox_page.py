@@ -225,6 +225,39 @@ async def test_a_stranger_starts_presses_and_reads(
 
 
 @SIZES
+async def test_a_file_of_the_bot_is_downloaded_and_the_panel_blocks_the_bot(
+    sandbox: Sandbox, bot: Bot, page: Page, tmp_path: Path
+) -> None:
+    reader = sandbox.telegram.readers[1001]
+    await expect(page.locator("#status")).to_have_text("на связи")
+    form = aiohttp.FormData({"chat_id": "1001", "caption": "Ваши данные. Удалить — /forget"})
+    form.add_field("document", b"{}" * 800, filename="данные.json")
+    async with bot.http.post(f"{bot.base}/sendDocument", data=form) as response:
+        assert response.status == 200
+    sent = page.locator(".message").last
+    await expect(sent).to_contain_text("данные.json")
+    await expect(sent).to_contain_text("1,6 КБ")
+    await expect(sent.locator(".command")).to_have_text("/forget")
+    await page.screenshot(path=tmp_path / "file.png")
+    async with page.expect_download() as downloading:
+        await sent.locator(".file").click()
+    download = await downloading.value
+    assert download.suggested_filename == "данные.json"
+    read = Path(await download.path()).read_bytes
+    assert await asyncio.to_thread(read) == b"{}" * 800
+
+    await page.get_by_role("button", name="Панель").click()
+    block = page.locator("#block-reader")
+    await block.click()
+    await expect(block).to_have_text("Разблокировать бота")
+    assert reader.blocked
+    await page.screenshot(path=tmp_path / "blocked.png")
+    await block.click()
+    await expect(block).to_have_text("Заблокировать бота")
+    await no_sideways_scroll(page)
+
+
+@SIZES
 async def test_a_second_reader_with_another_language(
     sandbox: Sandbox, bot: Bot, page: Page, tmp_path: Path
 ) -> None:

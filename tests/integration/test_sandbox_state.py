@@ -49,14 +49,19 @@ async def test_the_state_outlives_the_sandbox(tmp_path: Path, http: aiohttp.Clie
         parameters = {"chat_id": 1, "text": "<b>Привет</b>", "parse_mode": "HTML", "reply_markup": KEYS}
         async with http.post(f"{sandbox.url}/bot{TOKEN}/sendMessage", json=parameters) as response:
             sent = (await response.json())["result"]
+        form = aiohttp.FormData({"chat_id": "1"})
+        form.add_field("document", b"\x00data", filename="data.json")
+        async with http.post(f"{sandbox.url}/bot{TOKEN}/sendDocument", data=form) as response:
+            assert response.status == 200
         await anya.block()
 
     async with Sandbox(state=path) as sandbox:
         anya = sandbox.telegram.readers[1]
 
         assert (anya.name, anya.language, anya.blocked) == ("Аня", "en", True)
-        assert [message.text for message in anya.messages] == ["/start", "Привет"]
-        assert anya.last.buttons == ["♌ Лев"]
+        assert [message.text for message in anya.messages] == ["/start", "Привет", ""]
+        assert anya.messages[1].buttons == ["♌ Лев"]
+        assert anya.file(anya.last).data == b"\x00data"
         assert next(iter(sandbox.telegram.updates.pending)) == update_id
         await anya.unblock()
         assert await anya.say("ещё") > update_id

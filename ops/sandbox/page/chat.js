@@ -3,7 +3,7 @@
 
 import { callChanged, forgetCalls } from "./journal.js";
 import { clockChanged, refreshFaults, refreshText, showPanel, startPanel } from "./panel.js";
-import { $, attempt, calmly, clock, dayKey, dayName, icon, make, remember, request, state, t, toast } from "./state.js";
+import { $, attempt, calmly, clock, dayKey, dayName, icon, locale, make, remember, request, state, t, toast } from "./state.js";
 import { SIGN_NAMES, SIGNS } from "./words.js";
 
 const SHOWN_READERS = 60;
@@ -42,7 +42,7 @@ function commandList() {
 function preview(reader) {
   if (reader.blocked) return t("blocked");
   if (!reader.last) return t("empty");
-  const words = reader.last.text || t("other_content");
+  const words = reader.last.text || reader.last.content.document?.file_name || t("other_content");
   return reader.last.from_bot ? words : `${t("you")}: ${words}`;
 }
 
@@ -156,9 +156,18 @@ function keyOf(message, button) {
   return key;
 }
 
+function fileLink(document) {
+  const size = t("kilobytes")((document.file_size / 1024).toLocaleString(locale(), { maximumFractionDigits: 1 }));
+  const link = make("a", "file", icon("file"), make("b", "", document.file_name), make("small", "", size));
+  link.href = `/sandbox/files/${encodeURIComponent(document.file_id)}`;
+  link.download = document.file_name;
+  return link;
+}
+
 function messageNode(message) {
   const words = make("span", "words", ...formatted(message.text, message.entities));
-  if (!message.text) words.append(make("em", "", `[${Object.keys(message.content)[0] ?? t("other_content")}]`));
+  if (message.content.document) words.prepend(fileLink(message.content.document));
+  else if (!message.text) words.append(make("em", "", `[${Object.keys(message.content)[0] ?? t("other_content")}]`));
   const time = make("time", "", clock(message.date));
   const meta = make("span", "meta", ...(message.edited ? [`${t("edited")} `] : []), time);
   const bubble = make("div", "bubble", words, meta);
@@ -219,7 +228,8 @@ function showChat() {
   $("block").title = label;
   $("block").setAttribute("aria-label", label);
   $("block").setAttribute("aria-pressed", String(Boolean(reader?.blocked)));
-  $("block").disabled = !reader;
+  $("block").disabled = $("block-reader").disabled = !reader;
+  $("block-reader").textContent = label;
   $("composer").hidden = !reader || reader.blocked;
   $("unblock").hidden = !reader?.blocked;
   $("menu").hidden = commandList().length === 0;
@@ -411,7 +421,9 @@ $("menu").addEventListener("mousedown", (event) => event.preventDefault());
 async function block(blocked) {
   await attempt(request("POST", `/sandbox/readers/${state.current}/block`, { blocked }));
 }
-$("block").addEventListener("click", () => block(!state.readers.get(state.current)?.blocked));
+for (const id of ["block", "block-reader"]) {
+  $(id).addEventListener("click", () => block(!state.readers.get(state.current)?.blocked));
+}
 $("unblock").addEventListener("click", () => block(false));
 $("back").addEventListener("click", () => { showView("list"); document.querySelector('.reader[aria-current="true"]')?.focus(); });
 $("start").addEventListener("click", () => say("/start"));

@@ -4,6 +4,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -49,6 +50,7 @@ class Control:
             web.get(f"{reader}/text", self._text),
             web.delete(f"{reader}/text", self._forget_text),
             web.post(reader + "/{act:say|press|block}", self._act),
+            web.get("/sandbox/files/{id:[\\w-]+}", self._file),
             web.get("/sandbox/calls", self._calls),
             web.post("/sandbox/updates", self._send_update),
             web.post("/sandbox/updates/{id:\\d+}/repeat", self._repeat),
@@ -124,6 +126,15 @@ class Control:
         return web.json_response(
             {"update_id": update_id, "callback_query_id": update.get("callback_query", {}).get("id")}
         )
+
+    async def _file(self, request: web.Request) -> web.Response:
+        file = self._world.files.get(request.match_info["id"])
+        if not file:
+            raise web.HTTPNotFound(text="no such file")
+        # Downloaded, never shown: what a bot sends must not run on this page.
+        named = f"attachment; filename*=UTF-8''{quote(file.name, safe='')}"
+        headers = _HEADERS | {"Content-Disposition": named, "Content-Type": "application/octet-stream"}
+        return web.Response(body=file.data, headers=headers)
 
     # The reader's text, the clock, a new beginning
 

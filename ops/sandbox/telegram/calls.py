@@ -11,7 +11,16 @@ from aiohttp import web
 from ops.sandbox.faults import Fault
 
 # Parameters that are objects or lists; in forms and query strings they come as JSON text.
-STRUCTURED = {"reply_markup", "entities", "allowed_updates", "commands", "scope"}
+STRUCTURED = {"reply_markup", "entities", "caption_entities", "allowed_updates", "commands", "scope"}
+
+
+@dataclass(slots=True, frozen=True)
+class Upload:
+    """A file in the body of a call."""
+
+    name: str
+    kind: str  #: media type
+    data: bytes
 
 
 class ApiError(Exception):
@@ -84,8 +93,13 @@ class Call:
     def as_json(self) -> dict[str, Any]:
         """As the control API shows it, without secrets."""
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "met"}
-        if self.parameters.get("secret_token"):
-            shown["parameters"] = {**self.parameters, "secret_token": "…"}
+        parameters = {
+            name: f"{value.name}, {len(value.data)} bytes" if isinstance(value, Upload) else value
+            for name, value in self.parameters.items()
+        }
+        if parameters.get("secret_token"):
+            parameters |= {"secret_token": "…"}
+        shown["parameters"] = parameters
         return {**shown, "chat_id": self.chat_id, "fault": self.fault}
 
 
@@ -118,6 +132,13 @@ class Parameters:
         """True for `true`, `yes` and `1`."""
         return self.text(name).lower() in {"true", "yes", "1"}
 
+    def file(self, name: str) -> Upload | None:
+        """A file, sent under this name or under the one that `attach://` names; None where it is missing."""
+        value = self.values.get(name)
+        if isinstance(value, str) and value.startswith("attach://"):
+            value = self.values.get(value.removeprefix("attach://"))
+        return value if isinstance(value, Upload) else None
+
     def structure(self, name: str) -> Any:
         """An object or a list; None where it is missing."""
         return self.values.get(name) or None
@@ -141,7 +162,9 @@ async def read_parameters(request: web.Request) -> dict[str, Any]:
             raise bad_request("can't parse JSON object")
         values.update(body)
     else:
-        values.update(
-            {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
-        )
+        for name, value in (await request.post()).items():
+            if isinstance(value, str):
+                values[name] = value
+            elif isinstance(value, web.FileField):
+                values[name] = Upload(value.filename, value.content_type, value.file.read())
     return values

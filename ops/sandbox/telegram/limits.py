@@ -6,7 +6,8 @@ from collections import defaultdict, deque
 
 from ops.sandbox.telegram.calls import ApiError
 
-_COUNTED = {"sendmessage", "editmessagetext"}
+_NEW = {"sendmessage", "senddocument"}
+_COUNTED = _NEW | {"editmessagetext"}
 
 
 class Limits:
@@ -30,7 +31,7 @@ class Limits:
         """
         if method not in _COUNTED:
             return
-        if method == "sendmessage" and self.per_chat is not None:
+        if method in _NEW and self.per_chat is not None:
             self._count(chat_id, self.per_chat)
         if self.overall is not None:
             self._count(None, self.overall)

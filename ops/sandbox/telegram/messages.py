@@ -90,10 +90,11 @@ class Message:
         described |= self.content
         if len(self.versions) > 1:
             described["edit_date"] = int(self.versions[-1].time)
+        text, entities = ("caption", "caption_entities") if self.content else ("text", "entities")
         if self.text:
-            described["text"] = self.text
+            described[text] = self.text
         if self.entities:
-            described["entities"] = self.entities
+            described[entities] = self.entities
         if self.reply_markup and "inline_keyboard" in self.reply_markup:
             described["reply_markup"] = self.reply_markup
         return described

@@ -5,11 +5,12 @@ from typing import Any
 
 from ops.sandbox.telegram import markup, profile
 from ops.sandbox.telegram.calls import ApiError, Parameters, bad_request
-from ops.sandbox.telegram.entities import LONGEST, formatted, utf16_length
+from ops.sandbox.telegram.entities import LONGEST, Entity, formatted, utf16_length
 from ops.sandbox.telegram.messages import Message, Version
 from ops.sandbox.telegram.world import Reader, World
 
 _ACTION_LASTS = 5.0  # seconds
+_LONGEST_CAPTION = 1024  # UTF-16 code units
 _VERSIONS = 100  # of one message
 _LONGEST_POLL = 50  # seconds
 _GIFTS = ("unlimited_gifts", "limited_gifts", "unique_gifts")
@@ -93,6 +94,40 @@ async def send_message(world: World, parameters: Parameters) -> Any:
         world.reader_changed(reader)
     reader.action = None
     message = Message(world.new_message_id(), reader.id, from_bot=True, versions=[version])
+    reader.add(message)
+    return message.as_api(reader.chat, world.bot)
+
+
+async def send_document(world: World, parameters: Parameters) -> Any:
+    """Sends a file that came with the call, with or without a caption; returns the message."""
+    upload = parameters.file("document")
+    if not upload:
+        raise bad_request("there is no document in the request (the sandbox takes only uploaded files)")
+    if not upload.data:
+        raise bad_request("file must be non-empty")
+    caption, entities = "", list[Entity]()
+    if parameters.text("caption"):
+        caption, entities = formatted(
+            parameters.text("caption"),
+            parameters.text("parse_mode"),
+            parameters.structure("caption_entities"),
+        )
+    if utf16_length(caption) > _LONGEST_CAPTION:
+        raise bad_request("message caption is too long")
+    keys = markup.checked(parameters.structure("reply_markup"))
+    reader = _reader(world, parameters)
+    document = {
+        "file_name": upload.name,
+        "mime_type": upload.kind,
+        "file_id": world.keep_file(upload),
+        "file_size": len(upload.data),
+    }
+    document["file_unique_id"] = document["file_id"]
+    version = Version(time.time(), caption, entities, keys)
+    message = Message(
+        world.new_message_id(), reader.id, from_bot=True, versions=[version], content={"document": document}
+    )
+    reader.action = None
     reader.add(message)
     return message.as_api(reader.chat, world.bot)
 
@@ -221,6 +256,7 @@ METHODS: dict[str, profile.Method] = {
     "deletewebhook": delete_webhook,
     "getwebhookinfo": get_webhook_info,
     "sendmessage": send_message,
+    "senddocument": send_document,
     "editmessagetext": edit_message_text,
     "editmessagereplymarkup": edit_message_reply_markup,
     "deletemessage": delete_message,

@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.sandbox.events import Events
 from ops.sandbox.faults import TelegramFaults
-from ops.sandbox.telegram.calls import Call
+from ops.sandbox.telegram.calls import Call, Upload
 from ops.sandbox.telegram.entities import commands
 from ops.sandbox.telegram.limits import Limits
 from ops.sandbox.telegram.messages import Message, Version
@@ -19,6 +19,7 @@ from ops.sandbox.watch import Watch
 
 _MOST_CALLS = 20_000
 _MOST_QUERIES = 10_000
+_MOST_FILES = 200
 _BEFORE_FIRST = 1000  # one less than the id of the first reader
 KEPT = 200  # messages of a chat
 _PATIENCE = 60.0  # seconds a test waits for the bot unless it says otherwise
@@ -163,6 +164,10 @@ class Reader:
         )
         return found[0]
 
+    def file(self, message: Message) -> Upload:
+        """The file in a message of the bot."""
+        return self.world.files[message.content["document"]["file_id"]]
+
     def transcript(self) -> str:
         """The chat as text, for the errors of failed tests."""
         lines = [f"the chat with {self.name} ({self.id}):"]
@@ -214,6 +219,7 @@ class World:
         faults: Faults in force.
         latency: Seconds before a method is carried out, by its name in lower case; "*" for all others.
         limits: Telegram's rate limits, off by default.
+        files: What the bot has sent as documents, by the file's id.
         callback_lifetime: Seconds in which a pressed button can be answered.
     """
 
@@ -230,6 +236,7 @@ class World:
         self.faults = TelegramFaults(lambda: self.publish("faults", {}))
         self.latency: dict[str, float] = {}
         self.limits = Limits()
+        self.files: OrderedDict[str, Upload] = OrderedDict()
         self.commands: dict[tuple[str, str], list[dict[str, str]]] = {}
         self.profile: dict[tuple[str, str], str] = {}
         self.callback_lifetime = 60.0
@@ -269,11 +276,12 @@ class World:
         self.publish("reload", {})
 
     def reset(self) -> None:
-        """Delete all readers, faults, delays, limits, calls and pending updates."""
+        """Delete all readers, faults, delays, limits, calls, files and pending updates."""
         self.faults.clear()
         self.latency.clear()
         self.limits.per_chat = self.limits.overall = None
         self.calls.clear()
+        self.files.clear()
         for reader in tuple(self.readers.values()):
             self.delete_reader(reader)
 
@@ -328,6 +336,14 @@ class World:
         """The next message's id; ids grow over all chats of the bot."""
         self.next_message_id += 1
         return self.next_message_id
+
+    def keep_file(self, file: Upload) -> str:
+        """Keep a file that the bot sends; returns its id."""
+        file_id = f"file-{next(self._query_ids)}"
+        self.files[file_id] = file
+        if len(self.files) > _MOST_FILES:
+            self.files.popitem(last=False)
+        return file_id
 
     def new_callback_query(self, reader: Reader) -> dict[str, Any]:
         """A callback query without its message and data; it can be answered for a while."""
