@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test check format bench screenshots lock clean
+.PHONY: help install up test check format bench screenshots sbom lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: install ## measure the service against its budgets and simpler designs
 
 screenshots: install ## take the pictures of the README from the running service
 	@$(BIN)/python -m pytest --quiet tests/acceptance/test_pictures.py --screenshots
+
+sbom: install ## write every package of the lock, with its licence, to sbom.cdx.json (CycloneDX)
+	@$(BIN)/python -m ops.sbom sbom.cdx.json
 
 lock: install ## pin every dependency anew (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
