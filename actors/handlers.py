@@ -62,8 +62,9 @@ async def answer_waiters(worker: "WorkerApp", command: DeliverHoroscope, _: Atte
 
 
 async def begin_night(worker: "WorkerApp", _: MidnightTick, __: Attempt) -> bool:
-    """Order today's missing texts and tomorrow's."""
+    """Order today's missing texts and tomorrow's, then forget readers who are long gone."""
     await worker.app.night.begin()
+    await worker.app.personal_data.prune()
     return True
 
 

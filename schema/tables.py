@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 #: The newest migration: what this release needs at the least.
-REVISION = "0005"
+REVISION = "0006"
 
 metadata = MetaData(
     naming_convention={
@@ -36,6 +36,16 @@ metadata = MetaData(
 )
 
 _instant = DateTime(timezone=True)
+
+#: Marks the column by which a row belongs to a reader, Telegram's number of the person or of their private chat:
+#: /mydata tells these rows, /forget and pruning delete them.
+OF_READER = {"reader": True}
+#: Marks the column by which a row belongs to a request. Only a row of ``waiters`` says which reader made the request; while
+#: it exists, /mydata tells these rows too. Without it they name nobody, and stay.
+OF_REQUEST = {"request": True}
+#: Marks what others wrote, such as errors, foreign messages and operators' notes. It may mention a reader's number: /mydata
+#: counts these rows, /forget and pruning blot the number out.
+FREE_TEXT = {"free_text": True}
 
 horoscope_cache = Table(
     "horoscope_cache",
@@ -63,7 +73,7 @@ horoscope_views = Table(
 view_receipts = Table(
     "view_receipts",
     metadata,
-    Column("request_id", Uuid, primary_key=True),
+    Column("request_id", Uuid, primary_key=True, info=OF_REQUEST),
     Column("view_date", Date, nullable=False, index=True),
     comment="Receipts of the views already counted, so that no copy of a view counts again.",
 )
@@ -82,7 +92,7 @@ view_times = Table(
 readers = Table(
     "readers",
     metadata,
-    Column("telegram_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("telegram_id", BigInteger, primary_key=True, autoincrement=False, info=OF_READER),
     Column("zodiac_sign", String(20), comment="NULL: not chosen yet."),
     Column("time_zone", Text, comment="An IANA name; NULL: the home zone."),
     Column("language", String(2), nullable=False),
@@ -90,6 +100,16 @@ readers = Table(
     Column("created_at", _instant, nullable=False, server_default=func.now()),
     Column("seen_on", Date, comment="The last of the reader's days on which they asked for a text."),
     comment="Readers, with their sign, time zone and language.",
+)
+
+forgotten_readers = Table(
+    "forgotten_readers",
+    metadata,
+    Column("day", Date, comment="By UTC."),
+    Column("reason", String(10), comment="asked, operator, blocked or unseen."),
+    Column("readers", Integer, nullable=False, comment="How many were forgotten."),
+    PrimaryKeyConstraint("day", "reason"),
+    comment="How many readers were forgotten, and why. Their sum tells a bot that its memory is out of date.",
 )
 
 reader_days = Table(
@@ -138,7 +158,7 @@ generations = Table(
     Column("expires_at", _instant, comment="When the lease may be taken over; only while writing."),
     Column("retry_at", _instant, comment="When the ladder tries again; only while retrying."),
     Column("attempts", Integer, nullable=False, server_default=text("0"), comment="Leases so far."),
-    Column("error", Text, comment="Why the last attempt failed."),
+    Column("error", Text, comment="Why the last attempt failed.", info=FREE_TEXT),
     Column(
         "refused_by", String(16), comment="Given up because this endpoint of the model refuses every request."
     ),
@@ -164,7 +184,7 @@ model_outages = Table(
     Column("known_at", _instant, comment="When there were enough failures to call it an outage."),
     Column("refused", Boolean, nullable=False, comment="The server refuses every request."),
     Column("kind", Text, nullable=False, comment="The cause: unavailable, or how the server refuses."),
-    Column("reason", Text, nullable=False),
+    Column("reason", Text, nullable=False, info=FREE_TEXT),
     comment="A model that does not answer; the next answer deletes the row.",
 )
 
@@ -193,8 +213,8 @@ ticks = Table(
 waiters = Table(
     "waiters",
     metadata,
-    Column("request_id", Uuid, primary_key=True),
-    Column("chat_id", BigInteger, nullable=False),
+    Column("request_id", Uuid, primary_key=True, info=OF_REQUEST),
+    Column("chat_id", BigInteger, nullable=False, index=True, info=OF_READER),
     Column("zodiac_sign", String(20), nullable=False),
     Column("horoscope_date", Date, nullable=False),
     Column("language", String(2), nullable=False),
@@ -220,8 +240,8 @@ parked_messages = Table(
     metadata,
     Column("id", BigInteger, primary_key=True),
     Column("queue", Text, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False, info=FREE_TEXT),
+    Column("reason", Text, nullable=False, info=FREE_TEXT),
     Column("parked_at", _instant, nullable=False, server_default=func.now()),
     comment="Messages that RabbitMQ did not take; sent when it is back.",
 )
@@ -239,22 +259,32 @@ dead_letters = Table(
         comment="dead, waiting, did_it, nothing_to_do, died_again or dropped.",
     ),
     Column("state_since", _instant, nullable=False, server_default=func.now()),
-    Column("message_id", Text, comment="NULL: the bytes are no message."),
+    Column("message_id", Text, comment="NULL: the bytes are no message.", info=FREE_TEXT),
     Column("actor", Text, comment="The actor that it names; NULL: the bytes are no message."),
     Column("queue", Text, nullable=False, comment="The queue that it came from."),
-    Column("arguments", JSONB, comment="NULL: the bytes are no message."),
+    Column("arguments", JSONB, comment="NULL: the bytes are no message.", info=FREE_TEXT),
     Column("zodiac_sign", String(20), comment="From its arguments; NULL: they name none."),
     Column("day", Date, comment="From its arguments; NULL: they name none."),
     Column(
-        "body", LargeBinary, nullable=False, comment="As replays publish it, or bytes that are no message."
+        "body",
+        LargeBinary,
+        nullable=False,
+        comment="As replays publish it, or bytes that are no message.",
+        info=FREE_TEXT,
     ),
     Column("masked", Boolean, nullable=False, comment="It held a secret, which is not kept."),
     Column("cause", String(30), nullable=False),
     Column("error_type", Text, nullable=False, comment="The exception's class; empty: RabbitMQ gave it up."),
-    Column("error", Text, nullable=False, comment="In one line."),
-    Column("traceback", Text, comment="The end of the last one; NULL: nothing was raised."),
+    Column("error", Text, nullable=False, comment="In one line.", info=FREE_TEXT),
+    Column("traceback", Text, comment="The end of the last one; NULL: nothing was raised.", info=FREE_TEXT),
     Column("fingerprint", String(16), nullable=False, comment="The same for failures of one kind."),
-    Column("attempts", JSONB, nullable=False, comment="When, where, how long and why each failed."),
+    Column(
+        "attempts",
+        JSONB,
+        nullable=False,
+        comment="When, where, how long and why each failed.",
+        info=FREE_TEXT,
+    ),
     Column("release", Text, nullable=False, comment="Of the code that gave it up."),
     Column("host", Text, nullable=False),
     Column("published_at", _instant, comment="NULL: unknown."),
@@ -263,7 +293,7 @@ dead_letters = Table(
     Column("replays", Integer, nullable=False, server_default=text("0"), comment="Before this death."),
     Column("parent", BigInteger, comment="The dead letter whose replay died as this one."),
     Column("said_by", Text, comment="Who dropped it."),
-    Column("said", Text, comment="Why it was dropped."),
+    Column("said", Text, comment="Why it was dropped.", info=FREE_TEXT),
     Column("imported_at", _instant, comment="When it was imported from a file."),
     Column(
         "done",
@@ -287,7 +317,7 @@ dead_letter_edits = Table(
         "letter", BigInteger, ForeignKey("dead_letters.id", ondelete="CASCADE"), nullable=False, index=True
     ),
     Column("actor", Text, nullable=False),
-    Column("arguments", JSONB, nullable=False),
+    Column("arguments", JSONB, nullable=False, info=FREE_TEXT),
     Column("edited_by", Text, nullable=False),
     Column("edited_at", _instant, nullable=False, server_default=func.now()),
     comment="Edits of dead letters; a replay publishes the last one of its letter.",
@@ -297,7 +327,7 @@ dead_letter_notes = Table(
     "dead_letter_notes",
     metadata,
     Column("fingerprint", String(16), primary_key=True),
-    Column("note", Text, nullable=False),
+    Column("note", Text, nullable=False, info=FREE_TEXT),
     Column("noted_by", Text, nullable=False),
     Column("noted_at", _instant, nullable=False, server_default=func.now()),
     comment="Notes on groups of dead letters.",
@@ -310,8 +340,8 @@ replay_runs = Table(
     Column("state", String(10), nullable=False, comment="running, cancelling, cancelled or finished."),
     Column("queues", ARRAY(Text), nullable=False, comment="Each queue has one run at a time."),
     Column("rate", Integer, nullable=False, comment="Messages a second at the most."),
-    Column("what", Text, nullable=False, comment="The selected letters, in words."),
-    Column("why", Text, nullable=False),
+    Column("what", Text, nullable=False, comment="The selected letters, in words.", info=FREE_TEXT),
+    Column("why", Text, nullable=False, info=FREE_TEXT),
     Column("started_by", Text, nullable=False),
     Column("started_at", _instant, nullable=False, server_default=func.now()),
     Column("cancelled_by", Text),
@@ -365,7 +395,7 @@ paused_queues = Table(
     metadata,
     Column("queue", Text, primary_key=True),
     Column("paused_by", Text, nullable=False),
-    Column("why", Text, nullable=False),
+    Column("why", Text, nullable=False, info=FREE_TEXT),
     Column("paused_at", _instant, nullable=False, server_default=func.now()),
     comment="Queues that no worker consumes until a person resumes them.",
 )

@@ -16,6 +16,7 @@ from services.messaging.publisher import START_PATIENCE_S, Publisher, Queue
 from services.process.logs import Mask
 from services.process.settings import Settings
 from services.readers.activity import Activity
+from services.readers.personal_data import PersonalData
 from services.readers.profiles import Readers
 from services.readers.views import Views
 from services.telegram import Bot
@@ -34,6 +35,7 @@ class App:
     bus: Bus
     bot: Bot
     readers: Readers
+    personal_data: PersonalData
     horoscopes: Horoscopes
     waiters: Waiters
     views: Views
@@ -81,6 +83,7 @@ def make_app(
         bus=bus,
         bot=bot,
         readers=Readers(database, home),
+        personal_data=PersonalData(database, settings.reader_retention),
         horoscopes=Horoscopes(database, home, clock),
         waiters=waiters,
         views=Views(database, clock),

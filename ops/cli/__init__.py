@@ -14,6 +14,7 @@ from ops.cli.console import Answer, Here, confirm, connected, database_of, exit_
 from ops.cli.dead import dead
 from ops.cli.options import completed, day_to_write, one_of, queue_names, several_of
 from ops.cli.queues import queues
+from ops.cli.readers import readers
 from schema.signs import Sign
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def main() -> None:
 
 main.add_command(dead)
 main.add_command(queues)
+main.add_command(readers)
 main.add_command(statuses.status)
 
 

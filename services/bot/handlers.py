@@ -104,6 +104,10 @@ class Handlers:
         """A wait for this request has begun, so no other answer may be given."""
         return request_id in self._begun
 
+    def forget(self, reader: int) -> None:
+        """Drop from memory what a reader was asked for."""
+        self._prompted.pop(reader, None)
+
     # Messages
 
     async def start(self, _: Message, asker: Asker) -> Answer:
@@ -206,7 +210,9 @@ class Handlers:
         return asker.answer(replies.with_today_button(STRINGS[asker.language].hint, asker.language))
 
     async def membership(self, update: ChatMemberUpdated) -> None:
-        """Note that a reader has blocked or unblocked the bot."""
+        """Note that a reader has blocked or unblocked the bot; in a group, it is somebody else's act."""
+        if update.chat.type != "private":
+            return
         if update.new_chat_member.status == "kicked":
             await self._readers.blocked(update.from_user.id)
         else:

@@ -21,6 +21,7 @@ from services.bot.typing import TYPING_S
 from services.bot.updates import Updates
 from services.days import Clock, system_clock
 from services.health import Health, serve_health
+from services.horoscopes.serving import FORGOTTEN_S
 from services.messaging.bus import UNPARK_S
 from services.messaging.publisher import Queue
 from services.process.heartbeats import present
@@ -28,6 +29,7 @@ from services.process.http import serve_http
 from services.process.periodic import periodic
 from services.process.settings import Settings, WrongSettings
 from services.readers.activity import WRITE_S
+from services.readers.privacy import read_texts
 from services.readers.strings import STRINGS
 from services.telegram import client as telegram
 
@@ -44,8 +46,9 @@ async def run(
 
     Raises:
         DatabaseUnavailable, NotPublished: A server cannot be reached at the start.
-        WrongSettings: Telegram does not know the token.
+        WrongSettings: Telegram does not know the token, or the privacy text cannot be shown.
     """
+    read_texts(settings.privacy_texts, settings.reader_retention)  # a wrong one is told before anything opens
     async with (
         open_app(settings, queues, process="bot", clock=clock) as app,
         serve_health(settings, "bot", app.database, app.publisher, stop) as health,
@@ -54,6 +57,7 @@ async def run(
         updates = Updates(app)
         jobs: dict[Callable[[], Awaitable[object]], float] = {
             app.horoscopes.refresh: REFRESH_S,
+            app.horoscopes.follow_forgotten: FORGOTTEN_S,
             app.bus.send_parked: UNPARK_S,
             app.activity.write: WRITE_S,
             updates.typing.show: TYPING_S,

@@ -14,8 +14,10 @@ from schema.errors import PassingError, TelegramUnavailable, UpdateUnfinished
 from services.app import App
 from services.bot.answers import Answer
 from services.bot.handlers import Asker, Handlers
+from services.bot.personal_data import PersonalDataHandlers
 from services.bot.typing import Typing
 from services.readers import replies
+from services.readers.privacy import read_texts
 from services.readers.strings import interface_language
 
 log = structlog.get_logger(__name__)
@@ -30,13 +32,21 @@ def request_id(bot_id: int, update_id: int) -> UUID:
 
 
 class Updates:
-    """Turns updates into answers."""
+    """Turns updates into answers.
+
+    Raises:
+        WrongSettings: The operator's privacy text cannot be shown.
+    """
 
     def __init__(self, app: App) -> None:
+        settings = app.settings
+        privacy = read_texts(settings.privacy_texts, settings.reader_retention)
         self._bot = app.bot
         self.typing = Typing(app.bot, app.waiters)
         self._handlers = Handlers(app, self.typing)
         self._dispatcher = Dispatcher(disable_fsm=True)
+        # First: the other router has a handler for any text and any button.
+        self._dispatcher.include_router(PersonalDataHandlers(app, privacy, self._handlers.forget).router())
         self._dispatcher.include_router(self._handlers.router())
         self._dispatcher.message.outer_middleware(_introduce)
         self._dispatcher.callback_query.outer_middleware(_introduce)

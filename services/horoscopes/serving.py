@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -25,6 +26,9 @@ LONG_PATIENCE_S = 5.0
 BREAK = timedelta(seconds=1)
 #: The most readers kept in memory; the least recently seen one is dropped first.
 READERS_REMEMBERED = 50_000
+#: Seconds between two looks whether readers were forgotten, and readers in one query about it.
+FORGOTTEN_S = 2
+_CHECKED_AT_ONCE = 5_000
 
 # PostgreSQL applies the time zone, so that one query returns the reader, the day and the text.
 _TODAY = """
@@ -38,6 +42,11 @@ _TODAY = """
     LEFT JOIN horoscope_cache AS cache
         ON cache.zodiac_sign = reader.zodiac_sign AND cache.horoscope_date = today.day
     WHERE reader.zodiac_sign IS NOT NULL
+"""
+_FORGOTTEN = "SELECT COALESCE(sum(readers), 0)::bigint FROM forgotten_readers"
+_KNOWN = """
+    SELECT telegram_id, zodiac_sign, time_zone FROM readers
+    WHERE telegram_id = ANY($1::bigint[]) AND zodiac_sign IS NOT NULL
 """
 _TEXT = "SELECT content FROM horoscope_cache WHERE zodiac_sign = $1 AND horoscope_date = $2"
 _CURRENT = "SELECT zodiac_sign, horoscope_date, content FROM horoscope_cache WHERE horoscope_date >= $1"
@@ -63,6 +72,7 @@ class Horoscopes:
         self._clock = clock
         self._texts: dict[tuple[Sign, date], str] = {}
         self._readers: OrderedDict[int, tuple[Sign, ZoneInfo]] = OrderedDict()
+        self._forgotten = 0
         self._away_until: datetime | None = None
         self._lookups = Coalescer(self._look_up)
 
@@ -105,7 +115,36 @@ class Horoscopes:
             if content is not None:
                 self._texts[sign, day] = content
             found[place - 1] = Today(sign, day, content, asked_before)
+        for reader, today in zip(readers, found, strict=True):
+            if today is None:
+                self.forget(reader)
         return found
+
+    def forget(self, reader: int) -> None:
+        """Drop a reader from memory: the tables know them no more."""
+        self._readers.pop(reader, None)
+
+    async def follow_forgotten(self) -> None:
+        """Drop the readers from memory whom some process has forgotten; while PostgreSQL is away, do nothing.
+
+        Every statement here and every lookup use one connection in turn, so no earlier lookup can bring a reader back.
+        """
+        with suppress(DatabaseUnavailable):
+            ((forgotten,),) = await self._database.reads.fetch(_FORGOTTEN, timeout=LONG_PATIENCE_S)
+            if forgotten == self._forgotten:
+                return
+            remembered = list(self._readers)
+            for start in range(0, len(remembered), _CHECKED_AT_ONCE):
+                asked = remembered[start : start + _CHECKED_AT_ONCE]
+                rows = await self._database.reads.fetch(_KNOWN, asked, timeout=LONG_PATIENCE_S)
+                known = {reader: (Sign(sign), self._zone(zone)) for reader, sign, zone in rows}
+                for reader in asked:
+                    if reader not in known:
+                        self.forget(reader)
+                    elif reader in self._readers:  # perhaps forgotten, and come anew
+                        self._readers[reader] = known[reader]
+            log.info("memory.readers_checked", before=len(remembered), left=len(self._readers))
+            self._forgotten = forgotten
 
     async def text(self, sign: Sign, day: date) -> str | None:
         """The text of a sign and a day; None: it does not exist."""
@@ -119,10 +158,13 @@ class Horoscopes:
         self._texts = {(Sign(sign), day): content for sign, day, content in rows}
 
     def _remember(self, reader: int, sign: Sign, zone: str | None) -> None:
-        self._readers[reader] = (sign, ZoneInfo(zone) if zone else self._home)
+        self._readers[reader] = (sign, self._zone(zone))
         self._readers.move_to_end(reader)
         if len(self._readers) > READERS_REMEMBERED:
             self._readers.popitem(last=False)
+
+    def _zone(self, name: str | None) -> ZoneInfo:
+        return ZoneInfo(name) if name else self._home
 
     def _recall(self, reader: int, now: datetime) -> Today | None:
         """The answer from memory; None: the reader or the text is not there."""

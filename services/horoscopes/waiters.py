@@ -107,6 +107,11 @@ _CLAIM = f"""
     RETURNING {_COLUMNS}
 """
 _SETTLE = "UPDATE waiters SET answered_at = now(), claimed_until = NULL WHERE request_id = ANY($1::uuid[])"
+_CANCEL = f"""
+    UPDATE waiters SET claimed_until = now() + make_interval(secs => {CLAIM_S})
+    WHERE chat_id = $1 AND answered_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
+    RETURNING message_id
+"""
 _RELEASE = "UPDATE waiters SET claimed_until = NULL WHERE request_id = ANY($1::uuid[])"
 # Texts that no worker is handling: no live lease, and no ladder about to retry. Of several concurrent callers, one gets
 # each text.
@@ -227,6 +232,11 @@ class Waiters:
     async def release(self, request_ids: Collection[UUID]) -> None:
         """Give back claimed waiters that could not be answered now."""
         await self._fetch(_RELEASE, list(request_ids))
+
+    async def cancel(self, chat_id: int) -> list[int]:
+        """Claim a chat's waits that nobody is answering, so that nobody does; returns their progress messages."""
+        rows = await self._fetch(_CANCEL, chat_id)
+        return [row["message_id"] for row in rows if row["message_id"] is not None]
 
     async def overdue(self) -> list[tuple[Waiter, datetime]]:
         """For each text that no worker is handling, the waiter that has waited longest.

@@ -48,6 +48,13 @@ def _tokens(value: Any) -> Any:
     return value
 
 
+def _days(value: Any) -> Any:
+    """``"365"`` as a whole number of days."""
+    if isinstance(value, str) and not re.fullmatch(r"[1-9][0-9]{0,4}", value):
+        raise ValueError("expected a whole number of days from 1 to 99999, such as 365")
+    return value
+
+
 def _prices(value: Any) -> Any:
     """``"0.15,0.60"`` as two amounts."""
     if not isinstance(value, str):
@@ -79,6 +86,7 @@ def _proxies(value: Any) -> Any:
 Seconds = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_seconds)]
 
 Tokens = Annotated[int, BeforeValidator(_tokens)]
+Days = Annotated[int, BeforeValidator(_days)]
 Proxies = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_proxies)]
 Prices = Annotated[tuple[Decimal, ...], NoDecode, BeforeValidator(_prices)]
 
@@ -111,6 +119,8 @@ class Settings(BaseSettings):
     text_language: Language = Language.RU
     night_retries: Seconds = (300, 600, 1800)
     request_retries: Seconds = (5, 10, 30)
+    reader_retention: Days = 365
+    privacy_texts: str = ""
     admin_listen: str = "127.0.0.1:8081"
     admin_password: SecretStr | None = None
     admin_proxies: Proxies = ("127.0.0.1", "::1")

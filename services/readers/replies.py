@@ -18,6 +18,8 @@ AGAIN = "again"
 CHOOSE_SIGN = "sign"
 SIGN_PREFIX = "sign:"
 ZONE_PREFIX = "zone:"
+FORGET_PREFIX = "forget:"
+KEEP = f"{FORGET_PREFIX}no"
 
 #: Rows of inline buttons, each a pair (label, callback data).
 Buttons = tuple[tuple[tuple[str, str], ...], ...]
@@ -70,6 +72,12 @@ def zone_picker(text: str, zones: Mapping[str, str]) -> Reply:
 def with_today_button(text: str, language: Language) -> Reply:
     """A text with a button for today's horoscope."""
     return Reply(text, (((STRINGS[language].today, TODAY),),))
+
+
+def forget_question(text: str, asked: str, language: Language) -> Reply:
+    """A text with the buttons that agree to be forgotten, or not; ``asked`` comes back with a press of the first one."""
+    strings = STRINGS[language]
+    return Reply(text, (((strings.forget_yes, f"{FORGET_PREFIX}{asked}"),), ((strings.forget_no, KEEP),)))
 
 
 def _rows(buttons: list[tuple[str, str]], columns: int) -> Buttons:

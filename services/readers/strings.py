@@ -29,6 +29,17 @@ class Strings:
     zone_suggestions: str
     help: str
     hint: str
+    forget_question: str
+    forget_yes: str
+    forget_no: str
+    forgotten: str
+    kept: str
+    forget_outdated: str
+    nothing_kept: str
+    wait_cancelled: str
+    my_data: str
+    data_unavailable: str
+    only_private: str
     commands: dict[str, str]
     description: str
 
@@ -66,16 +77,37 @@ _RU = Strings(
         "/today — гороскоп на сегодня\n"
         "/sign — выбрать знак; можно просто написать его, например «Лев»\n"
         "/timezone — часовой пояс, по которому начинается ваш день\n"
+        "/privacy — что я о вас храню\n"
+        "/mydata — получить это файлом\n"
+        "/forget — удалить всё, что я о вас храню\n"
         "/help — эта подсказка"
     ),
     hint=(
         "Я понимаю названия знаков, например «Лев», и команды: /today — гороскоп на сегодня, "
         "/sign — сменить знак, /help — всё остальное."
     ),
+    forget_question=(
+        "Удалить всё, что я о вас храню: знак, часовой пояс, язык и ваши запросы?\n\n"
+        "Вернуть это будет нельзя. Если вы вернётесь, мы познакомимся заново. "
+        "Сообщения в этом чате останутся: их можно удалить в самом Telegram."
+    ),
+    forget_yes="Да, удалить всё",
+    forget_no="Нет, оставить",
+    forgotten="Готово: я больше ничего о вас не знаю. Чтобы начать заново, отправьте /start.",
+    kept="Хорошо, всё осталось как было.",
+    forget_outdated="Эта кнопка устарела, и я ничего не удалил. Чтобы удалить всё, отправьте /forget ещё раз.",
+    nothing_kept="Я ничего о вас не храню.",
+    wait_cancelled="Этот запрос отменён: вы попросили всё удалить.",
+    my_data="Всё, что я о вас храню. Что это и зачем — /privacy, удалить — /forget.",
+    data_unavailable="Сейчас не получилось. Попробуйте ещё раз чуть позже.",
+    only_private="Это личное: напишите мне то же самое в личном чате.",
     commands={
         "today": "Гороскоп на сегодня",
         "sign": "Выбрать знак",
         "timezone": "Часовой пояс",
+        "privacy": "Что я о вас храню",
+        "mydata": "Получить свои данные файлом",
+        "forget": "Удалить всё обо мне",
         "help": "Что я умею",
     },
     description="Гороскоп на каждый день для вашего знака — сразу и по вашему времени.",
@@ -110,16 +142,37 @@ _EN = Strings(
         "/today — today's horoscope\n"
         "/sign — choose your sign; you can also just write it, such as Leo\n"
         "/timezone — the time zone in which your day begins\n"
+        "/privacy — what I keep about you\n"
+        "/mydata — get it as a file\n"
+        "/forget — delete everything that I keep about you\n"
         "/help — this text"
     ),
     hint=(
         "I understand these: the name of a sign, such as Leo; /today — today's horoscope; "
         "/sign — change your sign; /help — all the rest."
     ),
+    forget_question=(
+        "Delete everything that I keep about you: your sign, time zone, language and requests?\n\n"
+        "This cannot be undone. If you come back, we start anew. "
+        "The messages in this chat stay: you can delete them in Telegram itself."
+    ),
+    forget_yes="Yes, delete everything",
+    forget_no="No, keep it",
+    forgotten="Done: I know nothing about you any more. To start anew, send /start.",
+    kept="All right, nothing was deleted.",
+    forget_outdated="This button is out of date, and nothing was deleted. To delete everything, send /forget again.",
+    nothing_kept="I keep nothing about you.",
+    wait_cancelled="This request is cancelled: you asked me to delete everything.",
+    my_data="Everything that I keep about you. What it is for: /privacy; to delete it: /forget.",
+    data_unavailable="That did not work just now. Please try again a little later.",
+    only_private="This is personal: please send me the same in a private chat.",
     commands={
         "today": "Today's horoscope",
         "sign": "Choose your sign",
         "timezone": "Time zone",
+        "privacy": "What I keep about you",
+        "mydata": "Get your data as a file",
+        "forget": "Delete everything about me",
         "help": "What I can do",
     },
     description="A horoscope for your sign every day: at once, and by your own clock.",

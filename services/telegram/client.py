@@ -17,8 +17,8 @@ from aiogram.exceptions import (
     TelegramRetryAfter,
     TelegramServerError,
 )
-from aiogram.methods import EditMessageText, GetMe, SendMessage, TelegramMethod
-from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
+from aiogram.methods import EditMessageText, GetMe, SendDocument, SendMessage, TelegramMethod
+from aiogram.types import BufferedInputFile, InlineKeyboardButton, InlineKeyboardMarkup, MessageEntity
 
 from schema.errors import ReaderGone, TelegramUnavailable
 from services.process import metrics
@@ -148,6 +148,12 @@ class _Edit(EditMessageText):
     __returning__: Any = Any  # type: ignore[misc]
 
 
+class _SendFile(SendDocument):
+    """``sendDocument``. The answer is not read, so it is not built into models."""
+
+    __returning__: Any = Any  # type: ignore[misc]
+
+
 class WhoAmI(GetMe):
     """``getMe`` with the raw answer."""
 
@@ -205,3 +211,11 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pac
         return int(sent["message_id"])
     except (KeyError, TypeError, ValueError) as error:
         raise TelegramUnavailable(f"Telegram did not name the message it sent: {sent!r}") from error
+
+
+async def send_file(bot: Bot, chat_id: int, name: str, content: bytes, caption: str) -> None:
+    """Send a file with a caption; raises the errors of :func:`call`."""
+    options: dict[str, Any] = {
+        "chat_id": chat_id, "document": BufferedInputFile(content, name), "caption": caption, "parse_mode": None
+    }  # fmt: skip
+    await call(bot, _SendFile(**options))

@@ -230,7 +230,9 @@ async def test_a_file_of_the_bot_is_downloaded_and_the_panel_blocks_the_bot(
 ) -> None:
     reader = sandbox.telegram.readers[1001]
     await expect(page.locator("#status")).to_have_text("на связи")
-    form = aiohttp.FormData({"chat_id": "1001", "caption": "Ваши данные. Удалить — /forget"})
+    await expect(page.locator("#intro")).to_be_visible()  # the conversation is loaded
+    fields = {"chat_id": "1001", "caption": "Ваши данные. Удалить — /forget"}
+    form = aiohttp.FormData(fields, quote_fields=False)
     form.add_field("document", b"{}" * 800, filename="данные.json")
     async with bot.http.post(f"{bot.base}/sendDocument", data=form) as response:
         assert response.status == 200

@@ -50,6 +50,8 @@ def right(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("DAILY_TOKEN_LIMIT", "-1", "whole number of tokens"),
         ("DAILY_TOKEN_LIMIT", "1.5", "whole number of tokens"),
         ("DAILY_TOKEN_LIMIT", "a lot", "0 for no limit"),
+        ("READER_RETENTION", "0", "whole number of days from 1"),
+        ("READER_RETENTION", "a year", "such as 365"),
         ("ADMIN_LISTEN", "8081", "host:port"),
         ("ADMIN_PASSWORD", "short", "at least 8 characters"),
         ("ADMIN_PASSWORD", "password-\udcff", "in UTF-8"),
