@@ -15,6 +15,7 @@ from services.horoscopes.leases import Leases
 from services.horoscopes.model import Author
 from services.horoscopes.writer import Writer
 from services.messaging.poison import PoisonMessages
+from services.process.addresses import trusting
 from services.process.settings import Settings
 
 
@@ -48,8 +49,13 @@ async def open_worker_app(app: App) -> AsyncIterator[WorkerApp]:
 async def open_author(settings: Settings) -> AsyncIterator[Author]:
     """The client of the model; ``openai_api_key`` must be set."""
     assert settings.openai_api_key
+    http_client = (
+        openai.DefaultAsyncHttpxClient(verify=trusting(settings.ca_file)) if settings.ca_file else None
+    )
     async with openai.AsyncOpenAI(
-        api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url
+        api_key=settings.openai_api_key.get_secret_value(),
+        base_url=settings.openai_base_url,
+        http_client=http_client,
     ) as client:
         yield Author(client, settings.openai_model, settings.text_language)
 

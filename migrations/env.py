@@ -1,8 +1,9 @@
-"""Connects Alembic to the database: through the connection that it is given, or through ``DATABASE_URL``."""
+"""Connects Alembic to the database: through the connection that it is given, or by the address of the owner's role."""
 
 import asyncio
 import os
 
+import asyncpg
 from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -22,8 +23,12 @@ def _migrate(connection: Connection) -> None:
 
 
 async def _connect_and_migrate(url: str) -> None:
-    scheme, _, rest = url.partition("://")
-    engine = create_async_engine(f"{scheme}+asyncpg://{rest}", poolclass=NullPool)
+    # asyncpg reads the address itself: SQLAlchemy does not know sslmode and the like.
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(url.replace("+asyncpg", "", 1)),
+        poolclass=NullPool,
+    )
     async with engine.begin() as connection:
         await connection.run_sync(_migrate)
     await engine.dispose()
@@ -32,4 +37,4 @@ async def _connect_and_migrate(url: str) -> None:
 if (handed_in := context.config.attributes.get("connection")) is not None:
     _migrate(handed_in)
 else:
-    asyncio.run(_connect_and_migrate(os.environ["DATABASE_URL"]))
+    asyncio.run(_connect_and_migrate(os.environ.get("MIGRATION_DATABASE_URL") or os.environ["DATABASE_URL"]))

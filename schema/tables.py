@@ -24,6 +24,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+#: In a table's ``info``: what the processes may do with it, if that is not all of SELECT, INSERT, UPDATE and DELETE.
+GRANTED = "granted"
+
 #: The newest migration: what this release needs at the least.
 REVISION = "0006"
 

@@ -60,7 +60,7 @@ async def open_app(
         async with database.transaction():
             pass  # the pool's first connection takes long: opened here, no reader waits for it
         await publisher.wait_ready(START_PATIENCE_S)
-        bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url)
+        bot = open_bot(settings.bot_token.get_secret_value(), settings.telegram_api_url, settings.ca_file)
         async with bot, Bus(publisher, database) as bus:
             yield make_app(settings, database, publisher, bus, bot, clock)
 

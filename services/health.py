@@ -23,7 +23,7 @@ from services.database.pool import Database
 from services.messaging.publisher import Publisher
 from services.process import metrics
 from services.process.heartbeats import RELEASE
-from services.process.http import serve_http
+from services.process.http import FEW_CONNECTIONS, serve_http
 from services.process.logs import Mask
 from services.process.settings import Settings
 
@@ -150,7 +150,9 @@ async def serve_health(
         return
     try:
         listen = settings.metrics_listen
-        async with serve_http(health.application(), "METRICS_LISTEN", listen, grace=_GRACE_S):
+        async with serve_http(
+            health.application(), "METRICS_LISTEN", listen, grace=_GRACE_S, most=FEW_CONNECTIONS
+        ):
             yield health
     finally:
         health.remove_readers()

@@ -1,4 +1,7 @@
-"""What tests stand on: one private PostgreSQL and RabbitMQ a run; a database and a virtual host a test."""
+"""What tests stand on: one private PostgreSQL and RabbitMQ a run; a database and a virtual host a test.
+
+The service works with the rights that it has in production: as the running role, and as a user without administration.
+"""
 
 import asyncio
 import gc
@@ -22,18 +25,20 @@ from ops.sandbox import Sandbox
 from ops.stack.ports import free_port as find_free_port
 from ops.stack.postgres import Postgres
 from ops.stack.programs import TEST, ProgramsMissing, ensure_installed
-from ops.stack.rabbitmq import RabbitMQ
+from ops.stack.rabbitmq import RUNNING, WATCHING, RabbitMQ
 from services.app import App, open_app
 from services.database.migrations import migrate
 from services.database.pool import Database
-from services.process.settings import Settings
+from services.database.roles import RunningRole
+from services.process.addresses import database_servers
+from services.process.settings import Settings, secret_settings
 from tests.dead import Dead
 from tests.nursery import Nursery
 from tests.processes import Processes
 from tests.queues import Queues, open_queues
 
 TOKEN = "42:TESTTESTTESTTESTTESTTESTTESTTESTTEST"
-WEBHOOK_SECRET = "a-webhook-secret"
+WEBHOOK_SECRET = "k3-Vq_8sLw2pZx7R"
 MODEL_KEY = "sk-a-model-key"
 
 #: Memory that looks like a folder. What the servers keep is thrown away at the end, and a disk makes a test's database
@@ -67,9 +72,16 @@ def pytest_configure(config: pytest.Config) -> None:
         _servers.callback(server.stop)
     for each in (postgres, rabbitmq):
         each.wait_until_ready()
+    rabbitmq.add_users()
     os.environ["TEST_POSTGRES"] = postgres.url
+    os.environ["TEST_POSTGRES_RUNNING"] = postgres.running_url
     os.environ["TEST_RABBITMQ_URL"] = rabbitmq.url
+    os.environ["TEST_RABBITMQ_RUNNING"] = rabbitmq.running_url()
     os.environ["TEST_RABBITMQ_API"] = rabbitmq.management_url
+    os.environ["TEST_RABBITMQ_WATCHING"] = rabbitmq.watching_url
+    # Here and not by each test's migration: several of them at once would create it.
+    running = database_servers(postgres.running_url)[0]
+    asyncio.run(_run_sql(f"CREATE ROLE {running.user} LOGIN PASSWORD '{running.password}'"))
 
 
 def _install_programs(config: pytest.Config) -> None:
@@ -95,7 +107,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tests see neither the settings of whoever runs them nor a .env file."""
-    for name in Settings.model_fields:
+    for name in (*Settings.model_fields, *(f"{name}_file" for name in secret_settings())):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -108,8 +120,8 @@ async def _run_sql(statement: str) -> None:
         await connection.close()
 
 
-def _database_url(name: str) -> str:
-    return f"{os.environ['TEST_POSTGRES'].rpartition('/')[0]}/{name}"
+def _database_url(name: str, server: str = "TEST_POSTGRES") -> str:
+    return f"{os.environ[server].rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(scope="session")
@@ -119,8 +131,9 @@ def template_database() -> str:
 
     async def create() -> None:
         await _run_sql(f"CREATE DATABASE {name}")
+        running = RunningRole(str(database_servers(os.environ["TEST_POSTGRES_RUNNING"])[0].user))
         async with Database(_database_url(name)) as database:
-            await migrate(database)
+            await migrate(database, running=running)
 
     asyncio.run(create())
     return name
@@ -139,13 +152,16 @@ async def empty_database_url() -> AsyncIterator[str]:
 async def _copy_of(template: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     await _run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _database_url(name)
+    await _run_sql(
+        f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"
+    )  # as migrating does; a copy has no such rights
+    yield _database_url(name, "TEST_POSTGRES_RUNNING")
     await _run_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 async def database_url(template_database: str) -> AsyncIterator[str]:
-    """A migrated database of the test's own."""
+    """A migrated database of the test's own, as the running role reaches it."""
     async with _copy_of(template_database) as url:
         yield url
 
@@ -165,24 +181,33 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+def owner_url(database_url: str) -> str:
+    """The test's own database, as the owner of its tables reaches it."""
+    return database_url.replace(_database_url("", "TEST_POSTGRES_RUNNING"), _database_url(""))
+
+
+@pytest.fixture
+async def sql(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the test's own database, for looking and for preparing."""
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(owner_url)
     yield connection
     await connection.close()
 
 
 @pytest.fixture
 async def rabbitmq_url() -> AsyncIterator[str]:
-    """A virtual host of the test's own."""
+    """A virtual host of the test's own, as the processes reach it."""
     name = f"test-{uuid4().hex}"
     server = yarl.URL(os.environ["TEST_RABBITMQ_URL"])
     headers = {"Authorization": aiohttp.encode_basic_auth(server.user or "", server.password or "")}
-    vhost = f"{os.environ['TEST_RABBITMQ_API']}/api/vhosts/{name}"
+    base = f"{os.environ['TEST_RABBITMQ_API']}/api"
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as api:
-        await api.put(vhost)
-        yield str(server.with_path(f"/{name}"))
-        await api.delete(vhost)
+        await api.put(f"{base}/vhosts/{name}")
+        for user, may in ((RUNNING, ".*"), (WATCHING, "^$")):
+            rights = dict.fromkeys(("configure", "write", "read"), may)
+            await api.put(f"{base}/permissions/{name}/{user}", json=rights)
+        yield str(yarl.URL(os.environ["TEST_RABBITMQ_RUNNING"]).with_path(f"/{name}"))
+        await api.delete(f"{base}/vhosts/{name}")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from schema.messages import Message
+    from services.database.roles import RunningRole
     from services.process.settings import Settings
 
 #: The garbage collector runs less often than by default: most objects of a request are freed without it.
@@ -54,19 +55,41 @@ main.add_command(statuses.status)
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the newest schema. It is safe to run twice, and by several at once."""
+    """Bring the database to the newest schema. It is safe to run twice, and by several at once.
+
+    With MIGRATION_DATABASE_URL, its role owns the tables, and the role in DATABASE_URL is granted what the processes need.
+    """
     import asyncio
 
     from services.database import migrations
+    from services.database.pool import Database
     from services.process.settings import Settings
 
     async def work(settings: Settings) -> tuple[str | None, str | None]:
-        async with database_of(settings) as database:
-            return await migrations.migrate(database)
+        owner = settings.migration_database_url or settings.database_url
+        assert owner
+        async with Database(owner.get_secret_value(), process="horoscope migrate") as database:
+            return await migrations.migrate(database, running=_running_role(settings))
 
     with exit_on_error():
         before, after = asyncio.run(work(Settings.read("database_url")))
     click.echo(f"The database is at {after}" + (" already." if before == after else f", was at {before}."))
+
+
+def _running_role(settings: Settings) -> RunningRole | None:
+    """The role in DATABASE_URL, if another one owns the tables."""
+    from services.database.roles import RunningRole
+    from services.process.addresses import database_servers
+    from services.process.settings import WrongSettings
+
+    if not (settings.database_url and settings.migration_database_url):
+        return None
+    server, *_ = database_servers(settings.database_url.get_secret_value())
+    if not server.user:
+        raise WrongSettings(
+            "DATABASE_URL is wrong: it names no user; MIGRATION_DATABASE_URL needs one to grant rights to"
+        )
+    return RunningRole(server.user, server.password)
 
 
 @main.command()

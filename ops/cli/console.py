@@ -268,7 +268,8 @@ async def _carry_out(work: _Work, needs: Sequence[str], options: Mapping[str, An
         if "rabbitmq_url" in needs:
             assert settings.rabbitmq_url
             urls = settings.rabbitmq_url.get_secret_value()
-            api = await stack.enter_async_context(ManagementApi(urls, settings.rabbitmq_management_url))
+            management_url = settings.rabbitmq_management_url.get_secret_value()
+            api = await stack.enter_async_context(ManagementApi(urls, management_url, settings.ca_file))
             here.queues = Queues(urls, topology.queues(settings), api, here.mask)
         answer = await work(here, **options)
     if answer and as_json:

@@ -1,5 +1,7 @@
 """The sandbox: everything on one port, inside a test or as a process."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +17,7 @@ from ops.sandbox.telegram.world import World
 
 _MOST_BYTES = 10 * 1024 * 1024  # of a request's body
 _GRACE = 0.5  # seconds for the last answers when stopping
+_Site = partial(web.TCPSite, backlog=4096)
 
 
 class Sandbox:
@@ -33,6 +36,7 @@ class Sandbox:
         state: The file that keeps readers and chats.
         texts: Access to the service's texts, or why there is none.
         clock: The clock that the page can move, or why there is none.
+        site: Makes the listener: (runner, host, port).
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Sandbox:
         state: Path | None = None,
         texts: Texts | Missing = "standalone",
         clock: Clock | Missing = "standalone",
+        site: Callable[[web.BaseRunner, str, int], web.BaseSite] = _Site,
     ) -> None:
         self.host, self.port = host, port
         self.events = Events()
@@ -54,6 +59,7 @@ class Sandbox:
         self._control = Control(self.telegram, self.model, self.events, texts, clock)
         self._state = State(state, self.telegram, self.events) if state else None
         self._runner: web.AppRunner | None = None
+        self._site = site
 
     @property
     def url(self) -> str:
@@ -68,8 +74,7 @@ class Sandbox:
         # A call is cancelled when its client leaves: polls and hanging calls must not pile up.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.host, self.port, backlog=4096)
-        await site.start()
+        await self._site(self._runner, self.host, self.port).start()
         self.port = self._runner.addresses[0][1]
         if self._state:
             self._state.start()

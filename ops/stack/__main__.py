@@ -31,7 +31,8 @@ from ops.stack.runfile import AlreadyRunningError, RunFile
 from ops.stack.screen import Screen
 from ops.stack.supervisor import StackError, Supervisor
 from services.messaging.publisher import UNREACHABLE, connection_parameters, plain_reason
-from services.process.settings import Settings
+from services.process.addresses import plain_database_url, with_ca_file, with_root_certificates
+from services.process.settings import Settings, WrongSettings, read_secret_files, secret_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
@@ -92,15 +93,18 @@ class Stack:
     async def bring_up(self, supervisor: Supervisor) -> None:
         """Start everything in order, print the addresses, and follow the demo's clock."""
         if urls := self._settings.get("RABBITMQ_URL"):
-            await asyncio.to_thread(_reach_rabbitmq, urls)
+            await asyncio.to_thread(_reach_rabbitmq, with_ca_file(urls, self._settings.get("CA_FILE", "")))
         if servers := [server for server in (self._postgres, self._rabbitmq) if server is not None]:
             self._screen.say(f"Starting {' and '.join(server.title for server in servers)} ...")
             await supervisor.serve(*servers)
+        if self._rabbitmq:
+            await asyncio.to_thread(self._rabbitmq.add_users)
         if self._missing:
             await self._start_sandbox(supervisor)
         env = self._env()
         _keep({**_given(self._settings), **env})
-        await supervisor.once(Process("migrate", (HOROSCOPE, "migrate"), env))
+        owner = {"MIGRATION_DATABASE_URL": self._postgres.url} if self._postgres else {}
+        await supervisor.once(Process("migrate", (HOROSCOPE, "migrate"), env | owner))
         self._metrics = metrics_addresses(self._settings.get("METRICS_LISTEN", ""), LOCAL / "metrics")
         for name, command in COMMANDS.items():
             own = {"METRICS_LISTEN": self._metrics[name]}
@@ -118,14 +122,15 @@ class Stack:
     async def _announce(self, env: Mapping[str, str]) -> None:
         """Print the addresses when all texts are there, so that no line about a text follows them."""
         home = str(env.get("HOME_TIMEZONE") or Settings.model_fields["home_timezone"].default)
-        written, since = await _texts(env["DATABASE_URL"], home), time.monotonic()
+        url = with_root_certificates(plain_database_url(env["DATABASE_URL"]), env.get("CA_FILE", ""))
+        written, since = await _texts(url, home), time.monotonic()
         if written < TEXTS:
             self._screen.say(
                 f"{TEXTS - written} of {TEXTS} texts are missing. The addresses come when they are written."
             )
         while written < TEXTS and time.monotonic() - since < TEXTS_PATIENCE:
             await asyncio.sleep(0.5)
-            if (found := await _texts(env["DATABASE_URL"], home)) != written:
+            if (found := await _texts(url, home)) != written:
                 written, since = found, time.monotonic()
         self._screen.say(f"{written} of {TEXTS} texts are ready.")
         self._screen.say(self._where_to_look())
@@ -141,7 +146,7 @@ class Stack:
         arguments = ["--port", str(port), "--state", str(folder / "state.json"), *clock]
         if home := self._settings.get("HOME_TIMEZONE"):
             arguments += ["--home", home]
-        env = {"DATABASE_URL": self._postgres.url if self._postgres else ""}
+        env = {"DATABASE_URL": self._postgres.running_url if self._postgres else ""}
         supervisor.keep(Process("sandbox", (*module, *arguments), env, serves_others=True))
         deadline = time.monotonic() + READY_TIMEOUT
         while is_free(port):
@@ -183,10 +188,10 @@ class Stack:
         """Settings that `make up` adds to those in the environment and in `.env`."""
         env = {"LOG_FORMAT": self._settings.get("LOG_FORMAT") or "console"}
         if self._postgres:
-            env["DATABASE_URL"] = self._postgres.url
+            env["DATABASE_URL"] = self._postgres.running_url
         if self._rabbitmq:
-            env["RABBITMQ_URL"] = self._rabbitmq.url
-            env["RABBITMQ_MANAGEMENT_URL"] = self._rabbitmq.management_url
+            env["RABBITMQ_URL"] = self._rabbitmq.running_url()
+            env["RABBITMQ_MANAGEMENT_URL"] = self._rabbitmq.watching_url
         env |= self._admin
         if "BOT_TOKEN" in self._missing:
             env |= {"BOT_TOKEN": SANDBOX_TOKEN, "TELEGRAM_API_URL": self._sandbox_url}
@@ -295,8 +300,14 @@ async def _texts(database_url: str, home: str) -> int:
 
 
 def _given(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings of ours that the environment or `.env` sets."""
-    return {name: value for name, value in settings.items() if name.lower() in Settings.model_fields}
+    """The settings of ours that the environment or `.env` sets; of a secret in a file, the file."""
+    files = {f"{name}_file" for name in secret_settings()}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name.lower() in files
+        or (name.lower() in Settings.model_fields and f"{name.upper()}_FILE" not in settings)
+    }
 
 
 def _keep(env: Mapping[str, str]) -> None:
@@ -320,18 +331,26 @@ def _without_password(urls: str) -> str:
 def main() -> int:
     """Run the stack in the foreground; returns the exit code."""
     screen = Screen()
-    settings = {
-        name: value for name, value in {**dotenv_values(ROOT / ".env"), **os.environ}.items() if value
-    }
     try:
+        settings = given_settings()
         _install(programs_for(settings))
         with RunFile(LOCAL) as run:
             if killed := run.end_leftovers():
                 screen.say(f"Ended what an earlier run had left: {', '.join(killed)}.")
             return asyncio.run(_run(run, screen, settings))
-    except (AlreadyRunningError, ProgramsMissing) as error:
+    except (AlreadyRunningError, ProgramsMissing, WrongSettings) as error:
         screen.say(str(error))
         return 1
+
+
+def given_settings() -> dict[str, str]:
+    """The variables that the environment and `.env` set, and the secrets that stand in files.
+
+    Raises:
+        WrongSettings: Such a file cannot be read.
+    """
+    given = {name: value for name, value in {**dotenv_values(ROOT / ".env"), **os.environ}.items() if value}
+    return given | {name.upper(): value for name, value in read_secret_files(given).items()}
 
 
 def _install(programs: list[Program]) -> None:

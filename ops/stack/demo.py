@@ -1,4 +1,7 @@
-"""`python -m ops.stack.demo`: the sandbox of `make up`, with the service's texts and a clock that can be moved."""
+"""`python -m ops.stack.demo`: the sandbox of `make up`.
+
+It has the service's texts, a clock that can be moved, and a listener whose connections are bounded.
+"""
 
 import asyncio
 import os
@@ -13,6 +16,7 @@ from ops.sandbox import Sandbox
 from ops.sandbox.__main__ import argument_parser, serve
 from ops.sandbox.hooks import HookError, Missing, ReaderText
 from ops.stack.clock import MovableClock, Offset
+from services.process.http import BoundedSite
 
 _PATIENCE = 5.0  # seconds for PostgreSQL to answer
 
@@ -70,6 +74,7 @@ def main() -> None:
                 **arguments,
                 texts=StoredTexts(url, home) if url else "servers",
                 clock=MovableClock(Offset(file), home) if file else missing,
+                site=BoundedSite,
             )
         )
     )

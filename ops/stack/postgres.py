@@ -17,6 +17,7 @@ from ops.stack.server import Server, ServerError
 
 _PROGRAMS = Path("pginstall") / "bin"
 _NAME = "horoscope"  # of the superuser and of the database
+_RUNNING = "horoscope_app"  # the role of the processes, which `horoscope migrate` creates
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # a socket's path is limited to 107 bytes, a folder's is not
@@ -27,6 +28,8 @@ _SETTINGS = {
 
 class Postgres(Server):
     """PostgreSQL on a loopback port, with one superuser and one database, both named `horoscope`.
+
+    The superuser owns the tables. `horoscope migrate` creates the role of the processes, by the two addresses.
 
     PostgreSQL refuses to run as root, so root's server runs as `nobody`. Where that user cannot reach the
     programs, a copy of them below /var/tmp is run. Where it cannot reach the folder, it keeps one of root's
@@ -58,6 +61,11 @@ class Postgres(Server):
     def url(self) -> str:
         """`postgresql://horoscope:PASSWORD@127.0.0.1:PORT/horoscope`; known once the server was launched."""
         return f"postgresql://{_NAME}:{self._password()}@127.0.0.1:{self._port}/{_NAME}"
+
+    @property
+    def running_url(self) -> str:
+        """The same database, for the processes: their role only reads and writes rows."""
+        return f"postgresql://{_RUNNING}:{self._password(_RUNNING)}@127.0.0.1:{self._port}/{_NAME}"
 
     def _prepare(self) -> None:
         self._programs = _package()

@@ -28,6 +28,8 @@ CHROMIUM = Program("chromium", Path("/usr/bin/chromium"))
 LIBATOMIC = Program("libatomic1", _LIBRARIES / "libatomic.so.1")
 PROMETHEUS = Program("prometheus", Path("/usr/bin/prometheus"))
 PROMTOOL = Program("prometheus", Path("/usr/bin/promtool"))
+#: Makes the certificates of the servers that tests pretend to be.
+OPENSSL = Program("openssl", Path("/usr/bin/openssl"))
 WRK = Program("wrk", Path("/usr/bin/wrk"))
 #: A library that processes are started with: they then read their clock from a file.
 FAKETIME = Program("libfaketime", _LIBRARIES / "faketime" / "libfaketime.so.1")
@@ -38,7 +40,7 @@ EMOJI = Program("fonts-noto-color-emoji", Path("/usr/share/fonts/truetype/noto/N
 # What each target of the Makefile starts.
 UP = (RABBITMQ, FAKETIME)
 SCREENSHOTS = (*UP, CHROMIUM, LIBATOMIC, LETTERS, EMOJI)
-TEST = (*SCREENSHOTS, PROMETHEUS, PROMTOOL)
+TEST = (*SCREENSHOTS, PROMETHEUS, PROMTOOL, OPENSSL)
 BENCH = (RABBITMQ, WRK)
 
 

@@ -17,6 +17,10 @@ from ops.stack.server import Server, ServerError
 # The server's folder, seen from the server: the scripts expect no blanks in a path, and Erlang no Cyrillic.
 _HERE = "/proc/self/cwd"
 _USER = "horoscope"
+#: The user of the processes: no administrator, and no login to the management page.
+RUNNING = "horoscope_app"
+#: The user with which the operators' page asks the management API: it sees queues and may not touch one.
+WATCHING = "horoscope_page"
 # The plugins to load. Files not named rabbitmq_* are libraries.
 _PLUGINS = (
     "rabbitmq_prelaunch",
@@ -80,6 +84,23 @@ class RabbitMQ(Server):
     def vhost_url(self, name: str) -> str:
         """The address of one virtual host."""
         return f"amqp://{_USER}:{self._password()}@127.0.0.1:{self._port}/{quote(name, safe='')}"
+
+    def add_users(self, vhost: str = "/") -> None:
+        """Make the users of the service, and let them use a virtual host; safe to repeat."""
+        for user, tag, may in ((RUNNING, "", ".*"), (WATCHING, "management", "^$")):
+            self.request("PUT", f"/users/{user}", {"password": self._password(user), "tags": tag})
+            rights = dict.fromkeys(("configure", "write", "read"), may)
+            self.request("PUT", f"/permissions/{quote(vhost, safe='')}/{user}", rights)
+
+    def running_url(self, vhost: str = "/") -> str:
+        """A virtual host's address for the processes."""
+        name = quote(vhost, safe="")
+        return f"amqp://{RUNNING}:{self._password(RUNNING)}@127.0.0.1:{self._port}/{name}"
+
+    @property
+    def watching_url(self) -> str:
+        """The management API's address for the operators' page, with its user and password."""
+        return f"http://{WATCHING}:{self._password(WATCHING)}@127.0.0.1:{self._management_port}"
 
     def create_vhost(self, name: str) -> str:
         """Make a virtual host that the user owns; return its address."""

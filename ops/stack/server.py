@@ -142,9 +142,12 @@ class Server(ABC):
         # Not our environment: it may hold secrets, and settings for another server.
         return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
-    def _password(self) -> str:
-        """The password in the folder, which only its owner can read; the first call makes it."""
-        file = self.folder / "password"
+    def _password(self, user: str = "") -> str:
+        """A password in the folder, which only its owner can read; the first call makes it.
+
+        Without ``user`` it is the administrator's.
+        """
+        file = self.folder / (f"{user}-password" if user else "password")
         if not file.exists():
             new = file.with_suffix(".new")
             new.touch(mode=0o600)

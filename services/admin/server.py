@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from ipaddress import ip_network
 from socket import AF_INET6, SOCK_STREAM, create_server, socket
+from typing import Any
 
-import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
@@ -32,6 +33,7 @@ from services.messaging.bus import UNPARK_S, Bus
 from services.messaging.management import ManagementApi
 from services.messaging.publisher import Queue
 from services.process.heartbeats import present
+from services.process.http import BACKLOG, CONNECTIONS, Connections
 from services.process.logs import Mask
 from services.process.periodic import periodic
 from services.process.settings import Settings, WrongSettings, split_listen
@@ -40,10 +42,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds in which a stopping process finishes the requests under way.
 GRACE_S = 10
-#: Seconds in which a request must arrive, from the connection or from the answer before it.
-REQUEST_S = 15.0
-#: The most connections at once; requests on further ones are answered with 503.
-CONNECTIONS = 500
 
 
 async def run(
@@ -92,7 +90,8 @@ async def open_snapshots(
     assert settings.rabbitmq_url
     urls, home = settings.rabbitmq_url.get_secret_value(), settings.home_timezone
     usage = Usage(database, home, clock, settings.token_prices, settings.daily_token_limit)
-    async with ManagementApi(urls, settings.rabbitmq_management_url) as api:
+    management_url = settings.rabbitmq_management_url.get_secret_value()
+    async with ManagementApi(urls, management_url, settings.ca_file) as api:
         yield Snapshots(database, usage, urls, queues, api, clock, home, Mask(settings.secrets))
 
 
@@ -127,10 +126,12 @@ def make_page(
 
 
 @asynccontextmanager
-async def serve_http(app: ASGIApp, listen: str, proxies: Sequence[str]) -> AsyncIterator[None]:
+async def serve_http(
+    app: ASGIApp, listen: str, proxies: Sequence[str], *, most: int = CONNECTIONS
+) -> AsyncIterator[None]:
     """Serve on ``host:port`` while the block runs, then finish the requests under way.
 
-    ``proxies`` are the addresses and networks that are believed what they say of a browser's address and of HTTPS.
+    At most ``most`` connections are open at once. ``proxies`` are the addresses and networks that are believed what they say of a browser's address and of HTTPS.
 
     Raises:
         WrongSettings: The address cannot be listened on.
@@ -143,17 +144,18 @@ async def serve_http(app: ASGIApp, listen: str, proxies: Sequence[str]) -> Async
             f"ADMIN_LISTEN is wrong: {listen} cannot be listened on: {error.strerror or error}; "
             "expected an address of this machine and a port that is free"
         ) from error
+    make_connection: Any = partial(_Connection, Connections(listen, most))
     server = _Server(
         uvicorn.Config(
             app,
-            http=_Connection,
+            http=make_connection,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             forwarded_allow_ips=[*proxies, *map(_mapped, proxies)],
-            limit_concurrency=CONNECTIONS,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=GRACE_S,
         )
     )
@@ -182,36 +184,43 @@ async def _opened(host: str, port: int) -> socket:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection, closed when a request takes too long: idle ones would use up :data:`CONNECTIONS`."""
+    """uvicorn's connection, counted among the :class:`Connections` of its listener."""
 
-    _waiting: asyncio.TimerHandle | None = None
+    def __init__(self, connections: Connections, **options: Any) -> None:
+        super().__init__(**options)
+        self.since = 0.0
+        self.receiving = True
+        self._counted = connections
+
+    @property
+    def answering(self) -> bool:
+        return self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body)
+
+    def drop(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self.transport.close()
+        if waiting:
+            self.transport.abort()  # otherwise it waits for a peer that does not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        self._counted.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self.receiving:
+            self.receiving = True
+            self.since = self.loop.time()
         super().data_received(data)
-        self._watch()
 
     def on_response_complete(self) -> None:
+        # Before the next request begins, which may have come already.
+        self._counted.answered(self)
+        self.receiving = bool(self.conn.trailing_data[0])
         super().on_response_complete()
-        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._counted.remove(self)
         super().connection_lost(exc)
-        self._forget()
-
-    def _watch(self) -> None:
-        if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:
-            self._forget()
-        elif self._waiting is None:
-            self._waiting = self.loop.call_later(REQUEST_S, self.transport.close)
-
-    def _forget(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
 
 
 class _Server(uvicorn.Server):

@@ -35,6 +35,8 @@ def application(app: App, updates: Updates, path: str, secret: str) -> web.Appli
             return web.Response(status=401)
         try:
             raw = orjson.loads(await request.read())
+        except ConnectionError:
+            return web.Response(status=400)  # nobody reads the answer
         except (orjson.JSONDecodeError, BadHttpMessage, ClientPayloadError) as error:
             log.warning("webhook.not_json", reason=str(error))
             return web.Response(status=400)

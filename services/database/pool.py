@@ -114,6 +114,11 @@ class Database:
             ((revision,),) = await self.asides.fetch(query, timeout=timeout)
         except asyncpg.UndefinedTableError:
             raise DatabaseUnavailable("the database has no tables yet; run: horoscope migrate") from None
+        except asyncpg.InsufficientPrivilegeError:
+            raise DatabaseUnavailable(
+                "the role in DATABASE_URL has no rights on the tables; run: horoscope migrate, with the owner's address in "
+                "MIGRATION_DATABASE_URL"
+            ) from None
         except asyncpg.PostgresError as error:
             raise _unavailable(error) from error
         if (revision or "") < REVISION:

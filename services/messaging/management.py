@@ -1,5 +1,6 @@
 """RabbitMQ's management API: rates, consumers and ages of queues."""
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import yarl
 
 from schema.errors import ManagementUnavailable
 from services.messaging.publisher import connection_parameters
+from services.process.addresses import trusting, without_ca_file
 
 TIMEOUT_S = 2.0
 _PORT, _TLS_PORT = 15672, 15671
@@ -44,14 +46,20 @@ class ManagementApi:
         urls: ``RABBITMQ_URL``; gives the user, password and virtual host.
         management_url: The API's address; it may name another user. Empty: port 15672 on the hosts of ``urls``,
             or 15671 with TLS for amqps addresses.
+        ca_file: The certificates of authorities that are trusted beside the public ones; empty: those that ``urls``
+            name in ``cacertfile``, if any.
     """
 
-    def __init__(self, urls: str, management_url: str) -> None:
+    def __init__(self, urls: str, management_url: str, ca_file: str = "") -> None:
         self._places = [_place(each, management_url) for each in connection_parameters(urls)]
+        self._ca_file = ca_file or without_ca_file(urls.partition(";")[0])[1]
 
     async def __aenter__(self) -> Self:
         """Open the HTTP client; no request is made yet."""
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+        verified: ssl.SSLContext | bool = trusting(self._ca_file) if self._ca_file else True
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=verified), timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

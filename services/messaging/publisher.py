@@ -19,6 +19,7 @@ from pika.exceptions import AMQPError
 
 from schema.errors import NotPublished
 from services.process import metrics
+from services.process.addresses import without_ca_file
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +46,25 @@ Publish = Callable[[str | Queue, bytes, dict[str, Any] | None], None]
 
 
 def connection_parameters(urls: str) -> list[pika.URLParameters]:
-    """The parameters for ``RABBITMQ_URL``: one address, or several with ``;`` between."""
-    parameters = [pika.URLParameters(url) for url in urls.split(";")]
+    """The parameters for ``RABBITMQ_URL``: one address, or several with ``;`` between.
+
+    Clients of ``amqps`` addresses verify the certificate and the host name, by the public authorities and those in the
+    file that ``cacertfile`` in the address's query names. Raises OSError if that file cannot be read.
+    """
+    parameters = [_parameters(url) for url in urls.split(";")]
     for each in parameters:
         each.heartbeat = 30
         # Without a timeout, a broker that is out of memory or disk blocks its publishers for ever.
         each.blocked_connection_timeout = CONFIRM_TIMEOUT_S
         each.socket_timeout = each.stack_timeout = CONFIRM_TIMEOUT_S
+    return parameters
+
+
+def _parameters(url: str) -> pika.URLParameters:
+    address, ca_file = without_ca_file(url)
+    parameters = pika.URLParameters(address)
+    if ca_file and parameters.ssl_options:
+        parameters.ssl_options.context.load_verify_locations(ca_file)
     return parameters
 
 

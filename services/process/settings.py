@@ -1,9 +1,12 @@
 """The settings, read once per process from the environment and ``.env``."""
 
 import re
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from ipaddress import ip_network
-from typing import Annotated, Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -13,10 +16,31 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from schema.signs import Language
+from services.process.addresses import (
+    Server,
+    amqp_servers,
+    database_servers,
+    http_server,
+    plain_database_url,
+    root_certificates,
+    why_not_certificates,
+    with_ca_file,
+    with_root_certificates,
+    without_ca_file,
+)
+from services.process.passwords import SHORTEST_PASSWORD, SHORTEST_SECRET, why_weak
 
 
 class WrongSettings(Exception):
@@ -83,15 +107,23 @@ def _proxies(value: Any) -> Any:
     return parts
 
 
+def _hosts(value: Any) -> Any:
+    """``"postgres,rabbitmq"`` as a tuple of host names."""
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip().strip("[]").lower() for part in value.split(","))
+    if not all(re.fullmatch(r"[\w.:-]+", part) for part in parts):
+        raise ValueError("expected host names or IP addresses with commas between, such as postgres,rabbitmq")
+    return parts
+
+
 Seconds = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_seconds)]
 
 Tokens = Annotated[int, BeforeValidator(_tokens)]
 Days = Annotated[int, BeforeValidator(_days)]
 Proxies = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_proxies)]
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
 Prices = Annotated[tuple[Decimal, ...], NoDecode, BeforeValidator(_prices)]
-
-#: The fewest characters of the admin page's password.
-SHORTEST_PASSWORD = 8
 
 _LISTEN = re.compile(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
@@ -104,6 +136,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    migration_database_url: SecretStr | None = None
     rabbitmq_url: SecretStr | None = None
     bot_token: SecretStr | None = None
     telegram_api_url: str = "https://api.telegram.org"
@@ -124,7 +157,9 @@ class Settings(BaseSettings):
     admin_listen: str = "127.0.0.1:8081"
     admin_password: SecretStr | None = None
     admin_proxies: Proxies = ("127.0.0.1", "::1")
-    rabbitmq_management_url: str = ""
+    rabbitmq_management_url: SecretStr = SecretStr("")
+    unencrypted_hosts: Hosts = ()
+    ca_file: str = ""
     metrics_listen: str = ""
     log_format: str = "console"
 
@@ -140,35 +175,117 @@ class Settings(BaseSettings):
         missing = [name for name in required if getattr(settings, name) is None]
         if settings.webhook_url and "bot_token" in required and settings.webhook_secret is None:
             missing.append("webhook_secret")
-        if missing:
-            raise WrongSettings(
-                "\n".join(f"{name.upper()} is not set: expected {_EXPECTED[name]}" for name in missing)
-            )
+        faults = [f"{name.upper()} is not set: expected {_EXPECTED[name]}" for name in missing]
+        faults += [f"{name.upper()} is wrong: {fault}" for name, fault in settings.unsafe()]
+        if faults:
+            raise WrongSettings("\n".join(faults))
         return settings
 
-    @field_validator("database_url", "rabbitmq_url", "bot_token", "webhook_secret")
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  one folder for all; here each has its path
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """[override] Secrets may also stand in files, which ``NAME_FILE`` names."""
+        files = _SecretFiles(settings_cls, dotenv_settings, env_settings)
+        return init_settings, env_settings, dotenv_settings, files
+
+    @model_validator(mode="after")
+    def _trust(self) -> Self:
+        """Name the trusted authorities in the addresses whose libraries expect them there."""
+        for name, trust in (
+            ("database_url", with_root_certificates),
+            ("migration_database_url", with_root_certificates),
+            ("rabbitmq_url", with_ca_file),
+        ):
+            if url := getattr(self, name):
+                setattr(self, name, SecretStr(trust(url.get_secret_value(), self.ca_file)))
+        return self
+
+    def unsafe(self) -> Iterator[tuple[str, str]]:
+        """The settings by which others could read along or get in, each with what is expected."""
+        for name, server in self._servers():
+            if server.is_local:
+                continue
+            # In an address with a slip, a part of the password may stand where the host should.
+            host = server.host if re.fullmatch(r"[\w.:-]+", server.host) else "its server"
+            if not server.verified and server.host not in self.unencrypted_hosts:
+                yield name, f"{host} is not on this machine, and {_VERIFIED[name]}; {_OTHERWISE}"
+            if server.password is not None and (weak := why_weak(server.password)):
+                yield name, f"the password for {host} can be guessed: {weak}"
+        for name, shortest in (("admin_password", SHORTEST_PASSWORD), ("webhook_secret", SHORTEST_SECRET)):
+            secret: SecretStr | None = getattr(self, name)
+            if secret and (weak := why_weak(secret.get_secret_value(), shortest)):
+                yield name, f"it can be guessed: {weak}"
+        for name, file in self._certificates():
+            if file and (why := why_not_certificates(file)):
+                yield name, why
+
+    def _certificates(self) -> Iterator[tuple[str, str]]:
+        """The files of certificates that addresses name, by setting."""
+        for name in ("database_url", "migration_database_url"):
+            if url := getattr(self, name):
+                yield name, root_certificates(url.get_secret_value())
+        for url in self.rabbitmq_url.get_secret_value().split(";") if self.rabbitmq_url else ():
+            yield "rabbitmq_url", without_ca_file(url)[1]
+
+    def _servers(self) -> Iterator[tuple[str, Server]]:
+        """The servers that this process may connect to, or ask others to, by the setting that names them."""
+        for name in ("database_url", "migration_database_url"):
+            if url := getattr(self, name):
+                yield from ((name, server) for server in database_servers(url.get_secret_value()))
+        if self.rabbitmq_url:
+            urls = self.rabbitmq_url.get_secret_value()
+            yield from (("rabbitmq_url", server) for server in amqp_servers(urls))
+        for name in ("telegram_api_url", "webhook_url", "openai_base_url"):
+            if address := getattr(self, name):
+                yield name, http_server(address)
+        if management := self.rabbitmq_management_url.get_secret_value():
+            yield "rabbitmq_management_url", http_server(management)
+
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _plain_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        return SecretStr(plain_database_url(value.get_secret_value())) if value else None
+
+    @field_validator("database_url", "migration_database_url", "rabbitmq_url", "bot_token", "webhook_secret")
     @classmethod
     def _form(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         assert info.field_name
-        if value and not re.fullmatch(_FORMS[info.field_name], value.get_secret_value()):
+        if not value:
+            return value
+        text = value.get_secret_value()
+        if not re.fullmatch(_FORMS[info.field_name], text) or not _can_be_read(info.field_name, text):
             raise ValueError(f"expected {_EXPECTED[info.field_name]}")
         return value
 
     @field_validator("admin_password")
     @classmethod
     def _admin_password(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < SHORTEST_PASSWORD:
-            raise ValueError(f"expected {_EXPECTED['admin_password']}")
         if value and re.search(r"[\ud800-\udfff]", value.get_secret_value()):  # bytes that are not UTF-8
             raise ValueError(f"expected {_EXPECTED['admin_password']}, in UTF-8")
         return value
 
-    @field_validator("telegram_api_url", "openai_base_url", "webhook_url", "rabbitmq_management_url")
+    @field_validator("telegram_api_url", "openai_base_url", "webhook_url")
     @classmethod
     def _http_url(cls, value: str) -> str:
-        if value and not re.match(r"https?://[^\s/]+", value):
-            raise ValueError("expected an address that begins with https:// or http://")
-        return value.rstrip("/")
+        return _http_address(value)
+
+    @field_validator("rabbitmq_management_url")
+    @classmethod
+    def _management_url(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(_http_address(value.get_secret_value()))
+
+    @field_validator("ca_file")
+    @classmethod
+    def _ca_file(cls, value: str) -> str:
+        if value and (why := why_not_certificates(value)):
+            raise ValueError(f"{why}; expected a file with the certificates of your authorities")
+        return value
 
     @field_validator("webhook_listen", "admin_listen", "metrics_listen")
     @classmethod
@@ -199,26 +316,130 @@ class Settings(BaseSettings):
         """Every secret string; none may be shown anywhere."""
         values = (self.bot_token, self.webhook_secret, self.openai_api_key, self.admin_password)
         plain = [value.get_secret_value() for value in values if value]
-        urls = [url.get_secret_value() for url in (self.database_url, self.rabbitmq_url) if url]
-        for url in (*urls, self.rabbitmq_management_url):
+        addresses = (self.database_url, self.migration_database_url, self.rabbitmq_url)
+        urls = [url.get_secret_value() for url in addresses if url]
+        for url in (*urls, self.rabbitmq_management_url.get_secret_value()):
             plain += re.findall(r"://[^:/@\s]*:([^@/\s]+)@", url)
         return tuple(plain)
 
 
 _FORMS = {
     "database_url": r"postgres(ql)?://[^/]*(/(?s:.*))?",
+    "migration_database_url": r"postgres(ql)?://[^/]*(/(?s:.*))?",
     "rabbitmq_url": r"amqps?://[^\s;]+(;amqps?://[^\s;]+)*",
     "bot_token": r"\d+:[\w-]{3,}",
     "webhook_secret": r"[A-Za-z0-9_-]{1,256}",
 }
 _EXPECTED = {
     "database_url": "an address such as postgresql://user:password@host:5432/horoscope",
+    "migration_database_url": "an address such as postgresql://owner:password@host:5432/horoscope",
     "rabbitmq_url": "an address such as amqp://user:password@host:5672/vhost, or several with ; between",
     "bot_token": "the token that @BotFather gave you, such as 123456:ABC-DEF",
-    "webhook_secret": "1 to 256 letters, digits, _ or -, known only to Telegram and you",
+    "webhook_secret": (
+        f"{SHORTEST_SECRET} to 256 letters, digits, _ or -, known only to Telegram and you, "
+        "such as the output of: openssl rand -hex 32"
+    ),
     "openai_api_key": "the key of the model's server",
     "admin_password": f"at least {SHORTEST_PASSWORD} characters that nobody guesses",
 }
+_DATABASE = (
+    "the address does not demand a verified server: append sslmode=verify-full, and for an authority of your own "
+    "sslrootcert=FILE or the setting CA_FILE"
+)
+_HTTPS = "the address does not begin with https://; name an authority of your own in CA_FILE"
+#: Why the connection of a setting would not be verified, and what to do.
+_VERIFIED = {
+    "database_url": _DATABASE,
+    "migration_database_url": _DATABASE,
+    "rabbitmq_url": (
+        "the address does not begin with amqps://, or has ssl_options; name an authority of your own in CA_FILE"
+    ),
+    "telegram_api_url": _HTTPS,
+    "openai_base_url": _HTTPS,
+    "webhook_url": _HTTPS,
+    "rabbitmq_management_url": _HTTPS,
+}
+_OTHERWISE = (
+    "or, if nobody else can listen on the whole way, name the host in UNENCRYPTED_HOSTS, such as "
+    "UNENCRYPTED_HOSTS=postgres,rabbitmq"
+)
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Reads the secrets that stand in files: ``BOT_TOKEN_FILE`` is the path of a file with ``BOT_TOKEN``."""
+
+    def __init__(self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._given: dict[str, str | None] = {}
+        for source in sources:
+            assert isinstance(source, EnvSettingsSource)
+            self._given |= source.env_vars
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  abstract
+        """Not used: a call reads all files at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return read_secret_files(self._given)
+
+
+def secret_settings() -> list[str]:
+    """The names of the secret settings, in lower case."""
+    return [
+        name
+        for name, field in Settings.model_fields.items()
+        if SecretStr in (field.annotation, *get_args(field.annotation))
+    ]
+
+
+def read_secret_files(given: Mapping[str, str | None]) -> dict[str, str]:
+    """The secrets that stand in files, by the setting's name in lower case.
+
+    Args:
+        given: Variables as the environment and ``.env`` have them, in lower or upper case.
+
+    Raises:
+        WrongSettings: A file cannot be read or is empty, or a secret is given twice.
+    """
+    given = {name.lower(): value for name, value in given.items()}
+    found: dict[str, str] = {}
+    faults: list[str] = []
+    for name in secret_settings():
+        if not (path := given.get(f"{name}_file")):
+            continue
+        try:
+            found[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            why = "" if found[name] else f"{path} is empty"
+        except OSError as error:
+            why = f"{path} cannot be read: {error.strerror or error}"
+        except UnicodeDecodeError:
+            why = f"{path} is not a text in UTF-8"
+        if given.get(name):
+            why = f"{name.upper()} is set, too; set one of them"
+        if why:
+            faults.append(f"{name.upper()}_FILE is wrong: {why}")
+    if faults:
+        raise WrongSettings("\n".join(faults))
+    return found
+
+
+def _can_be_read(name: str, value: str) -> bool:
+    """Whether the address in this setting has its parts where they belong; True for a setting that is no address."""
+    try:
+        if name.endswith("database_url"):
+            urlsplit(value)  # its ports may be several: asyncpg reads them
+        elif name.endswith("url"):
+            for url in value.split(";"):
+                urlsplit(url).port  # noqa: B018  it raises
+    except ValueError:  # half of an IPv6 address, or a port that is no number
+        return False
+    return True
+
+
+def _http_address(value: str) -> str:
+    if value and not (re.match(r"https?://[^\s/]+", value) and _can_be_read("url", value)):
+        raise ValueError("expected an address that begins with https:// or http://")
+    return value.rstrip("/")
 
 
 def split_listen(listen: str) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from aiogram.types import BufferedInputFile, InlineKeyboardButton, InlineKeyboar
 
 from schema.errors import ReaderGone, TelegramUnavailable
 from services.process import metrics
+from services.process.addresses import trusting
 from services.readers.replies import Reply
 
 CALL_TIMEOUT_S = 10.0
@@ -80,14 +81,19 @@ class Pace:
         self._gap = self._gap * 0.98 if self._gap > SHORTEST_GAP_S / 8 else 0.0
 
 
-def open_bot(token: str, api_url: str) -> Bot:
-    """A client of the Bot API at ``api_url``; close its session when done."""
+def open_bot(token: str, api_url: str, ca_file: str = "") -> Bot:
+    """A client of the Bot API at ``api_url``; close its session when done.
+
+    ``ca_file`` has the certificates of authorities that are trusted beside the public ones.
+    """
     session = AiohttpSession(
         api=TelegramAPIServer.from_base(api_url),
         timeout=CALL_TIMEOUT_S,
         json_loads=orjson.loads,
         json_dumps=lambda value: orjson.dumps(value).decode(),
     )
+    if ca_file:
+        session._connector_init["ssl"] = trusting(ca_file)  # noqa: SLF001  aiogram has no option for it
     return Bot(token, session=session)
 
 

@@ -64,8 +64,8 @@ async def test_it_starts_and_stops_while_both_servers_are_away(processes: Proces
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"ADMIN_PASSWORD": ""}, "ADMIN_PASSWORD is not set: expected at least 8 characters that nobody guesses"),
-        ({"ADMIN_PASSWORD": "seven77"}, "ADMIN_PASSWORD is wrong: expected at least 8 characters"),
+        ({"ADMIN_PASSWORD": ""}, "ADMIN_PASSWORD is not set: expected at least 12 characters that nobody guesses"),
+        ({"ADMIN_PASSWORD": "seven77"}, "ADMIN_PASSWORD is wrong: it can be guessed: it has 7 characters; expected at least 12"),
         ({"ADMIN_LISTEN": "127.0.0.1:{taken}"}, "ADMIN_LISTEN is wrong: 127.0.0.1:{taken} cannot be listened on"),
         ({"ADMIN_LISTEN": "no-such-host.invalid:80"}, "ADMIN_LISTEN is wrong: no-such-host.invalid:80 cannot"),
     ],

@@ -17,6 +17,7 @@ from ops.sandbox import Sandbox
 from schema.messages import DEAD_LETTERS, VIEWS, HoroscopeRequested
 from schema.signs import Sign
 from tests.acceptance.conftest import heading, reader_of, until_written
+from tests.conftest import WEBHOOK_SECRET
 from tests.dead import Dead
 from tests.processes import Processes
 from tests.queues import Queues
@@ -108,7 +109,7 @@ async def test_malformed_updates_are_passed_over(
 ) -> None:
     webhook = {
         "WEBHOOK_URL": f"http://127.0.0.1:{free_port}/hook",
-        "WEBHOOK_SECRET": "secret",
+        "WEBHOOK_SECRET": WEBHOOK_SECRET,
         "WEBHOOK_LISTEN": f"127.0.0.1:{free_port}",
     }
     bot = await processes.bot(webhook if mode == "webhook" else {})
@@ -136,7 +137,7 @@ async def test_forged_webhook_calls_are_turned_away(
 ) -> None:
     url = f"http://127.0.0.1:{free_port}/hook"
     bot = await processes.bot(
-        {"WEBHOOK_URL": url, "WEBHOOK_SECRET": "the-secret", "WEBHOOK_LISTEN": f"127.0.0.1:{free_port}"}
+        {"WEBHOOK_URL": url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_LISTEN": f"127.0.0.1:{free_port}"}
     )
     update = {"update_id": 1, "message": {}}
     async with aiohttp.ClientSession() as http:
@@ -147,7 +148,7 @@ async def test_forged_webhook_calls_are_turned_away(
         ):
             async with http.post(url, json=update, headers=headers) as response:
                 assert response.status == 401
-        right = {"X-Telegram-Bot-Api-Secret-Token": "the-secret"}
+        right = {"X-Telegram-Bot-Api-Secret-Token": WEBHOOK_SECRET}
         async with http.post(url, data=b"\xff{", headers=right) as response:
             assert response.status == 400
         async with http.post(url, data=io.BytesIO(b"1" * (2 << 20)), headers=right) as response:
@@ -156,7 +157,7 @@ async def test_forged_webhook_calls_are_turned_away(
             assert response.status == 200
         async with http.get(url) as response:
             assert response.status == 405
-    assert "the-secret" not in bot.output
+    assert WEBHOOK_SECRET not in bot.output
     assert "Traceback" not in bot.output
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ops.sandbox import Sandbox
 from tests.acceptance.conftest import until_written
+from tests.conftest import WEBHOOK_SECRET
 from tests.dead import Dead
 from tests.operators import put_process
 from tests.processes import Processes
@@ -128,7 +129,7 @@ async def test_an_address_that_is_taken_is_told(processes: Processes, free_port:
             "bot",
             environment={
                 "WEBHOOK_URL": "https://bot.example/hook",
-                "WEBHOOK_SECRET": "secret",
+                "WEBHOOK_SECRET": WEBHOOK_SECRET,
                 "WEBHOOK_LISTEN": f"127.0.0.1:{free_port}",
             },
         )

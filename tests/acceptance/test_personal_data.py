@@ -22,6 +22,7 @@ from services.database.pool import Database
 from services.dead_letters.archive import Archive
 from services.readers.privacy import LONGEST, utf16_length
 from tests.acceptance.conftest import FAILED, GENERATING, heading, write_all_but
+from tests.conftest import WEBHOOK_SECRET
 from tests.dead_letters import MASK, TODAY, letter_of
 from tests.mentions import rows_naming, until_named
 from tests.processes import Processes

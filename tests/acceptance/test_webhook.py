@@ -5,6 +5,7 @@ import asyncpg
 from ops.sandbox import Sandbox
 from schema.signs import Sign
 from tests.acceptance.conftest import GENERATING, heading, reader_of, until_written
+from tests.conftest import WEBHOOK_SECRET
 from tests.processes import Processes
 from tests.waiting import until_views
 
@@ -12,7 +13,7 @@ from tests.waiting import until_views
 def hook(port: int) -> dict[str, str]:
     return {
         "WEBHOOK_URL": f"http://127.0.0.1:{port}/telegram/hook",
-        "WEBHOOK_SECRET": "a-secret_1",
+        "WEBHOOK_SECRET": WEBHOOK_SECRET,
         "WEBHOOK_LISTEN": f"127.0.0.1:{port}",
     }
 

@@ -20,6 +20,7 @@ from services.app import App
 from services.bot import answers
 from services.bot.updates import Updates
 from tests.acceptance.conftest import FAILED, GENERATING, heading, reader_of, write_all_but
+from tests.conftest import WEBHOOK_SECRET
 from tests.dead import Dead
 from tests.processes import Process, Processes
 from tests.proxy import Cable
@@ -128,7 +129,7 @@ async def webhook_bots(processes: Processes, count: int, **arranged: Any) -> Asy
     """Bots behind one address that leads each connection to the next of them that is alive."""
     ports = [free_port() for _ in range(count)]
     async with Cable(*(f"http://127.0.0.1:{port}/hook" for port in ports)) as cable:
-        hook = {"WEBHOOK_URL": cable.url, "WEBHOOK_SECRET": "a-secret_1"}
+        hook = {"WEBHOOK_URL": cable.url, "WEBHOOK_SECRET": WEBHOOK_SECRET}
         yield [
             await processes.bot(hook | {"WEBHOOK_LISTEN": f"127.0.0.1:{port}"}, **arranged) for port in ports
         ]

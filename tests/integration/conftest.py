@@ -1,5 +1,6 @@
 """The operators' page as an application, and somebody who has signed in to it."""
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +9,12 @@ from starlette.types import ASGIApp
 from services.admin import auth, snapshots
 from tests.operators import Operator, open_admin, settings_of
 from tests.waiting import DEADLINE_S
+
+
+@pytest.fixture
+def management() -> str:
+    """The management API of the tests' RabbitMQ, as the operators' page reaches it."""
+    return os.environ["TEST_RABBITMQ_WATCHING"]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
@@ -40,12 +39,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are made quickly, and every look is a new one."""
     monkeypatch.setitem(auth._SCRYPT, "n", 2)
     monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
-
-
-@pytest.fixture
-def management() -> str:
-    """Where the tests' RabbitMQ has its management API."""
-    return os.environ["TEST_RABBITMQ_API"]
 
 
 @pytest.fixture

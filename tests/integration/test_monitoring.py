@@ -18,6 +18,7 @@ from ops.stack.ports import free_port as find_free_port
 from ops.stack.programs import PROMTOOL
 from schema.signs import Sign
 from tests.acceptance.conftest import heading, reader_of, until_written
+from tests.operators import PASSWORD
 from tests.processes import Processes
 from tests.prometheus import Prometheus, grouped_by, selectors, troubles
 from tests.telling import until_health
@@ -43,7 +44,7 @@ async def test_every_rule_and_panel_selects_what_the_processes_really_tell(
     sandbox: Sandbox, processes: Processes, sql: asyncpg.Connection, tmp_path: Path
 ) -> None:
     ports = {kind: find_free_port() for kind in ("bot", "worker", "scheduler", "admin")}
-    page = {"ADMIN_PASSWORD": "a password", "ADMIN_LISTEN": f"127.0.0.1:{find_free_port()}"}
+    page = {"ADMIN_PASSWORD": PASSWORD, "ADMIN_LISTEN": f"127.0.0.1:{find_free_port()}"}
     for kind, port in ports.items():
         await processes.start(kind, environment=page | {"METRICS_LISTEN": f"127.0.0.1:{port}"})
     server = Prometheus(tmp_path / "prometheus", RULES, list(ports.values()))

@@ -112,7 +112,7 @@ async def test_a_queue_that_is_quorum_against_its_declaration_is_known_by_the_ma
     rabbitmq_url: str, queues: Queues
 ) -> None:
     queues._channel.queue_declare(WORK, durable=True, arguments={"x-queue-type": "quorum"})
-    async with ManagementApi(rabbitmq_url, os.environ["TEST_RABBITMQ_API"]) as api:
+    async with ManagementApi(rabbitmq_url, os.environ["TEST_RABBITMQ_WATCHING"]) as api:
         with pytest.raises(Refused, match="work is a quorum queue"):
             await QueueService(rabbitmq_url, [Queue(WORK)], api, Mask([])).peek(WORK, 1)
 

@@ -1,6 +1,7 @@
 """What describes the service beside the code, held against the code: Docker Compose, settings, documents."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import certifi
 import pytest
 from ruamel.yaml import YAML
 
@@ -24,7 +26,7 @@ from services.admin.pages.runbook import anchor
 from services.messaging.pauses import Pause
 from services.messaging.queues import QueueStatus
 from services.process.heartbeats import ProcessStatus
-from services.process.settings import Settings
+from services.process.settings import Settings, secret_settings
 from services.status import DayStatus, Records, judge
 
 ROOT = Path(__file__).parents[2]
@@ -72,18 +74,120 @@ def test_compose_runs_commands_that_exist(processes: dict[str, Any]) -> None:
     assert processes.keys() <= main.commands.keys()
 
 
-def test_compose_sets_only_settings_that_exist_to_values_that_they_may_have(
-    processes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def filled_in(variable: re.Match[str]) -> str:
-        return variable["default"] or "a-password"
+#: The secrets that a process uses.
+NEEDED = {
+    "migrate": {"migration_database_url", "database_url"},
+    "bot": {"database_url", "rabbitmq_url", "bot_token", "webhook_secret"},
+    "worker": {"database_url", "rabbitmq_url", "bot_token", "openai_api_key"},
+    "scheduler": {"database_url", "rabbitmq_url"},
+    "admin": {"database_url", "rabbitmq_url", "rabbitmq_management_url", "admin_password"},
+}
+#: Settings of one process only.
+OWN = {"WEBHOOK_LISTEN": "bot", "ADMIN_LISTEN": "admin", "ADMIN_PROXIES": "admin"}
 
+
+def filled_in(value: str, environment: dict[str, str]) -> str:
+    """A value of docker-compose.yml as Compose fills it in."""
+
+    def fill(variable: re.Match[str]) -> str:
+        given = environment.get(variable["name"], "")
+        return (given and variable["other"]) if variable["how"] == "+" else given or variable["other"]
+
+    return re.sub(r"\$\{(?P<name>\w+):(?P<how>[-+])(?P<other>[^}]*)\}", fill, value)
+
+
+def test_every_process_gets_every_setting_and_only_the_secrets_that_it_uses_as_files(
+    processes: dict[str, Any], secrets_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If you add a setting: name it in docker-compose.yml, and a secret in ``secrets`` there and in ops/secrets.sh."""
+    secret = {name.upper() for name in secret_settings()}
+    public = SETTINGS.keys() - secret - OWN.keys()
+    own = {"OPENAI_MODEL": "a-model", "CA_FILE": certifi.where(), "HOME_TIMEZONE": "Europe/London"}
+    for name, service in processes.items():
+        files = {f"{each.upper()}_FILE": f"/run/secrets/{each}" for each in NEEDED[name]}
+        settings = service["environment"]
+        assert settings.keys() == public | files.keys() | {
+            each for each, whose in OWN.items() if whose == name
+        }
+        assert {each: settings[each] for each in files} == files
+        assert set(service["secrets"]) == NEEDED[name]
+        assert "env_file" not in service
+        with monkeypatch.context() as patch:
+            patch.chdir(secrets_folder)  # a container has no .env
+            for each, value in settings.items():
+                here = filled_in(value, own).replace("/run/secrets", str(secrets_folder))
+                patch.setenv(each, here.replace("/etc/horoscope-ca.pem", certifi.where()))
+            read = Settings.read(*NEEDED[name])
+        assert (read.log_format, read.openai_model, read.home_timezone.key) == (
+            "json",
+            "a-model",
+            "Europe/London",
+        )
+        for each in secret_settings():
+            given = getattr(read, each)
+            assert bool(given and given.get_secret_value()) == (each in NEEDED[name])
+
+
+@pytest.fixture
+def secrets_folder(tmp_path: Path) -> Path:
+    """What ops/secrets.sh writes."""
+    (tmp_path / ".env").write_text("BOT_TOKEN=123456:ABC-DEF\nOPENAI_API_KEY='sk-$key'\n")
+    environment = {"PATH": os.environ["PATH"], "SECRETS_ROOT": str(tmp_path)}
+    subprocess.run([ROOT / "ops" / "secrets.sh"], env=environment, check=True, stdin=subprocess.DEVNULL)
+    return tmp_path / "secrets"
+
+
+def test_the_secrets_are_random_readable_by_a_container_and_written_once(secrets_folder: Path) -> None:
+    compose = YAML(typ="safe").load(COMPOSE)
+    assert compose["secrets"] == {name: {"file": f"./secrets/{name}"} for name in compose["secrets"]}
+    written = {file.name: file.read_text() for file in secrets_folder.iterdir()}
+    assert compose["secrets"].keys() <= written.keys()
+    assert secrets_folder.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in secrets_folder.iterdir()} == {0o644}
+    assert written["openai_api_key"] == "sk-$key"
+    passwords = [value for name, value in written.items() if name.endswith("password")]
+    assert len({*passwords, written["webhook_secret"]}) == 6
+    (secrets_folder / "rabbitmq_app_password").write_text("another")
+    environment = {"PATH": os.environ["PATH"], "SECRETS_ROOT": str(secrets_folder.parent)}
+    subprocess.run([ROOT / "ops" / "secrets.sh"], env=environment, check=True, stdin=subprocess.DEVNULL)
+    again = {file.name: file.read_text() for file in secrets_folder.iterdir()}
+    changed = {name for name, value in again.items() if value != written[name]}
+    assert changed == {"rabbitmq_app_password", "rabbitmq_url", "rabbitmq_definitions"}
+
+
+def test_the_bot_s_token_is_not_made_up(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "SECRETS_ROOT": str(tmp_path)}
+    script = subprocess.run(
+        [ROOT / "ops" / "secrets.sh"], env=environment, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert script.returncode == 1
+    assert script.stderr == "BOT_TOKEN is missing: put it into .env, or into the file secrets/bot_token\n"
+
+
+def test_the_secrets_are_kept_out_of_the_repository_and_the_image() -> None:
+    assert "secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_servers_cannot_be_reached_from_outside_nor_reach_out(services: dict[str, Any]) -> None:
+    networks = YAML(typ="safe").load(COMPOSE)["networks"]
+    assert networks["back"] == {"internal": True}
+    joined = {name: set(service["networks"]) for name, service in services.items()}
+    assert joined == {
+        **{name: {"back"} for name in ("postgres", "rabbitmq", "migrate", "scheduler")},
+        **{name: {"back", "front"} for name in ("bot", "worker", "admin")},
+        "prometheus": {"back", "monitoring"},
+        "grafana": {"monitoring"},
+    }
+    assert not any("ports" in services[name] for name, where in joined.items() if where == {"back"})
+
+
+def test_the_servers_that_are_spoken_to_in_plain_text_are_those_of_the_inner_network(
+    services: dict[str, Any], processes: dict[str, Any]
+) -> None:
     for service in processes.values():
-        assert service["environment"].keys() <= SETTINGS.keys()
-        for name, value in service["environment"].items():
-            filled = re.sub(r"\$\{\w+:(?:-(?P<default>[^}]*)|\?[^}]*)\}", filled_in, value)
-            monkeypatch.setenv(name, filled)
-        assert Settings.read("database_url", "rabbitmq_url").log_format == "json"
+        for host in filled_in(service["environment"]["UNENCRYPTED_HOSTS"], {}).split(","):
+            assert services[host]["networks"] == ["back"]
 
 
 def test_the_processes_wait_for_the_migration_and_the_migration_for_the_database(
@@ -125,7 +229,7 @@ def test_nothing_listens_beyond_this_machine(services: dict[str, Any]) -> None:
 def test_the_page_believes_the_gateway_that_published_ports_are_reached_from_and_nobody_else(
     processes: dict[str, Any],
 ) -> None:
-    (network,) = YAML(typ="safe").load(COMPOSE)["networks"]["default"]["ipam"]["config"]
+    (network,) = YAML(typ="safe").load(COMPOSE)["networks"]["front"]["ipam"]["config"]
     assert processes["admin"]["environment"]["ADMIN_PROXIES"] == network["gateway"]
 
 

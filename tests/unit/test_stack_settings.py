@@ -6,7 +6,7 @@ import pytest
 
 from ops.stack import __main__ as up
 from ops.stack.screen import Screen
-from services.process.settings import Settings
+from services.process.settings import Settings, WrongSettings
 
 SERVERS = {
     "DATABASE_URL": "postgresql://me:secret@db/h?password=secret",
@@ -50,10 +50,16 @@ def test_private_servers_stand_in_where_no_url_is_set(
     monkeypatch.setattr(up, "LOCAL", tmp_path)
     for name in ("postgres", "rabbitmq"):
         (tmp_path / name).mkdir()
-    settings = up.Stack({**BOT, **MODEL, **PAGE}, Screen())._env()
-    assert settings["DATABASE_URL"].startswith("postgresql://horoscope:")
-    assert settings["RABBITMQ_URL"].startswith("amqp://horoscope:")
-    assert settings["RABBITMQ_MANAGEMENT_URL"].startswith("http://127.0.0.1:")
+    stack = up.Stack({**BOT, **MODEL, **PAGE}, Screen())
+    settings = stack._env()
+    # The processes get neither the owner's address nor an administrator's.
+    assert settings["DATABASE_URL"].startswith("postgresql://horoscope_app:")
+    assert settings["RABBITMQ_URL"].startswith("amqp://horoscope_app:")
+    assert settings["RABBITMQ_MANAGEMENT_URL"].startswith("http://horoscope_page:")
+    assert stack._postgres
+    assert stack._rabbitmq
+    for password in (stack._postgres._password(), stack._rabbitmq._password()):
+        assert password not in str(settings)
 
 
 def test_the_page_has_an_address_and_a_password_that_stay(
@@ -88,6 +94,20 @@ def test_all_that_is_needed_to_connect_to_the_servers_started_here_is_shown(
 def test_a_command_beside_it_gets_every_setting_that_was_given() -> None:
     given = {name.upper(): "a value" for name in Settings.model_fields} | {"home_timezone": "Europe/London"}
     assert up._given(given | {"PATH": "/bin", "HOME": "/root"}) == given
+
+
+def test_a_secret_in_a_file_counts_as_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("1:ours\n")
+    (tmp_path / ".env").write_text(f"BOT_TOKEN_FILE={tmp_path}/token\n")
+    monkeypatch.setattr(up, "ROOT", tmp_path)
+    settings = up.given_settings()
+    assert settings["BOT_TOKEN"] == "1:ours"
+    assert up.Stack({**SERVERS, **PAGE, **settings}, Screen())._missing == ["OPENAI_API_KEY"]
+    kept = up._given({**settings, "OPENAI_MODEL": "m"})
+    assert kept == {"BOT_TOKEN_FILE": f"{tmp_path}/token", "OPENAI_MODEL": "m"}, "not the secret itself"
+    (tmp_path / "token").unlink()
+    with pytest.raises(WrongSettings, match="BOT_TOKEN_FILE is wrong"):
+        up.given_settings()
 
 
 def test_no_password_of_another_server_is_shown() -> None:
