@@ -35,7 +35,6 @@ PARKED = "SELECT count(*) FROM parked_messages"
 FORGET, FORGOTTEN, OUTDATED = "Да, удалить всё", "я больше ничего о вас не знаю", "Эта кнопка устарела"
 CANCELLED = "Этот запрос отменён: вы попросили всё удалить."
 NEWCOMER = "Выберите знак зодиака:"
-SECRET = "a-secret_1"
 
 
 async def until_last(reader: Reader, part: str) -> None:
@@ -226,7 +225,7 @@ async def test_no_bot_answers_a_forgotten_reader_from_memory(
                     "DATABASE_URL": cable.url,
                     "WEBHOOK_URL": f"http://127.0.0.1:{port}/hook",
                     "WEBHOOK_LISTEN": f"127.0.0.1:{port}",
-                    "WEBHOOK_SECRET": SECRET,
+                    "WEBHOOK_SECRET": WEBHOOK_SECRET,
                 },
                 constants={"services.horoscopes.serving:FORGOTTEN_S": 0.1},
             )
@@ -237,7 +236,7 @@ async def test_no_bot_answers_a_forgotten_reader_from_memory(
         async def post(port: int, update: Mapping[str, Any]) -> dict[str, Any]:
             """What a bot answers to an update."""
             url = f"http://127.0.0.1:{port}/hook"
-            headers = {"X-Telegram-Bot-Api-Secret-Token": SECRET}
+            headers = {"X-Telegram-Bot-Api-Secret-Token": WEBHOOK_SECRET}
             body = {"update_id": next(updates), **update}
             async with telegram.post(url, json=body, headers=headers) as answer:
                 assert answer.status == 200
