@@ -4,7 +4,7 @@
 these marks. So a new table is told and deleted, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Column, LargeBinary, TextClause, text
+from sqlalchemy import Column, CursorResult, LargeBinary, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,11 +26,15 @@ BLOCKED_KEPT_DAYS = 30
 #: Seconds for which the button under the question of /forget can be pressed.
 ASKED_S = 600
 #: Readers that one transaction of pruning forgets, and such transactions in one night.
-PRUNED_AT_ONCE = 200
-PRUNED_TIMES = 50
+PRUNED_AT_ONCE = 1000
+PRUNED_TIMES = 10
 
 #: Digits of the shortest number that is looked for in free text. Shorter ones are dates and counts far more often.
 _SHORTEST = 6
+#: Blocks of 8 KiB of a table that one statement searches: tracebacks are long.
+_BLOCKS_AT_ONCE = 1000
+#: An escape that may end with a digit, before a number: ``encode(…, 'escape')`` writes a byte so, and JSON a character.
+_ESCAPE = r"(?:\\[0-7]{3}|\\u[0-9a-fA-F]{4})"
 
 
 class Reason(StrEnum):
@@ -87,8 +91,14 @@ def _blotted(column: Column[Any]) -> str:
 
 
 def _mentions(columns: Sequence[Column[Any]]) -> str:
-    """Whether one of the columns has a number that the bound pattern matches, in SQL."""
-    return f"concat_ws(' ', {', '.join(map(_as_text, columns))}) ~ :pattern"
+    """Whether one of the columns has one of the bound numbers, in some blocks of the table, in SQL."""
+    said = f"concat_ws(' ', {', '.join(map(_as_text, columns))})"
+    # To look for all numbers and compare them takes a tenth of the time of a pattern with these numbers.
+    return f"""
+        ctid >= CAST(CAST(:begin AS text) AS tid) AND ctid < CAST(CAST(:end AS text) AS tid) AND EXISTS (
+            SELECT FROM regexp_matches({said}, :any_number, 'g') AS found
+            WHERE found[1] = ANY(CAST(:numbers AS text[])))
+    """
 
 
 _READERS_COLUMN = _owned(OF_READER)
@@ -108,10 +118,15 @@ _MENTIONS = {
     str(each.name): text(f"SELECT count(*) FROM {each.name} WHERE {_mentions(columns)}")
     for each, columns in _FREE.items()
 }
-_BLOT_OUT = [
-    text(f"UPDATE {each.name} SET {', '.join(map(_blotted, columns))} WHERE {_mentions(columns)}")
+_BLOT_OUT = {
+    str(each.name): text(
+        f"UPDATE {each.name} SET {', '.join(map(_blotted, columns))} WHERE {_mentions(columns)}"
+    )
     for each, columns in _FREE.items()
-]
+}
+_BLOCKS = text(
+    "SELECT pg_relation_size(CAST(:of AS regclass)) / CAST(current_setting('block_size') AS integer)"
+)
 
 _MESSAGES = text("""
     SELECT * FROM (
@@ -168,10 +183,10 @@ class PersonalData:
                 told[of] = await _rows(connection, query, list(map(UUID, requests)))
             messages = (await connection.execute(_MESSAGES, {"requests": requests})).mappings().all()
             mentions = {}
-            if pattern := _pattern([reader]):
-                for of, query in _MENTIONS.items():
-                    if count := (await connection.execute(query, {"pattern": pattern})).scalar_one():
-                        mentions[of] = count
+            for of, query in _MENTIONS.items():
+                counts = [found.scalar_one() async for found in _by_blocks(connection, of, query, [reader])]
+                if any(counts):
+                    mentions[of] = sum(counts)
         if not any(told.values()) and not mentions:
             return None
         return {
@@ -255,18 +270,28 @@ async def _forget(connection: AsyncConnection, readers: Sequence[int], reason: R
     rows = mentions = 0
     for delete in _DELETE:
         rows += (await connection.execute(delete, {"readers": list(readers)})).rowcount
-    if pattern := _pattern(readers):
-        for blot_out in _BLOT_OUT:
-            mentions += (await connection.execute(blot_out, {"pattern": pattern})).rowcount
+    for of, blot_out in _BLOT_OUT.items():
+        mentions += sum([done.rowcount async for done in _by_blocks(connection, of, blot_out, readers)])
     if rows:
         # Last: until the commit, nobody else can count a reader for this day and reason.
         await connection.execute(_COUNT, {"reason": reason, "readers": len(readers)})
     return Forgotten(rows, mentions)
 
 
-def _pattern(readers: Sequence[int]) -> str:
-    """A regular expression of PostgreSQL for these numbers in free text; empty: all are too short."""
-    numbers = "|".join(number for number in map(str, readers) if len(number) >= _SHORTEST)
-    # A number does not begin within another one, but it may follow an escape that ends with a digit.
-    begins = r"(?:(?<!\d)|(?<=\\\d{3})|(?<=\\u[0-9a-fA-F]{4}))"
-    return f"{begins}(?:{numbers})(?!\\d)" if numbers else ""
+async def _by_blocks(
+    connection: AsyncConnection, of: str, statement: TextClause, readers: Sequence[int]
+) -> AsyncIterator[CursorResult[Any]]:
+    """Execute a statement about mentions of readers on some blocks of a table after the other, each within seconds."""
+    numbers = [number for number in map(str, readers) if len(number) >= _SHORTEST]
+    if not numbers:
+        return
+    values = {
+        "numbers": numbers,
+        "any_number": f"{_ESCAPE}?([0-9]{{{_SHORTEST},}})",
+        # Bound in any case, and used by updates only.
+        "pattern": f"(?:(?<![0-9])|(?<={_ESCAPE}))(?:{'|'.join(numbers)})(?![0-9])",
+    }
+    blocks: int = (await connection.execute(_BLOCKS, {"of": of})).scalar_one()
+    for begin in range(0, blocks, _BLOCKS_AT_ONCE):
+        place = {"begin": f"({begin},0)", "end": f"({begin + _BLOCKS_AT_ONCE},0)"}
+        yield await connection.execute(statement, values | place)
