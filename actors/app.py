@@ -75,7 +75,7 @@ def make_worker_app(app: App, author: Author) -> WorkerApp:
             app.clock,
             app.mask,
         ),
-        delivery=Delivery(app.bot, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
+        delivery=Delivery(app.bot, app.paces, app.horoscopes, app.waiters, app.readers, app.bus, app.clock),
         archive=Archive(app.database, app.mask),
         outcomes=Outcomes(app.database),
         poison=PoisonMessages(app.database),

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 GRANTED = "granted"
 
 #: The newest migration: what this release needs at the least.
-REVISION = "0006"
+REVISION = "0007"
 
 metadata = MetaData(
     naming_convention={
@@ -160,6 +160,11 @@ generations = Table(
     Column("ladder", String(10), nullable=False, comment="The holder's ladder: night or request."),
     Column("expires_at", _instant, comment="When the lease may be taken over; only while writing."),
     Column("retry_at", _instant, comment="When the ladder tries again; only while retrying."),
+    Column(
+        "again_at",
+        _instant,
+        comment="Until then readers cannot have it begun again: the model wrote only nonsense. NULL: they can.",
+    ),
     Column("attempts", Integer, nullable=False, server_default=text("0"), comment="Leases so far."),
     Column("error", Text, comment="Why the last attempt failed.", info=FREE_TEXT),
     Column(
@@ -227,6 +232,7 @@ waiters = Table(
     Column("claimed_until", _instant, comment="Until then only the process that claimed it may answer."),
     Column("nudged_at", _instant, comment="When its overdue text was last asked for again."),
     Column("answered_at", _instant, comment="NULL: the chat still waits."),
+    Column("due_at", _instant, comment="Telegram takes no answer before this; NULL: it does at any time."),
     Index("ix_waiters_owed", "zodiac_sign", "horoscope_date", postgresql_where=text("answered_at IS NULL")),
     Index(
         "uq_waiters_replaces",
@@ -236,6 +242,18 @@ waiters = Table(
         postgresql_where=text("answered_at IS NULL"),
     ),
     comment="Chats that wait for an answer, or were answered lately.",
+)
+
+unfinished_updates = Table(
+    "unfinished_updates",
+    metadata,
+    Column("update_id", BigInteger, primary_key=True, autoincrement=False, comment="Telegram's number."),
+    Column("chat_id", BigInteger, index=True, comment="NULL: the update names no chat."),
+    Column("body", Text, nullable=False, comment="The update as JSON, without names."),
+    Column("holder", Uuid, nullable=False, comment="The bot that handles it."),
+    Column("held_until", _instant, nullable=False, comment="After this, any bot may take it over."),
+    Column("kept_at", _instant, nullable=False, server_default=func.now()),
+    comment="Updates that take long: confirmed to Telegram, and deleted when their handlers have finished.",
 )
 
 parked_messages = Table(

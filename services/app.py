@@ -21,6 +21,7 @@ from services.readers.profiles import Readers
 from services.readers.views import Views
 from services.telegram import Bot
 from services.telegram.client import open_bot
+from services.telegram.pace import Paces
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class App:
     publisher: Publisher
     bus: Bus
     bot: Bot
+    paces: Paces
     readers: Readers
     personal_data: PersonalData
     horoscopes: Horoscopes
@@ -82,6 +84,7 @@ def make_app(
         publisher=publisher,
         bus=bus,
         bot=bot,
+        paces=Paces(),
         readers=Readers(database, home),
         personal_data=PersonalData(database, settings.reader_retention),
         horoscopes=Horoscopes(database, home, clock),

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ops.bench import dead_letters, machine, night, report, serving, stampede, views
+from ops.bench import dead_letters, flood, machine, night, report, serving, stampede, views
 from ops.bench.report import Result
 from ops.bench.stage import ROOT, BenchError, Stage
 from ops.stack.programs import BENCH, ProgramsMissing, ensure_installed
@@ -20,6 +20,7 @@ from ops.stack.server import ServerError
 #: Each takes the number of rounds, and the seconds of a step, which matter where a round has no end of its own.
 ROWS = {
     "serving": serving.measure,
+    "flood": flood.measure,
     "stampede": stampede.measure,
     "night": night.measure,
     "views": views.measure,

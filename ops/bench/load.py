@@ -7,7 +7,6 @@ a constant rate.
 import asyncio
 import itertools
 import os
-import random
 import signal
 import sys
 import time
@@ -38,7 +37,8 @@ _UPDATE = (
 # Runs must not share ids of updates, because each request counts only once.
 _RESERVED = 10_000_000
 _blocks = itertools.count(_RESERVED, _RESERVED)
-_dice = random.Random(_RESERVED)
+# Readers take turns, so that none asks twice within a second: the second answer would be a call, not a response.
+_turns = itertools.cycle(range(FIRST_READER, FIRST_READER + READERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,14 @@ async def burst(url: str, seconds: int, expected: str) -> Burst:
 
 async def steady(url: str, rate: float, count: int, expected: Callable[[int], list[str]]) -> Steady:
     """Send ``count`` updates, ``rate`` a second; ``expected`` gives the parts of the answer to a reader's id."""
-    readers = [FIRST_READER + _dice.randrange(READERS) for _ in range(count)]
-    plan = orjson.dumps(plan_of(url, rate, readers, expected))
-    return Steady(**orjson.loads(await _run(sys.executable, "-m", "ops.bench.steady", given=plan)))
+    readers = itertools.islice(_turns, count)
+    return await carry_out(plan_of(url, rate, readers, expected))
+
+
+async def carry_out(plan: Plan) -> Steady:
+    """Send the updates of a plan from a process of their own."""
+    given = orjson.dumps(plan)
+    return Steady(**orjson.loads(await _run(sys.executable, "-m", "ops.bench.steady", given=given)))
 
 
 def plan_of(url: str, rate: float, readers: Iterable[int], expected: Callable[[int], list[str]]) -> Plan:

@@ -224,6 +224,20 @@ class Stage:
         async with self._http.get(f"{self._telegram_url}/journal") as response:
             return [Shown(*each) for each in orjson.loads(await response.read())]
 
+    async def push(self, updates: Sequence[str]) -> None:
+        """Give updates, as JSON and in ascending order, to a bot that polls Telegram's stand-in."""
+        async with self._http.post(f"{self._telegram_url}/push", data="\n".join(updates)):
+            pass
+
+    @asynccontextmanager
+    async def limited_chats(self) -> AsyncIterator[None]:
+        """Let Telegram's stand-in take only one new message a second for each chat."""
+        for limited in ("1", "0"):
+            async with self._http.post(f"{self._telegram_url}/limit", data=limited):
+                pass
+            if limited == "1":
+                yield
+
     async def calm(self) -> None:
         """Wait until no process of ours has written to PostgreSQL for half a second."""
         written, since = "", 0.0

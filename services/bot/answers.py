@@ -32,7 +32,7 @@ async def by_call(answer: Answer, app: App) -> None:
         TelegramBadRequest: Telegram refuses the answer.
     """
     try:
-        await telegram.show(app.bot, answer.chat_id, answer.message_id, answer.reply)
+        await telegram.show(app.bot, answer.chat_id, answer.message_id, answer.reply, app.paces)
     except ReaderGone:
         await app.readers.blocked(answer.chat_id)
         return

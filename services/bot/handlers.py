@@ -71,7 +71,6 @@ class Handlers:
         self._readers = app.readers
         self._waiters = app.waiters
         self._typing = typing
-        self._pace = telegram.Pace()
         self._beside: set[asyncio.Task[None]] = set()
         # Waits that are begun and not completely recorded yet, each with its progress message's id; None until that
         # is shown.
@@ -294,7 +293,7 @@ class Handlers:
             if (shown := self._begun.get(asker.request_id)) is None:
                 async with asyncio.timeout(PROGRESS_S):
                     shown = await telegram.show(
-                        self._app.bot, asker.chat_id, message_id, progress, self._pace
+                        self._app.bot, asker.chat_id, message_id, progress, self._app.paces
                     )
             named = self._begun[asker.request_id] = shown
             await _insist(lambda: self._waiters.name(asker.request_id, named))

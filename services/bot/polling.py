@@ -1,33 +1,35 @@
 """Fetches updates by long polling.
 
 aiogram's own polling confirms updates before their handlers have finished; this one confirms them afterwards. Telegram
-takes a request for an offset as the confirmation of all earlier updates. So the offset is that of the oldest update
-still being handled. A reader with a slow chat keeps that update unconfirmed, but delays no other reader.
+takes a request for an offset as the confirmation of all earlier updates, and returns at most a hundred from there. So the
+offset is that of the oldest update that is neither finished nor on record: see :mod:`services.bot.inbox`.
 """
 
 import asyncio
+import time
 from typing import Any
 
 import structlog
 from aiogram.exceptions import AiogramError
 from aiogram.methods import TelegramMethod
 
-from schema.errors import PassingError, UpdateUnfinished
+from schema.errors import PassingError
 from services.app import App
-from services.bot import answers
-from services.bot.updates import ALLOWED_UPDATES, Updates
+from services.bot.admission import Verdict
+from services.bot.runner import HOLD_S, Runner, Work, number_of
+from services.bot.updates import ALLOWED_UPDATES
 
 log = structlog.get_logger(__name__)
 
 #: Seconds that Telegram holds a request open while there are no updates.
 POLL_S = 25
-#: Seconds before a failed update is handled again, and before Telegram is asked again.
+#: Seconds before Telegram is asked again after a failure.
 PAUSES_S = (1, 2, 5, 10, 20, 30, 60)
-#: Seconds to wait for running handlers before asking Telegram again. While an update is unfinished, Telegram answers
+#: Seconds to wait for running handlers before asking Telegram again. While an update is unconfirmed, Telegram answers
 #: at once with that one.
-TURN_S = 0.5
-#: Seconds that a stopping bot gives running handlers; unfinished updates come again.
-GRACE_S = 25.0
+TURN_S = 0.1
+#: Unconfirmed updates at which unfinished ones go on record at once: Telegram returns at most a hundred.
+CROWDED = 50
 
 
 class GetUpdates(TelegramMethod[list[Any]]):
@@ -43,16 +45,14 @@ class GetUpdates(TelegramMethod[list[Any]]):
 
 
 class Polling:
-    """Fetches and handles updates: those of different chats concurrently, those of one chat in order."""
+    """Fetches updates, and confirms those that are finished or on record."""
 
-    def __init__(self, app: App, updates: Updates) -> None:
+    def __init__(self, app: App, runner: Runner) -> None:
         self._app = app
-        self._updates = updates
+        self._runner = runner
         self._offset: int | None = None
-        #: Tasks by update number, from the oldest unconfirmed update on. A finished one stays until all older ones
-        #: are finished.
-        self._running: dict[int, asyncio.Task[None]] = {}
-        self._latest_of_chat: dict[Any, asyncio.Task[None]] = {}
+        # Updates from the oldest unconfirmed one on; None: nothing is left to do for it.
+        self._window: dict[int, Work | None] = {}
         #: Why no updates arrive; empty while Telegram answers.
         self.trouble = "polling has not begun"
 
@@ -61,6 +61,7 @@ class Polling:
         stopping = asyncio.create_task(stop.wait())
         pauses = iter(PAUSES_S)
         self.trouble = ""
+        await self._runner.recover()
         try:
             while not stop.is_set():
                 fetching = asyncio.create_task(self._fetch(timeout=POLL_S))
@@ -81,10 +82,11 @@ class Polling:
                 if not self._begin(batch) and batch:
                     # No update of this batch can be confirmed; do not fetch it again at once.
                     await asyncio.wait({stopping}, timeout=PAUSES_S[0])
-                await self._settle(TURN_S)
+                await self._move_on()
         finally:
             stopping.cancel()
-        await self._settle(GRACE_S)
+        await self._runner.stop()
+        self._confirm_finished()
         await self._confirm()
 
     async def _fetch(self, timeout: int, limit: int | None = None) -> list[Any]:
@@ -94,28 +96,42 @@ class Polling:
         return await self._app.bot(request, request_timeout=timeout + 10)
 
     def _begin(self, batch: list[Any]) -> bool:
-        """Start handling new updates; False: no update of the batch has a number."""
-        numbered = [(raw["update_id"], raw) for raw in batch if _has_number(raw)]
-        if len(numbered) < len(batch):
-            log.error("updates.unnumbered", count=len(batch) - len(numbered))
-        for number, raw in sorted(numbered, key=lambda each: each[0]):
-            if number in self._running:
+        """Begin with new updates; False: no update of the batch has a number."""
+        numbered = {number: raw for raw in batch if (number := number_of(raw)) is not None}
+        if unnumbered := sum(number_of(raw) is None for raw in batch):
+            log.error("updates.unnumbered", count=unnumbered)
+        for number, raw in sorted(numbered.items()):
+            if number in self._window:
                 continue
-            chat = _chat(raw)
-            task = asyncio.create_task(self._handle(self._latest_of_chat.get(chat), number, raw))
-            self._running[number] = self._latest_of_chat[chat] = task
+            self._window[number] = None
+            if number not in self._runner.known and not self._runner.under_way(number):
+                verdict = self._runner.admission.judge(raw)
+                if verdict is not Verdict.PASSED_OVER:
+                    self._window[number] = self._runner.begin(raw, verdict)
         return bool(numbered)
 
-    async def _settle(self, timeout: float | None) -> None:
-        """Wait for running handlers, then move the offset past the finished updates."""
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=timeout)
-        for number in sorted(self._running):
-            if not self._running[number].done():
+    async def _move_on(self) -> None:
+        """Wait a moment for running handlers; then put slow updates on record, and move the offset."""
+        if works := self._unconfirmed():
+            await asyncio.wait([work.task for work in works], timeout=TURN_S)
+        works, now = self._unconfirmed(), time.monotonic()
+        crowded = len(self._window) >= CROWDED
+        slow = [work for work in works if crowded or now - work.began >= HOLD_S]
+        if slow and not await self._runner.keep(slow) and crowded:
+            self._runner.risk(slow)
+        self._confirm_finished()
+
+    def _unconfirmed(self) -> list[Work]:
+        return [work for work in self._window.values() if work and not work.may_be_confirmed]
+
+    def _confirm_finished(self) -> None:
+        """Move the offset past the updates that may be confirmed."""
+        for number in sorted(self._window):
+            work = self._window[number]
+            if work and not work.may_be_confirmed:
                 break
-            self._offset = number + 1
-            del self._running[number]
-        self._latest_of_chat = {chat: task for chat, task in self._latest_of_chat.items() if not task.done()}
+            self._offset = max(self._offset or 0, number + 1)
+            del self._window[number]
 
     async def _confirm(self) -> None:
         """Confirm finished updates with one more request; its answer is not used."""
@@ -124,42 +140,3 @@ class Polling:
                 await self._fetch(timeout=0, limit=1)
             except AiogramError as error:
                 log.warning("updates.not_confirmed", reason=str(error))
-
-    async def _handle(self, earlier: asyncio.Task[None] | None, number: int, raw: Any) -> None:
-        """Handle one update after an earlier one; repeat it for some minutes while Telegram or a server is away."""
-        if earlier:
-            await asyncio.wait({earlier})
-        unfinished = False
-        for pause in (*PAUSES_S, None):
-            try:
-                answer = await self._updates.handle(raw, unfinished=unfinished)
-                if answer:
-                    await answers.by_call(answer, self._app)
-            except PassingError as error:
-                if pause is None:
-                    log.error("update.given_up", update_id=number, reason=str(error))
-                    return
-                unfinished = unfinished or isinstance(error, UpdateUnfinished)
-                await asyncio.sleep(max(pause, error.retry_after or 0))
-            except AiogramError as error:
-                log.error("answer.refused", update_id=number, reason=str(error))
-                return
-            except Exception:
-                log.exception("answer.failed", update_id=number)
-                return
-            else:
-                return
-
-
-def _has_number(raw: Any) -> bool:
-    return isinstance(raw, dict) and type(raw.get("update_id")) is int
-
-
-def _chat(raw: Any) -> Any:
-    """A key shared by the updates of one chat."""
-    try:
-        event = raw.get("message") or raw["callback_query"]["message"]
-        chat = event["chat"]["id"]
-    except (AttributeError, KeyError, TypeError):
-        return id(raw)
-    return chat if isinstance(chat, int) else id(raw)

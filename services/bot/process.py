@@ -16,7 +16,10 @@ from schema.errors import DatabaseUnavailable, PassingError
 from schema.signs import Language
 from services.app import App, open_app
 from services.bot import webhook
+from services.bot.admission import REPORT_S
+from services.bot.inbox import RENEW_S
 from services.bot.polling import Polling
+from services.bot.runner import Runner
 from services.bot.typing import TYPING_S
 from services.bot.updates import Updates
 from services.days import Clock, system_clock
@@ -55,30 +58,34 @@ async def run(
         present(app.database, "bot"),
     ):
         updates = Updates(app)
+        runner = Runner(app, updates)
         jobs: dict[Callable[[], Awaitable[object]], float] = {
             app.horoscopes.refresh: REFRESH_S,
             app.horoscopes.follow_forgotten: FORGOTTEN_S,
             app.bus.send_parked: UNPARK_S,
             app.activity.write: WRITE_S,
             updates.typing.show: TYPING_S,
+            runner.tend: RENEW_S,
+            runner.admission.report: REPORT_S,
         }
         async with periodic(jobs):
             await app.horoscopes.refresh()
             await _introduce(app.bot, stop)
-            await _serve(app, updates, health, stop)
+            await _serve(app, runner, health, stop)
+        await runner.admission.report()
         with suppress(DatabaseUnavailable):
             await app.activity.write()
         log.info("bot.stopped")
 
 
-async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event) -> None:
+async def _serve(app: App, runner: Runner, health: Health, stop: asyncio.Event) -> None:
     settings = app.settings
     if not settings.webhook_url:
         try:
             await telegram.call(app.bot, DeleteWebhook())
         except (TelegramAPIError, PassingError) as error:  # if a webhook is set, polling will report it
             log.warning("telegram.webhook_not_deleted", reason=str(error))
-        polling = Polling(app, updates)
+        polling = Polling(app, runner)
         health.ready = {"telegram": lambda: polling.trouble}
         log.info("bot.ready", mode="polling")
         await polling.run(stop)
@@ -86,9 +93,10 @@ async def _serve(app: App, updates: Updates, health: Health, stop: asyncio.Event
     assert settings.webhook_secret
     secret = settings.webhook_secret.get_secret_value()
     path = urlsplit(settings.webhook_url).path or "/"
-    web_app = webhook.application(app, updates, path, secret)
+    web_app = webhook.application(runner, path, secret)
     listen = settings.webhook_listen
-    async with serve_http(web_app, "WEBHOOK_LISTEN", listen, grace=webhook.GRACE_S):
+    async with runner, serve_http(web_app, "WEBHOOK_LISTEN", listen, grace=webhook.GRACE_S):
+        await runner.recover()
         await webhook.announce(app.bot, settings.webhook_url, secret)
         health.ready = {}  # whether Telegram reaches the webhook cannot be checked from here
         log.info("bot.ready", mode="webhook", listen=listen)

@@ -90,12 +90,22 @@ class Updates:
             return self._apology(update)
         return answer if isinstance(answer, Answer) else None
 
-    def _apology(self, update: Update) -> Answer | None:
-        event = update.message or update.callback_query
-        if event is None:
+    def slow_down(self, raw: Any) -> Answer | None:
+        """The answer to an update of a reader who writes faster than the bot answers; None for a malformed update."""
+        try:
+            update = Update.model_validate(raw, context={"bot": self._bot})
+        except ValidationError:
             return None
-        asker = _asker(event, request_id(self._bot.id, update.update_id))
+        asker = self._asker(update)
+        return asker.answer(replies.slow_down(asker.language)) if asker else None
+
+    def _apology(self, update: Update) -> Answer | None:
+        asker = self._asker(update)
         return asker.answer(replies.failed(asker.language)) if asker else None
+
+    def _asker(self, update: Update) -> Asker | None:
+        event = update.message or update.callback_query
+        return _asker(event, request_id(self._bot.id, update.update_id)) if event else None
 
 
 async def _introduce(

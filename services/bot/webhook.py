@@ -1,6 +1,8 @@
 """Receives updates by webhook. The HTTP response confirms an update, and often carries the answer too."""
 
+import asyncio
 import hmac
+from typing import Any
 
 import orjson
 import structlog
@@ -11,9 +13,9 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from schema.errors import PassingError
-from services.app import App
-from services.bot import answers
-from services.bot.updates import ALLOWED_UPDATES, Updates
+from services.bot.admission import Verdict
+from services.bot.runner import HOLD_S, Runner, number_of
+from services.bot.updates import ALLOWED_UPDATES
 from services.process.settings import WrongSettings
 from services.telegram import client as telegram
 
@@ -25,7 +27,7 @@ LARGEST_BODY = 1 << 20
 GRACE_S = 30.0
 
 
-def application(app: App, updates: Updates, path: str, secret: str) -> web.Application:
+def application(runner: Runner, path: str, secret: str) -> web.Application:
     """The web application that Telegram posts updates to; ``secret`` is the expected secret token."""
 
     async def receive(request: web.Request) -> web.Response:
@@ -40,20 +42,42 @@ def application(app: App, updates: Updates, path: str, secret: str) -> web.Appli
         except (orjson.JSONDecodeError, BadHttpMessage, ClientPayloadError) as error:
             log.warning("webhook.not_json", reason=str(error))
             return web.Response(status=400)
-        try:
-            answer = await updates.handle(raw)
-            if answer is None:
-                return web.Response()
-            body = await answers.in_response(answer, app)
-        except PassingError as error:
-            # Telegram sends the update again later.
-            log.warning("update.put_back", reason=str(error))
-            return web.Response(status=503)
-        return web.Response(body=orjson.dumps(body), content_type="application/json")
+        return await _respond(runner, raw)
 
     web_app = web.Application(client_max_size=LARGEST_BODY)
     web_app.router.add_post(path, receive)
     return web_app
+
+
+async def _respond(runner: Runner, raw: Any) -> web.Response:
+    """Carry an update through, and confirm it as soon as it is finished or on record."""
+    number = number_of(raw)
+    if number in runner.known or runner.has_finished(number):
+        return web.Response()
+    work = runner.under_way(number)
+    if work is None:
+        verdict = runner.admission.judge(raw)
+        if verdict is Verdict.PASSED_OVER:
+            return web.Response()
+        work = runner.begin(raw, verdict, responds=True)
+    await asyncio.wait({work.task}, timeout=HOLD_S)
+    if not work.task.done() and not work.responding:
+        # Telegram opens few connections, so none is kept waiting.
+        kept = work.number is not None and await runner.keep([work])
+        if not work.task.done() and not work.responding:
+            work.responds, work.repeats = False, not kept
+            return web.Response(status=200 if kept else 503)
+    try:
+        await asyncio.wait({work.task})
+        work.task.result()
+    except PassingError as error:
+        # Telegram sends the update again later.
+        log.warning("update.put_back", reason=str(error))
+        return web.Response(status=503)
+    body, work.body = work.body, None
+    if body is None:
+        return web.Response()
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
 
 
 async def announce(bot: Bot, url: str, secret: str) -> None:

@@ -1,6 +1,7 @@
 """Answers the readers who wait for a text, each exactly once, in their own progress message."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
@@ -15,6 +16,7 @@ from services.readers import replies
 from services.readers.profiles import Readers
 from services.telegram import Bot, TelegramAPIError
 from services.telegram import client as telegram
+from services.telegram.pace import Paces
 
 log = structlog.get_logger(__name__)
 
@@ -28,15 +30,22 @@ class Delivery:
     """Edits the progress messages of the readers who wait for a text."""
 
     def __init__(
-        self, bot: Bot, horoscopes: Horoscopes, waiters: Waiters, readers: Readers, bus: Bus, clock: Clock
+        self,
+        bot: Bot,
+        paces: Paces,
+        horoscopes: Horoscopes,
+        waiters: Waiters,
+        readers: Readers,
+        bus: Bus,
+        clock: Clock,
     ) -> None:
         self._bot = bot
+        self._paces = paces
         self._horoscopes = horoscopes
         self._waiters = waiters
         self._readers = readers
         self._bus = bus
         self._clock = clock
-        self._pace = telegram.Pace()
         self._settling = asyncio.Lock()
         self._to_settle: list[UUID] = []
 
@@ -44,45 +53,82 @@ class Delivery:
         """Answer every reader who waits for the text of a sign and day; returns their number.
 
         A waiter is settled after Telegram has shown the answer and the view is published. A crash in between repeats both:
-        the edit changes nothing, and the view is recognised by its receipt. Raises TelegramUnavailable if some readers
-        could not be answered now; they still wait.
+        the edit changes nothing, and the view is recognised by its receipt. A reader whose chat Telegram limits is set aside
+        until the limit is over, and holds up nobody. Raises TelegramUnavailable if some readers could not be answered now;
+        they still wait.
         """
         sign, day = command.sign, command.day
         text = await self._horoscopes.text(sign, day)
         if text is None and command.given_up_at is None:
             return 0
         before, after = (command.given_up_at, command.came_after) if text is None else (None, None)
-        answered = 0
-        troubles: dict[UUID, TelegramUnavailable] = {}
-        while claimed := await self._waiters.claim(sign, day, limit=AT_ONCE, before=before, after=after):
-            outcomes = await asyncio.gather(*(self._answer(waiter, text) for waiter in claimed))
-            troubled = {
-                waiter.request_id: trouble
-                for waiter, trouble in zip(claimed, outcomes, strict=True)
-                if trouble is not None
-            }
-            troubles |= troubled
-            count = len(claimed) - len(troubled)
-            answered += count
-            log.info("waiters.answered", sign=sign, day=day, count=count, text=text is not None)
+        again_in = await self._waiters.seconds_until_again(sign, day) if text is None else None
+        answered, troubles = await self._answer_all(
+            lambda limit: self._waiters.claim(sign, day, limit=limit, before=before, after=after),
+            text,
+            again_in,
+        )
+        if answered:
+            log.info("waiters.answered", sign=sign, day=day, count=answered, text=text is not None)
         if troubles:
-            # Released only now: released earlier, the loop above would claim them again and delay the others.
-            await self._waiters.release(list(troubles))
-            trouble = next(iter(troubles.values()))
+            # Given back only now: given back earlier, the loop above would claim them again and delay the others.
+            await self._waiters.set_aside({each: error.retry_after or 0 for each, error in troubles.items()})
+            trouble = min(troubles.values(), key=lambda error: error.retry_after or 0)
             trouble.on_record = True
             raise trouble
         return answered
 
-    async def _answer(self, waiter: Waiter, text: str | None) -> TelegramUnavailable | None:
-        """Answer and settle one waiter; returns the error if it must be tried again."""
+    async def _answer_all(
+        self, claim: Callable[[int], Awaitable[list[Waiter]]], text: str | None, again_in: float | None
+    ) -> tuple[int, dict[UUID, TelegramUnavailable]]:
+        """Answer all waiters that can be claimed; returns the number of answers, and the error of each that failed."""
+        answered = 0
+        troubles: dict[UUID, TelegramUnavailable] = {}
+        answering: dict[asyncio.Task[TelegramUnavailable | None], Waiter] = {}
+        try:
+            while True:
+                limit = AT_ONCE - len(answering)
+                claimed = await claim(limit)
+                answering |= {
+                    asyncio.create_task(self._answer(waiter, text, again_in)): waiter for waiter in claimed
+                }
+                if not answering:
+                    break
+                # More are claimed when half of the answers are out, so that a slow chat holds up nobody.
+                left = AT_ONCE // 2 if len(claimed) == limit else 0
+                while len(answering) > left:
+                    done, _ = await asyncio.wait(answering, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        waiter = answering.pop(task)
+                        if trouble := task.result():
+                            troubles[waiter.request_id] = trouble
+                        else:
+                            answered += 1
+        except asyncio.CancelledError:
+            for task in answering:
+                task.cancel()
+            raise
+        finally:
+            await asyncio.gather(*answering, return_exceptions=True)
+        return answered, troubles
+
+    async def _answer(
+        self, waiter: Waiter, text: str | None, again_in: float | None
+    ) -> TelegramUnavailable | None:
+        """Answer and settle one waiter; returns the error if it must be tried again.
+
+        ``again_in``: without a text, the seconds until readers can have it begun again; None: they can now.
+        """
         if text is None:
-            reply = replies.failed(waiter.language)
+            reply = replies.failed(waiter.language, again_in)
         else:
             reply = replies.horoscope(waiter.sign, waiter.day, text, waiter.language)
         shown = False
         try:
             async with asyncio.timeout(ANSWER_S):
-                await telegram.show(self._bot, waiter.chat_id, waiter.message_id, reply, self._pace)
+                await telegram.show(
+                    self._bot, waiter.chat_id, waiter.message_id, reply, self._paces, wait_for_chat=False
+                )
             shown = True
         except TimeoutError:
             return TelegramUnavailable(f"Telegram took longer than {ANSWER_S} s to show an answer")

@@ -33,6 +33,10 @@ RENEW_EVERY_S = 5
 #: Seconds: if the next attempt is further away than this, a waiting reader gets an error instead.
 PATIENCE_S = 60
 
+#: Seconds for each attempt so far for which readers cannot have a text begun again after a ladder of nonsense: a quarter
+#: of an hour after the first ladder. And the longest such time.
+REST_S, LONGEST_REST_S = 225, 4 * 3600
+
 #: This process, as `generations` names the writer of a text.
 WRITER = f"{HOST} {PID}"
 
@@ -63,6 +67,7 @@ class Refusal(StrEnum):
     HELD = "another worker is writing it"
     ON_A_LADDER = "a ladder is retrying it"
     FAR_OFF = "a ladder is retrying it, and the next attempt is far off"
+    TOO_SOON = "the model wrote only nonsense a short while ago"
     OVER = "the day is over everywhere on Earth"
     LIMITED = "the daily token limit is reached"
 
@@ -72,6 +77,9 @@ class Refusal(StrEnum):
 # A reader's request joins the ladder of an earlier request: when that ends, both are answered. It does not wait for the
 # night's ladder, whose rungs are minutes apart. The night skips a text that failed after the night's order, so that
 # copies of an order do not start ladders of their own.
+#
+# A text that was given up because the model wrote only nonsense is not begun again by readers for a while: each of their
+# ladders costs up to eight calls. Orders of the night or of a person, and replays, are free to.
 #
 # The condition on 'written': the statement's snapshot saw no text, but the row is the latest version. If the snapshot
 # saw the row as written too, the text was deleted since and may be written anew; otherwise it was written just now.
@@ -87,7 +95,7 @@ _ACQUIRE = text("""
     ON CONFLICT (zodiac_sign, horoscope_date) DO UPDATE SET
         state = 'writing', since = now(), token = held.token + 1, holder = excluded.holder,
         writer = excluded.writer, ladder = excluded.ladder, attempts = held.attempts + 1,
-        expires_at = excluded.expires_at, retry_at = NULL, refused_by = NULL
+        expires_at = excluded.expires_at, retry_at = NULL, again_at = NULL, refused_by = NULL
     WHERE (held.state <> 'written' OR EXISTS (
               SELECT FROM generations AS seen
               WHERE seen.zodiac_sign = held.zodiac_sign AND seen.horoscope_date = held.horoscope_date
@@ -97,6 +105,7 @@ _ACQUIRE = text("""
               AND NOT (NOT :again AND CASE CAST(:ladder AS varchar)
                   WHEN 'request' THEN held.state = 'retrying' AND held.ladder = 'request'
                       AND held.retry_at + make_interval(secs => :grace) > now()
+                      OR held.state = 'given_up' AND (held.again_at > now()) IS TRUE AND NOT :replayed
                   ELSE held.state IN ('retrying', 'given_up') AND held.since >= :published_at
               END))
     RETURNING token
@@ -109,7 +118,9 @@ _WHY_NOT = text("""
                    AND state = 'writing') AS held,
            EXISTS (SELECT FROM generations WHERE zodiac_sign = :sign AND horoscope_date = :day
                    AND state = 'retrying' AND ladder = 'request'
-                   AND retry_at > now() + make_interval(secs => :patience)) AS far_off
+                   AND retry_at > now() + make_interval(secs => :patience)) AS far_off,
+           EXISTS (SELECT FROM generations WHERE zodiac_sign = :sign AND horoscope_date = :day
+                   AND state = 'given_up' AND again_at > now()) AS too_soon
 """)
 
 _RENEW = text("""
@@ -121,7 +132,9 @@ _FAIL = text("""
     UPDATE generations SET
         state = CASE WHEN CAST(:retry_in AS double precision) IS NULL THEN 'given_up' ELSE 'retrying' END,
         retry_at = now() + make_interval(secs => CAST(:retry_in AS double precision)),
-        since = now(), expires_at = NULL, error = :error, refused_by = :refused_by
+        since = now(), expires_at = NULL, error = :error, refused_by = :refused_by,
+        again_at = CASE WHEN :nonsense AND ladder = 'request' AND CAST(:retry_in AS double precision) IS NULL
+                        THEN now() + LEAST(attempts * make_interval(secs => :rest), make_interval(secs => :longest)) END
     WHERE zodiac_sign = :sign AND horoscope_date = :day AND token = :token AND state = 'writing'
     RETURNING since
 """)
@@ -160,6 +173,7 @@ class Leases:
             "ladder": order.ladder,
             "again": attempt.again,
             "redelivered": attempt.redelivered,
+            "replayed": attempt.replayed,
             "published_at": attempt.published_at,
             "replaces": order.replaces,
             "writer": WRITER,
@@ -175,6 +189,8 @@ class Leases:
             return Refusal.WRITTEN
         if why.held:
             return Refusal.HELD
+        if why.too_soon:
+            return Refusal.TOO_SOON
         return Refusal.FAR_OFF if why.far_off else Refusal.ON_A_LADDER
 
     @asynccontextmanager
@@ -233,19 +249,26 @@ class Leases:
             raise LeaseLost(_lost(lease))
 
     async def fail(
-        self, lease: Lease, error: str, retry_in: int | None, *, refused_by: str | None = None
+        self,
+        lease: Lease,
+        error: str,
+        retry_in: int | None,
+        *,
+        refused_by: str | None = None,
+        nonsense: bool = False,
     ) -> datetime | None:
         """Give the lease back without a text; returns when the new state began, or None if it was not ours.
 
         Args:
             retry_in: Seconds until the next attempt; None: the text is given up.
             refused_by: The model's endpoint, if it refuses every request of ours.
+            nonsense: The model wrote a text that must not be shown. If a reader's ladder ends so, readers cannot have the
+                text begun again for a while; the more attempts it has cost, the longer.
         """
+        values = {"error": error[:2000], "retry_in": retry_in, "refused_by": refused_by, "nonsense": nonsense}
+        values |= {"rest": REST_S, "longest": LONGEST_REST_S}
         async with self._database.transaction() as connection:
-            failed = await connection.execute(
-                _FAIL, _key(lease) | {"error": error[:2000], "retry_in": retry_in, "refused_by": refused_by}
-            )
-            return failed.scalar()
+            return (await connection.execute(_FAIL, _key(lease) | values)).scalar()
 
     async def give_up(self, sign: Sign, day: date, holder: str, error: str) -> datetime | None:
         """Give up the text whose lease a message holds; returns when, or None if it held no lease."""

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 #: Seconds that a reply waits for PostgreSQL: if memory has the answer, and if it does not.
 PATIENCE_S = 0.2
 LONG_PATIENCE_S = 5.0
+#: The same if memory does not have it, and PostgreSQL was away a moment ago.
+SHORT_PATIENCE_S = 1.0
 #: While PostgreSQL is away, replies come from memory for this long between two attempts to reach it.
 BREAK = timedelta(seconds=1)
 #: The most readers kept in memory; the least recently seen one is dropped first.
@@ -85,8 +87,9 @@ class Horoscopes:
         recalled = self._recall(reader, now)
         if recalled and self._away_until and now < self._away_until:
             return recalled
+        patience = PATIENCE_S if recalled else SHORT_PATIENCE_S if self._away_until else LONG_PATIENCE_S
         try:
-            async with asyncio.timeout(PATIENCE_S if recalled else LONG_PATIENCE_S):
+            async with asyncio.timeout(patience):
                 today = await self._lookups.ask((reader, request_id))
         except (TimeoutError, DatabaseUnavailable) as error:
             if self._away_until is None:

@@ -1,6 +1,6 @@
 """Waiters: chats that wait for a text. A waiter is a row, written before anything is published."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -98,6 +98,7 @@ _CLAIM = f"""
         SELECT request_id FROM waiters
         WHERE zodiac_sign = $1 AND horoscope_date = $2 AND answered_at IS NULL
           AND (claimed_until IS NULL OR claimed_until < now())
+          AND (due_at IS NULL OR due_at < now())
           AND (message_id IS NOT NULL OR created_at < now() - make_interval(secs => $7))
           AND created_at <= COALESCE(CAST($4 AS timestamptz), 'infinity')
           AND created_at > COALESCE(CAST($5 AS timestamptz), '-infinity')
@@ -113,6 +114,15 @@ _CANCEL = f"""
     RETURNING message_id
 """
 _RELEASE = "UPDATE waiters SET claimed_until = NULL WHERE request_id = ANY($1::uuid[])"
+_SET_ASIDE = """
+    UPDATE waiters SET claimed_until = NULL, due_at = now() + make_interval(secs => aside.seconds)
+    FROM unnest($1::uuid[], $2::float8[]) AS aside (request_id, seconds)
+    WHERE waiters.request_id = aside.request_id
+"""
+_AGAIN = """
+    SELECT extract(epoch FROM again_at - now())::float8 FROM generations
+    WHERE zodiac_sign = $1 AND horoscope_date = $2 AND state = 'given_up' AND again_at > now()
+"""
 # Texts that no worker is handling: no live lease, and no ladder about to retry. Of several concurrent callers, one gets
 # each text.
 _OVERDUE = f"""
@@ -121,6 +131,7 @@ _OVERDUE = f"""
         FROM waiters LEFT JOIN generations AS generation USING (zodiac_sign, horoscope_date)
         WHERE answered_at IS NULL AND created_at < now() - make_interval(secs => $1)
           AND (claimed_until IS NULL OR claimed_until < now())
+          AND (due_at IS NULL OR due_at < now())
           AND (state = 'writing' AND expires_at > now()) IS NOT TRUE
           AND (state = 'retrying' AND ladder = 'request' AND retry_at > now() - make_interval(secs => $3)
                AND created_at > now() - make_interval(secs => $2)) IS NOT TRUE
@@ -237,6 +248,15 @@ class Waiters:
         """Claim a chat's waits that nobody is answering, so that nobody does; returns their progress messages."""
         rows = await self._fetch(_CANCEL, chat_id)
         return [row["message_id"] for row in rows if row["message_id"] is not None]
+
+    async def seconds_until_again(self, sign: Sign, day: date) -> float | None:
+        """The seconds until readers can have a text begun again that was given up; None: they can now."""
+        rows = await self._fetch(_AGAIN, sign, day)
+        return float(rows[0][0]) if rows else None
+
+    async def set_aside(self, seconds: Mapping[UUID, float]) -> None:
+        """Give back claimed waiters, each to be answered after so many seconds at the earliest."""
+        await self._fetch(_SET_ASIDE, [*seconds], [*seconds.values()])
 
     async def overdue(self) -> list[tuple[Waiter, datetime]]:
         """For each text that no worker is handling, the waiter that has waited longest.

@@ -160,7 +160,7 @@ class Writer:
         """Answer the waiting readers when no lease was given."""
         if refusal is Refusal.WRITTEN:
             await self.bus.publish(DeliverHoroscope(sign, day))
-        elif order.ladder is Ladder.REQUEST and refusal is Refusal.FAR_OFF:
+        elif order.ladder is Ladder.REQUEST and refusal in {Refusal.FAR_OFF, Refusal.TOO_SOON}:
             await self._tell_all(sign, day)
         elif order.ladder is Ladder.REQUEST:
             await self._tell_newcomers(sign, day, await self.outages.current())
@@ -203,7 +203,8 @@ class Writer:
         if isinstance(error, ModelRefused) and outage:
             error.on_record = outage.repeated  # the first failure's dead letter stands for all
             refused_by = self.outages.endpoint if error.everything else None
-        since = await self.leases.fail(lease, reason, retry_in, refused_by=refused_by)
+        nonsense = isinstance(error, TextRejected)
+        since = await self.leases.fail(lease, reason, retry_in, refused_by=refused_by, nonsense=nonsense)
         log.warning(
             "horoscope.failed", sign=lease.sign, day=lease.day, attempt=order.attempt.number,
             retry_in=retry_in, reason=reason,

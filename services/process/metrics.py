@@ -31,6 +31,22 @@ ANSWER_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5),
 )
 MISSING = Counter("horoscope_missing_total", "Readers who found their text missing and have to wait for it.")
+UNDER_WAY = Gauge(
+    "horoscope_updates_under_way", "Updates that are being handled, or wait for an earlier one."
+)
+PASSED_OVER = Counter(
+    "horoscope_updates_passed_over_total",
+    "Updates that were not answered, because their reader or their chat sends too many.",
+)
+KEPT = Counter(
+    "horoscope_updates_kept_total",
+    "Updates that took long, and were put on record in PostgreSQL so that they hold up nobody.",
+)
+AT_RISK = Counter(
+    "horoscope_updates_at_risk_total",
+    "Updates that took long while PostgreSQL was away, and were confirmed so that they hold up nobody: they are lost if "
+    "the bot is killed before they finish.",
+)
 TELEGRAM_CALLS = Counter(
     "horoscope_telegram_calls_total",
     "Calls to Telegram except getUpdates: done; pause, Telegram asked to wait; gone, the reader has blocked the bot; "

@@ -4,6 +4,7 @@ Nothing is sent with a parse mode: the text is plain, and an entity makes the he
 has no effect.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -52,9 +53,18 @@ def generating(language: Language) -> Reply:
     return Reply(STRINGS[language].generating)
 
 
-def failed(language: Language) -> Reply:
-    """An error message with a button that asks again."""
-    return Reply(STRINGS[language].failed, _UNDER_AN_ERROR[language])
+def failed(language: Language, again_in: float | None = None) -> Reply:
+    """An error message with a button that asks again; ``again_in``: the seconds until that is of use."""
+    strings = STRINGS[language]
+    text = (
+        strings.failed if again_in is None else strings.failed_until.format(minutes=math.ceil(again_in / 60))
+    )
+    return Reply(text, _UNDER_AN_ERROR[language])
+
+
+def slow_down(language: Language) -> Reply:
+    """The answer to a reader who writes faster than the bot answers."""
+    return Reply(STRINGS[language].slow_down)
 
 
 def sign_picker(text: str, language: Language, signs: Iterable[Sign] = Sign) -> Reply:

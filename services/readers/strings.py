@@ -19,7 +19,9 @@ class Strings:
     sign_saved: str
     generating: str
     failed: str
+    failed_until: str
     try_again: str
+    slow_down: str
     today: str
     change_sign: str
     choose_zone: str
@@ -61,7 +63,9 @@ _RU = Strings(
     sign_saved="Ваш знак — {sign}.",
     generating="Генерирую гороскоп…",
     failed="Не получилось подготовить гороскоп. Попробуйте ещё раз чуть позже.",
+    failed_until="Не получилось подготовить гороскоп. Попробуйте ещё раз через {minutes} мин.",
     try_again="🔁 Попробовать ещё раз",
+    slow_down="Вы пишете быстрее, чем я успеваю отвечать. Подождите, пожалуйста, минутку, и я снова отвечу.",
     today="🔮 Гороскоп на сегодня",
     change_sign="Сменить знак",
     choose_zone=(
@@ -126,7 +130,9 @@ _EN = Strings(
     sign_saved="Your sign is {sign}.",
     generating="Writing your horoscope…",
     failed="Your horoscope could not be written. Please try again a little later.",
+    failed_until="Your horoscope could not be written. Please try again in {minutes} min.",
     try_again="🔁 Try again",
+    slow_down="You write faster than I can answer. Please wait a minute, then I will answer again.",
     today="🔮 Today's horoscope",
     change_sign="Change sign",
     choose_zone=(

@@ -24,12 +24,13 @@ from schema.errors import ReaderGone, TelegramUnavailable
 from services.process import metrics
 from services.process.addresses import trusting
 from services.readers.replies import Reply
+from services.telegram.pace import Paces
 
 CALL_TIMEOUT_S = 10.0
 #: The most seconds, in total, that a call waits because Telegram asks for pauses.
 PATIENCE_S = 30.0
-#: The shortest and longest gap between two calls, in seconds, after Telegram has asked for a pause.
-SHORTEST_GAP_S, LONGEST_GAP_S = 1 / 30, 0.5
+#: The most calls at once. Calls to many slow chats must leave a connection to everybody else.
+CONNECTIONS = 1000
 
 _T = TypeVar("_T")
 
@@ -45,48 +46,13 @@ _OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 )
 
 
-class Pace:
-    """The pace of calls that share Telegram's limits.
-
-    Calls are not slowed until Telegram asks for a pause. Then all calls wait for it, and afterwards run one after another
-    with a gap. Every further pause doubles the gap; every successful call shrinks it.
-    """
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._gap = 0.0
-        self._next = 0.0
-
-    async def turn(self, patience: float) -> None:
-        """Wait for the caller's turn; raises TelegramUnavailable if it comes after ``patience`` (monotonic)."""
-        while True:
-            now = time.monotonic()
-            turn = self._next = max(self._next + self._gap, self._until, now)
-            if turn > patience:
-                raise TelegramUnavailable(f"Telegram asks to wait {turn - now:.0f} s", retry_after=turn - now)
-            if turn > now:
-                await asyncio.sleep(turn - now)
-            if time.monotonic() >= self._until:  # otherwise another pause has begun meanwhile
-                return
-
-    def hold(self, seconds: float) -> None:
-        """Pause all calls, because Telegram asks for it."""
-        if time.monotonic() >= self._until:  # several calls of one burst count as one pause
-            self._gap = min(max(self._gap * 2, SHORTEST_GAP_S), LONGEST_GAP_S)
-        self._until = max(self._until, time.monotonic() + seconds)
-        self._next = self._until
-
-    def went_well(self) -> None:
-        """Shrink the gap after a successful call."""
-        self._gap = self._gap * 0.98 if self._gap > SHORTEST_GAP_S / 8 else 0.0
-
-
 def open_bot(token: str, api_url: str, ca_file: str = "") -> Bot:
     """A client of the Bot API at ``api_url``; close its session when done.
 
     ``ca_file`` has the certificates of authorities that are trusted beside the public ones.
     """
     session = AiohttpSession(
+        limit=CONNECTIONS,
         api=TelegramAPIServer.from_base(api_url),
         timeout=CALL_TIMEOUT_S,
         json_loads=orjson.loads,
@@ -97,25 +63,30 @@ def open_bot(token: str, api_url: str, ca_file: str = "") -> Bot:
     return Bot(token, session=session)
 
 
-async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -> _T:
+async def call(
+    bot: Bot, method: TelegramMethod[_T], paces: Paces | None = None, *, wait_for_chat: bool = True
+) -> _T:
     """Make a call; wait and repeat it when Telegram asks for a pause.
 
     Args:
-        pace: Shared by calls that should pause together; None: a pace of its own.
+        paces: The process's own; None: nothing else depends on this call.
+        wait_for_chat: Wait while Telegram limits the chat; False: raise TelegramUnavailable at once.
 
     Raises:
         TelegramUnavailable: No answer, an error inside Telegram, or a pause beyond our patience.
         ReaderGone: The reader blocked the bot, or the chat does not exist any more.
         TelegramBadRequest: Telegram refuses the call itself.
     """
-    pace = pace or Pace()
-    patience = time.monotonic() + PATIENCE_S
+    paces = paces or Paces()
+    chat_id = getattr(method, "chat_id", None)
+    now = time.monotonic()
+    patience = now + PATIENCE_S
     while True:
-        await pace.turn(patience)
+        await paces.turn(chat_id, patience, patience if wait_for_chat else now)
         try:
             result = await _counted(bot, method)
         except TelegramRetryAfter as error:
-            pace.hold(error.retry_after)
+            paces.hold(chat_id, error.retry_after)
         except TelegramForbiddenError as error:
             raise ReaderGone(f"the reader cannot be reached: {error.message}") from error
         except TelegramBadRequest as error:
@@ -127,7 +98,7 @@ async def call(bot: Bot, method: TelegramMethod[_T], pace: Pace | None = None) -
         except (TelegramNetworkError, TelegramServerError, ClientDecodeError) as error:
             raise TelegramUnavailable(f"Telegram did not answer {method.__api_method__}: {error}") from error
         else:
-            pace.went_well()
+            paces.went_well(chat_id)
             return result
 
 
@@ -196,14 +167,23 @@ def showing_in_response(chat_id: int, message_id: int | None, reply: Reply) -> d
     return body
 
 
-async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pace: Pace | None = None) -> int:
+async def show(
+    bot: Bot,
+    chat_id: int,
+    message_id: int | None,
+    reply: Reply,
+    paces: Paces | None = None,
+    *,
+    wait_for_chat: bool = True,
+) -> int:
     """Edit a message to show a reply, or send a new one if it does not exist any more; returns the message's id.
 
-    It can be repeated safely: Telegram refuses an edit that changes nothing. It raises the errors of :func:`call`.
+    It can be repeated safely: Telegram refuses an edit that changes nothing. The arguments and the errors are those of
+    :func:`call`.
     """
     if message_id is not None:
         try:
-            await call(bot, showing(chat_id, message_id, reply), pace)
+            await call(bot, showing(chat_id, message_id, reply), paces, wait_for_chat=wait_for_chat)
         except TelegramBadRequest as error:
             reason = error.message.lower()
             if _NOT_MODIFIED not in reason and not any(sign in reason for sign in _VANISHED):
@@ -212,11 +192,11 @@ async def show(bot: Bot, chat_id: int, message_id: int | None, reply: Reply, pac
                 return message_id
         else:
             return message_id
-    sent = await call(bot, showing(chat_id, None, reply), pace)
+    sent = await call(bot, showing(chat_id, None, reply), paces, wait_for_chat=wait_for_chat)
     try:
         return int(sent["message_id"])
     except (KeyError, TypeError, ValueError) as error:
-        raise TelegramUnavailable(f"Telegram did not name the message it sent: {sent!r}") from error
+        raise TelegramUnavailable("Telegram did not name the message that it sent") from error
 
 
 async def send_file(bot: Bot, chat_id: int, name: str, content: bytes, caption: str) -> None:

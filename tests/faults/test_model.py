@@ -37,6 +37,8 @@ async def test_after_the_ladder_the_reader_is_told_and_the_operator_is_told_why(
     await until_views(scene.sql, 0)
 
     scene.sandbox.model.faults.remove(trouble.id)
+    # After nonsense the reader was told to wait for some minutes; they have passed.
+    await scene.sql.execute("UPDATE generations SET again_at = now()")
     await scene.bot_handles(await reader.press(AGAIN))
     await reader.wait_for(lambda messages: heading("Лев") in messages[-1].text)
     await until_views(scene.sql, 1)
