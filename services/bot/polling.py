@@ -6,7 +6,6 @@ offset is that of the oldest update that is neither finished nor on record: see 
 """
 
 import asyncio
-import time
 from typing import Any
 
 import structlog
@@ -16,7 +15,7 @@ from aiogram.methods import TelegramMethod
 from schema.errors import PassingError
 from services.app import App
 from services.bot.admission import Verdict
-from services.bot.runner import HOLD_S, Runner, Work, number_of
+from services.bot.runner import Runner, Work, number_of
 from services.bot.updates import ALLOWED_UPDATES
 
 log = structlog.get_logger(__name__)
@@ -28,7 +27,7 @@ PAUSES_S = (1, 2, 5, 10, 20, 30, 60)
 #: Seconds to wait for running handlers before asking Telegram again. While an update is unconfirmed, Telegram answers
 #: at once with that one.
 TURN_S = 0.1
-#: Unconfirmed updates at which unfinished ones go on record at once: Telegram returns at most a hundred.
+#: Unconfirmed updates at which slow ones are confirmed even if they cannot go on record: Telegram returns at most a hundred.
 CROWDED = 50
 
 
@@ -114,10 +113,8 @@ class Polling:
         """Wait a moment for running handlers; then put slow updates on record, and move the offset."""
         if works := self._unconfirmed():
             await asyncio.wait([work.task for work in works], timeout=TURN_S)
-        works, now = self._unconfirmed(), time.monotonic()
-        crowded = len(self._window) >= CROWDED
-        slow = [work for work in works if crowded or now - work.began >= HOLD_S]
-        if slow and not await self._runner.keep(slow) and crowded:
+        slow = [work for work in self._unconfirmed() if work.is_slow]
+        if slow and not await self._runner.keep(slow) and len(self._window) >= CROWDED:
             self._runner.risk(slow)
         self._confirm_finished()
 

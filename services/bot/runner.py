@@ -25,7 +25,7 @@ PAUSES_S = (1, 2, 5, 10, 20, 30, 60)
 #: The longest such pause for an update whose wait is begun: it is never given up.
 UNFINISHED_PAUSE_S = 10
 #: Seconds after which an update goes on record, so that it can be confirmed before it is finished.
-HOLD_S = 0.5
+HOLD_S = 1.0
 #: Seconds for which updates are not put on record after PostgreSQL was found to be away.
 AWAY_S = 2.0
 #: Seconds that a stopping bot gives running handlers; unfinished updates come again.
@@ -41,17 +41,28 @@ class Work:
     raw: Any  #: The update, as JSON values
     number: int | None  #: Its number; None: it has none, so it cannot go on record
     verdict: Verdict
-    responds: (
-        bool  #: A webhook's request waits, and may carry the answer; on a failure Telegram repeats the update
-    )
+    responds: bool  #: A webhook's request waits, and may carry the answer
     began: float = field(default_factory=time.monotonic)  #: On the monotonic clock
     responding: bool = False  #: The answer goes into the response
     body: dict[str, Any] | None = None  #: The response with the answer
     kept: bool = False  #: It may be on record, so it must be deleted there in the end
     on_record: bool = False  #: It is on record: whatever happens, it will be finished
     repeats: bool = False  #: Telegram was asked to repeat it, but it goes on
+    waits: bool = False  #: An earlier update of its chat is under way
     at_risk: bool = False  #: It counts as confirmed, but is not on record: it is lost if this process dies
-    task: asyncio.Task[None] = field(init=False)  #: Raises PassingError only while ``responds``
+    task: asyncio.Task[None] = field(init=False)  #: Raises PassingError if Telegram must repeat the update
+    #: Done when the update is finished, or its first attempt has failed and it is on record.
+    settled: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self) -> None:
+        """Let a webhook's request go on that waits."""
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+    @property
+    def is_slow(self) -> bool:
+        """It should go on record, so that it occupies no place at Telegram."""
+        return self.waits or time.monotonic() - self.began >= HOLD_S
 
     @property
     def may_be_confirmed(self) -> bool:
@@ -99,6 +110,7 @@ class Runner:
             if chat is not None and self._latest_of_chat.get(chat) is task:
                 del self._latest_of_chat[chat]
             self.admission.ended(chat)
+            work.settle()
 
         work.task.add_done_callback(ended)
         return work
@@ -190,7 +202,9 @@ class Runner:
 
     async def _run(self, work: Work, earlier: asyncio.Task[None] | None) -> None:
         if earlier:
+            work.waits = True
             await asyncio.wait({earlier})
+            work.waits = False
         try:
             await self._until_finished(work)
         except PassingError:
@@ -212,9 +226,8 @@ class Runner:
             )  # the statement that was to keep it may still run: delete it later again
         try:
             await self._inbox.finish(work.number)
-        except DatabaseUnavailable as error:
+        except DatabaseUnavailable:
             self._to_finish.add(work.number)
-            log.warning("update.not_finished_on_record", update_id=work.number, reason=str(error))
 
     async def _until_finished(self, work: Work) -> None:
         """Handle an update; repeat it while Telegram or a server is away."""
@@ -225,7 +238,10 @@ class Runner:
                 await self._answer(work, unfinished=unfinished)
             except PassingError as error:
                 if work.responds:
-                    raise
+                    if not await self.keep([work]):
+                        raise
+                    work.responds = False
+                    work.settle()
                 pause = next(pauses, None)
                 if isinstance(error, UpdateUnfinished):
                     unfinished = True

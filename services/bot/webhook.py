@@ -60,15 +60,15 @@ async def _respond(runner: Runner, raw: Any) -> web.Response:
         if verdict is Verdict.PASSED_OVER:
             return web.Response()
         work = runner.begin(raw, verdict, responds=True)
-    await asyncio.wait({work.task}, timeout=HOLD_S)
+    # Telegram opens few connections, so none is kept waiting.
+    await asyncio.wait({work.settled}, timeout=HOLD_S)
     if not work.task.done() and not work.responding:
-        # Telegram opens few connections, so none is kept waiting.
         kept = work.number is not None and await runner.keep([work])
         if not work.task.done() and not work.responding:
             work.responds, work.repeats = False, not kept
             return web.Response(status=200 if kept else 503)
+    await asyncio.wait({work.task})
     try:
-        await asyncio.wait({work.task})
         work.task.result()
     except PassingError as error:
         # Telegram sends the update again later.

@@ -124,7 +124,7 @@ async def test_a_wait_that_cannot_be_recorded_holds_up_nobody_whom_the_bot_knows
         for reader in known:
             await reader.wait_for(lambda messages: heading("Дева") in messages[-1].text)
         async with scene.sql.transaction():
-            await scene.sql.execute("LOCK TABLE waiters")
+            await scene.sql.execute("LOCK TABLE waiters IN SHARE MODE")
             await waiting.say("/today")
             held = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'waiters'::regclass"
             await until_sql(scene.sql, held, 1)

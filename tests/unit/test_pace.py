@@ -97,11 +97,11 @@ async def test_pauses_for_several_chats_of_a_busy_bot_hold_all_until_a_call_goes
         assert await wait_of(paces, 99) == 0
         paces.hold(chat, 30)
     assert await wait_of(paces, 99) == pytest.approx(FIRST_PAUSE_S, abs=0.2)
-    paces._bot._until = 0
+    paces._bot._until = paces._bot._next = 0
     for _ in range(SEVERAL):
         paces.hold(200 + chat, 30)
     assert await wait_of(paces, 99) == pytest.approx(2 * FIRST_PAUSE_S, abs=0.2), "the bot is limited indeed"
-    paces._bot._until = 0
+    paces._bot._until = paces._bot._next = 0
     paces.went_well(99)
     for chat in range(300, 300 + SEVERAL - 1):
         paces.hold(chat, 30)
