@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 50
 #: Seconds for one answer: less than a claim, so that no other worker answers the same waiter meanwhile.
 ANSWER_S = CLAIM_S - 10
+#: Seconds that an answer waits because Telegram limits its chat; for longer it is set aside.
+CHAT_PATIENCE_S = 3.0
 
 
 class Delivery:
@@ -54,7 +56,7 @@ class Delivery:
 
         A waiter is settled after Telegram has shown the answer and the view is published. A crash in between repeats both:
         the edit changes nothing, and the view is recognised by its receipt. A reader whose chat Telegram limits is set aside
-        until the limit is over, and holds up nobody. Raises TelegramUnavailable if some readers could not be answered now;
+        until the limit is over, and delays no other. Raises TelegramUnavailable if some readers could not be answered now;
         they still wait.
         """
         sign, day = command.sign, command.day
@@ -127,7 +129,12 @@ class Delivery:
         try:
             async with asyncio.timeout(ANSWER_S):
                 await telegram.show(
-                    self._bot, waiter.chat_id, waiter.message_id, reply, self._paces, wait_for_chat=False
+                    self._bot,
+                    waiter.chat_id,
+                    waiter.message_id,
+                    reply,
+                    self._paces,
+                    chat_patience=CHAT_PATIENCE_S,
                 )
             shown = True
         except TimeoutError:

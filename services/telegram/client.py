@@ -64,13 +64,13 @@ def open_bot(token: str, api_url: str, ca_file: str = "") -> Bot:
 
 
 async def call(
-    bot: Bot, method: TelegramMethod[_T], paces: Paces | None = None, *, wait_for_chat: bool = True
+    bot: Bot, method: TelegramMethod[_T], paces: Paces | None = None, *, chat_patience: float = PATIENCE_S
 ) -> _T:
     """Make a call; wait and repeat it when Telegram asks for a pause.
 
     Args:
         paces: The process's own; None: nothing else depends on this call.
-        wait_for_chat: Wait while Telegram limits the chat; False: raise TelegramUnavailable at once.
+        chat_patience: The most seconds to wait, in total, because Telegram limits the chat.
 
     Raises:
         TelegramUnavailable: No answer, an error inside Telegram, or a pause beyond our patience.
@@ -82,7 +82,7 @@ async def call(
     now = time.monotonic()
     patience = now + PATIENCE_S
     while True:
-        await paces.turn(chat_id, patience, patience if wait_for_chat else now)
+        await paces.turn(chat_id, patience, now + chat_patience)
         try:
             result = await _counted(bot, method)
         except TelegramRetryAfter as error:
@@ -174,7 +174,7 @@ async def show(
     reply: Reply,
     paces: Paces | None = None,
     *,
-    wait_for_chat: bool = True,
+    chat_patience: float = PATIENCE_S,
 ) -> int:
     """Edit a message to show a reply, or send a new one if it does not exist any more; returns the message's id.
 
@@ -183,7 +183,7 @@ async def show(
     """
     if message_id is not None:
         try:
-            await call(bot, showing(chat_id, message_id, reply), paces, wait_for_chat=wait_for_chat)
+            await call(bot, showing(chat_id, message_id, reply), paces, chat_patience=chat_patience)
         except TelegramBadRequest as error:
             reason = error.message.lower()
             if _NOT_MODIFIED not in reason and not any(sign in reason for sign in _VANISHED):
@@ -192,7 +192,7 @@ async def show(
                 return message_id
         else:
             return message_id
-    sent = await call(bot, showing(chat_id, None, reply), paces, wait_for_chat=wait_for_chat)
+    sent = await call(bot, showing(chat_id, None, reply), paces, chat_patience=chat_patience)
     try:
         return int(sent["message_id"])
     except (KeyError, TypeError, ValueError) as error:

@@ -68,7 +68,7 @@ class Pace:
         if not self.paused:  # several calls of one burst count as one pause
             self._gap = min(max(self._gap * 2, self._shortest), self._longest)
         self._until = max(self._until, time.monotonic() + seconds)
-        self._next = self._until
+        self._next = self._until - self._gap  # the first call need not wait for the gap, too
 
     def went_well(self) -> None:
         """Shrink the gap after a successful call."""
