@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column(
             "update_id", sa.BigInteger(), nullable=False, autoincrement=False, comment="Telegram's number."
         ),
-        sa.Column("chat_id", sa.BigInteger(), comment="NULL: the update names no chat."),
+        sa.Column("reader_id", sa.BigInteger(), comment="NULL: the update names nobody."),
         sa.Column("body", sa.Text(), nullable=False, comment="The update as JSON, without names."),
         sa.Column("holder", sa.Uuid(), nullable=False, comment="The bot that handles it."),
         sa.Column("held_until", _instant, nullable=False, comment="After this, any bot may take it over."),
@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("update_id", name=op.f("pk_unfinished_updates")),
         comment="Updates that take long: confirmed to Telegram, and deleted when their handlers have finished.",
     )
-    op.create_index("ix_unfinished_updates_chat_id", "unfinished_updates", ["chat_id"])
+    op.create_index("ix_unfinished_updates_reader_id", "unfinished_updates", ["reader_id"])
     op.add_column(
         "waiters",
         sa.Column(
@@ -45,5 +45,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_column("generations", "again_at")
     op.drop_column("waiters", "due_at")
-    op.drop_index("ix_unfinished_updates_chat_id", table_name="unfinished_updates")
+    op.drop_index("ix_unfinished_updates_reader_id", table_name="unfinished_updates")
     op.drop_table("unfinished_updates")

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import orjson
 
-from services.bot.admission import chat_of
+from services.bot.admission import reader_of
 from services.database.coalescing import Coalescer
 from services.database.pool import Database
 
@@ -29,9 +29,9 @@ TAKEN_AT_ONCE = 100
 _UNREAD = frozenset({"last_name", "username", "title", "reply_to_message", "external_reply", "quote"})
 
 _KEEP = """
-    INSERT INTO unfinished_updates (update_id, chat_id, body, holder, held_until)
-    SELECT update_id, chat_id, body, $4, now() + make_interval(secs => $5)
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS update (update_id, chat_id, body)
+    INSERT INTO unfinished_updates (update_id, reader_id, body, holder, held_until)
+    SELECT update_id, reader_id, body, $4, now() + make_interval(secs => $5)
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS update (update_id, reader_id, body)
     ORDER BY update_id
     ON CONFLICT (update_id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
 """
@@ -70,8 +70,8 @@ class Inbox:
     async def _keep_all(self, updates: Sequence[Any]) -> list[None]:
         numbers = [raw["update_id"] for raw in updates]
         bodies = [orjson.dumps(without_names(raw)).decode() for raw in updates]
-        chats = [chat_of(raw) for raw in updates]
-        await self._lane.fetch(_KEEP, numbers, chats, bodies, self._holder, HELD_S, timeout=KEEP_S)
+        readers = [reader_of(raw) for raw in updates]
+        await self._lane.fetch(_KEEP, numbers, readers, bodies, self._holder, HELD_S, timeout=KEEP_S)
         return [None] * len(updates)
 
     async def finish(self, number: int) -> None:

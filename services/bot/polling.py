@@ -27,7 +27,8 @@ PAUSES_S = (1, 2, 5, 10, 20, 30, 60)
 #: Seconds to wait for running handlers before asking Telegram again. While an update is unconfirmed, Telegram answers
 #: at once with that one.
 TURN_S = 0.1
-#: Unconfirmed updates at which slow ones are confirmed even if they cannot go on record: Telegram returns at most a hundred.
+#: Unconfirmed updates at which those that wait for an earlier one go on record at once, and slow ones are confirmed even if
+#: they cannot: Telegram returns at most a hundred.
 CROWDED = 50
 
 
@@ -113,8 +114,9 @@ class Polling:
         """Wait a moment for running handlers; then put slow updates on record, and move the offset."""
         if works := self._unconfirmed():
             await asyncio.wait([work.task for work in works], timeout=TURN_S)
-        slow = [work for work in self._unconfirmed() if work.is_slow]
-        if slow and not await self._runner.keep(slow) and len(self._window) >= CROWDED:
+        crowded = len(self._window) >= CROWDED
+        slow = [work for work in self._unconfirmed() if work.is_slow or (crowded and work.waits)]
+        if slow and not await self._runner.keep(slow) and crowded:
             self._runner.risk(slow)
         self._confirm_finished()
 

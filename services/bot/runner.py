@@ -62,7 +62,7 @@ class Work:
     @property
     def is_slow(self) -> bool:
         """It should go on record, so that it occupies no place at Telegram."""
-        return self.waits or time.monotonic() - self.began >= HOLD_S
+        return time.monotonic() - self.began >= HOLD_S
 
     @property
     def may_be_confirmed(self) -> bool:

@@ -59,7 +59,7 @@ async def test_an_operator_finds_a_reader_by_number_and_forgets_them_after_a_que
 ) -> None:
     told = json.loads((await readers("find", READER, "--json")).stdout)
     assert {name: len(table["rows"]) for name, table in told["tables"].items()} == {
-        "readers": 1, "waiters": 1, "view_receipts": 1,
+        "readers": 1, "waiters": 1, "unfinished_updates": 0, "view_receipts": 1,
     }  # fmt: skip
     shown = (await readers("find", READER)).stdout
     assert "telegram_id" in shown
