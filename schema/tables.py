@@ -249,7 +249,7 @@ unfinished_updates = Table(
     metadata,
     Column("update_id", BigInteger, primary_key=True, autoincrement=False, comment="Telegram's number."),
     Column("reader_id", BigInteger, index=True, comment="NULL: the update names nobody.", info=OF_READER),
-    Column("body", Text, nullable=False, comment="The update as JSON, without names.", info=FREE_TEXT),
+    Column("body", Text, nullable=False, comment="The update as JSON, without names."),
     Column("holder", Uuid, nullable=False, comment="The bot that handles it."),
     Column("held_until", _instant, nullable=False, comment="After this, any bot may take it over."),
     Column("kept_at", _instant, nullable=False, server_default=func.now()),

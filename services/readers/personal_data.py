@@ -36,6 +36,9 @@ _BLOCKS_AT_ONCE = 1000
 #: An escape that may end with a digit, before a number: ``encode(…, 'escape')`` writes a byte so, and JSON a character.
 _ESCAPE = r"(?:\\[0-7]{3}|\\u[0-9a-fA-F]{4})"
 
+#: Its rows are updates under way, perhaps the very order to forget. They are told and deleted, but nobody is known by them.
+_UNDER_WAY = "unfinished_updates"
+
 
 class Reason(StrEnum):
     """Why a reader was forgotten."""
@@ -105,10 +108,10 @@ _READERS_COLUMN = _owned(OF_READER)
 _REQUESTS_COLUMN = _owned(OF_REQUEST)
 _TOLD = {of: _by(of, column) for of, column in _READERS_COLUMN.items()}
 _TOLD_BY_REQUEST = {of: _by(of, column) for of, column in _REQUESTS_COLUMN.items() if of not in _TOLD}
-_DELETE = [
-    text(f"DELETE FROM {of} WHERE {column} = ANY(CAST(:readers AS bigint[]))")
+_DELETE = {
+    of: text(f"DELETE FROM {of} WHERE {column} = ANY(CAST(:readers AS bigint[]))")
     for of, column in _READERS_COLUMN.items()
-]
+}
 _FREE = {
     each: columns
     for each in metadata.sorted_tables
@@ -187,7 +190,7 @@ class PersonalData:
                 counts = [found.scalar_one() async for found in _by_blocks(connection, of, query, [reader])]
                 if any(counts):
                     mentions[of] = sum(counts)
-        if not any(told.values()) and not mentions:
+        if not any(rows for of, rows in told.items() if of != _UNDER_WAY) and not mentions:
             return None
         return {
             "telegram_id": reader,
@@ -200,8 +203,8 @@ class PersonalData:
     async def ask(self, reader: int) -> datetime | None:
         """The present instant, by PostgreSQL, for :meth:`forget`; None: nothing is kept about the reader."""
         async with self._database.transaction() as connection:
-            for query in _TOLD.values():
-                if await _rows(connection, query, [reader]):
+            for of, query in _TOLD.items():
+                if of != _UNDER_WAY and await _rows(connection, query, [reader]):
                     now: datetime = (await connection.execute(_NOW)).scalar_one()
                     return now
         return None
@@ -268,8 +271,9 @@ async def _is_current(connection: AsyncConnection, reader: int, asked_at: dateti
 
 async def _forget(connection: AsyncConnection, readers: Sequence[int], reason: Reason) -> Forgotten:
     rows = mentions = 0
-    for delete in _DELETE:
-        rows += (await connection.execute(delete, {"readers": list(readers)})).rowcount
+    for of, delete in _DELETE.items():
+        deleted = await connection.execute(delete, {"readers": list(readers)})
+        rows += 0 if of == _UNDER_WAY else deleted.rowcount
     for of, blot_out in _BLOT_OUT.items():
         mentions += sum([done.rowcount async for done in _by_blocks(connection, of, blot_out, readers)])
     if rows:

@@ -24,7 +24,8 @@ OURS = {
     "paused_queues.paused_by", "paused_queues.queue", "processes.host", "processes.id", "processes.release",
     "readers.time_zone", "replay_runs.cancelled_by", "replay_runs.holder", "replay_runs.id", "replay_runs.queues",
     "replay_runs.started_by", "replay_runs.token", "replays.died_as", "replays.edit", "replays.id", "replays.letter",
-    "replays.run", "suspects.begun", "suspects.message_id", "suspects.queue", "ticks.did", "unfinished_updates.holder",
+    "replays.run", "suspects.begun", "suspects.message_id", "suspects.queue", "ticks.did", "unfinished_updates.body",
+    "unfinished_updates.holder",
     "unfinished_updates.update_id", "waiters.message_id", "waiters.replaces",
 }  # fmt: skip
 
