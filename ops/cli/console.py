@@ -17,12 +17,14 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from services.process.escaping import visible, visible_json
 
 if TYPE_CHECKING:
     from services.database.pool import Database
@@ -36,6 +38,8 @@ EXIT_NEEDS_A_PERSON = 1
 EXIT_UNAVAILABLE = 69
 EXIT_WRONG_SETTINGS = 78
 
+#: Characters of a traceback that are printed.
+TRACEBACK = 8_000
 #: A narrower terminal is taken to have so many columns.
 _NARROWEST = 40
 #: A space at which no line is broken; it is printed as a plain one.
@@ -119,13 +123,10 @@ class Screen:
     def json(self, value: Any) -> None:
         """Print a value for scripts."""
         text = json.dumps(self._mask.in_json(plain(value)), ensure_ascii=False, indent=2)
-        self._write("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+        self._write(visible_json(text, keep="\n"))
 
     def _visible(self, words: str) -> str:
-        return "".join(
-            c if c.isprintable() or c in {"\n", "\t", _NO_BREAK} else c.encode("unicode_escape").decode()
-            for c in self._mask(words)
-        )
+        return visible(self._mask(words))
 
     def _wrapped(self, line: str, first: str) -> list[str]:
         if self._width is None:
@@ -291,45 +292,54 @@ def database_of(settings: Settings) -> Database:
 def exit_on_error() -> Iterator[None]:
     """Print an error that a person can mend, without a traceback and without secrets, and exit with its code."""
     from schema.errors import DatabaseUnavailable, HoroscopeError, NotPublished
-    from services.process.logs import Mask
-    from services.process.settings import Settings, WrongSettings
+    from services.process.settings import WrongSettings
 
     try:
         yield
     except (WrongSettings, HoroscopeError) as error:
-        secrets: tuple[str, ...] = ()
         code = EXIT_NEEDS_A_PERSON
         if isinstance(error, WrongSettings):
             code = EXIT_WRONG_SETTINGS
         elif isinstance(error, DatabaseUnavailable | NotPublished):
             code = EXIT_UNAVAILABLE
-        with suppress(WrongSettings):
-            secrets = Settings.read().secrets
-        Screen(Mask(secrets), terminal_width(), functools.partial(click.echo, err=True)).say(str(error))
+        _to_standard_error().say(str(error))
         sys.exit(code)
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of a pipe has read enough; click ends quietly
             raise
-        click.echo(f"{error.filename or 'the output'}: {error.strerror or error}", err=True)
+        _to_standard_error().say(f"{error.filename or 'the output'}: {error.strerror or error}")
         sys.exit(EXIT_NEEDS_A_PERSON)
+    except (click.ClickException, click.Abort, click.exceptions.Exit):
+        raise
+    except Exception as error:  # noqa: BLE001  a bug of ours: Python would print it with every secret in it
+        from services.process.descriptions import traced
+
+        _to_standard_error().quote(traced(error, mask_of_settings(), TRACEBACK))
+        sys.exit(EXIT_NEEDS_A_PERSON)
+
+
+def mask_of_settings() -> Mask:
+    """The mask of this process's secrets; of none while a setting is wrong."""
+    from services.process.logs import Mask
+    from services.process.settings import Settings, WrongSettings
+
+    try:
+        return Mask(Settings.read().secrets)
+    except WrongSettings:
+        return Mask(())
+
+
+def _to_standard_error() -> Screen:
+    return Screen(mask_of_settings(), terminal_width(), functools.partial(click.echo, err=True))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the services' log lines away from the answer; warnings go to the standard error."""
-    import logging
+    from services.process.logs import warnings_only
 
-    import structlog
-
-    before = structlog.get_config()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    try:
+    with warnings_only(mask_of_settings(), sys.stderr):
         yield
-    finally:
-        structlog.configure(**before)
 
 
 @contextmanager
@@ -364,7 +374,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if not is_terminal():
         raise Refused(f"{question} There is no terminal to ask on; add --yes to go on")
     with asking():
-        click.confirm(question, abort=True, err=True)
+        click.confirm(visible(question, keep=""), abort=True, err=True)
 
 
 def whoever() -> str:

@@ -13,6 +13,7 @@ from ops.cli.console import Answer, Here, Screen, asking, by_option, connected, 
 from ops.cli.options import NUMBER, chosen, counted, limit_option, selecting
 from schema.errors import InvalidMessage, Refused
 from services.dead_letters.filters import Filter
+from services.process.escaping import visible
 
 if TYPE_CHECKING:
     from services.dead_letters.records import Letter
@@ -190,7 +191,7 @@ async def _edited_by_hand(here: Here, letter: Letter, arguments: dict[str, Any],
             given = options.json_object(text)
             return await here.inspector.edits.edit(letter.id, by=by, arguments=given)
         except (InvalidMessage, click.BadParameter) as error:
-            click.echo(here.mask(str(error)), err=True)
+            click.echo(visible(here.mask(str(error))), err=True)
             with asking():
                 click.confirm("Edit it again?", default=True, abort=True, err=True)
 
@@ -271,7 +272,8 @@ async def import_(here: Here, file: BinaryIO) -> Answer:
 @click.argument("number", type=NUMBER, metavar="ID")
 @click.option("--post-mortem", is_flag=True, help="Stop only where it raises.")
 @click.option("--no-model", is_flag=True, help="Do not call the model; act as if it were away.")
-def debug(number: int, post_mortem: bool, no_model: bool) -> None:
+@click.option("--pdbrc", is_flag=True, help="Begin with the commands in ~/.pdbrc.")
+def debug(number: int, post_mortem: bool, no_model: bool, pdbrc: bool) -> None:
     """Run a letter's message under Python's debugger.
 
     It runs in this process, as edited, and stops where the handler begins. It has no effect: messages and calls to
@@ -286,7 +288,7 @@ def debug(number: int, post_mortem: bool, no_model: bool) -> None:
     with console.exit_on_error():
         settings = Settings.read("database_url")
         configure("console", Mask(settings.secrets), process="debugger")
-        raised = debugger.run(settings, number, post_mortem=post_mortem, no_model=no_model)
+        raised = debugger.run(settings, number, post_mortem=post_mortem, no_model=no_model, pdbrc=pdbrc)
     sys.exit(console.EXIT_NEEDS_A_PERSON if raised else 0)
 
 

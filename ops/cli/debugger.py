@@ -13,6 +13,7 @@ from bdb import BdbQuit
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import date
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
@@ -43,6 +44,7 @@ from services.horoscopes.prompt import Rejected
 from services.messaging.attempts import Attempt
 from services.messaging.bus import Bus
 from services.messaging.publisher import Publisher, Queue
+from services.process.escaping import visible
 from services.process.logs import Mask
 from services.process.settings import Settings, WrongSettings
 
@@ -54,13 +56,17 @@ _TOKEN = "1:DEBUGGER"  # noqa: S105
 
 _IDLE = text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)")
 
+#: Commands for the debugger; read only if somebody asks for it.
+_PDBRC = Path("~/.pdbrc")
+
 _Say = Callable[[str], None]
 
 
-def run(settings: Settings, number: int, *, post_mortem: bool, no_model: bool) -> bool:
+def run(settings: Settings, number: int, *, post_mortem: bool, no_model: bool, pdbrc: bool = False) -> bool:
     """Run a dead letter's message under the debugger; whether its handler raised.
 
-    ``post_mortem`` stops only where the handler raises. With ``no_model`` the model counts as away.
+    ``post_mortem`` stops only where the handler raises. With ``no_model`` the model counts as away. With ``pdbrc`` the
+    commands in ``~/.pdbrc`` come first.
 
     Raises:
         Refused: There is no such letter, or no actor can answer it.
@@ -68,16 +74,20 @@ def run(settings: Settings, number: int, *, post_mortem: bool, no_model: bool) -
     """
     mask = Mask(settings.secrets)
     with asyncio.Runner(loop_factory=_PatientLoop) as runner:
-        return runner.run(_run(settings, mask, number, post_mortem=post_mortem, no_model=no_model))
+        running = _run(settings, mask, number, post_mortem=post_mortem, no_model=no_model, pdbrc=pdbrc)
+        return runner.run(running)
 
 
-async def _run(settings: Settings, mask: Mask, number: int, *, post_mortem: bool, no_model: bool) -> bool:
+async def _run(
+    settings: Settings, mask: Mask, number: int, *, post_mortem: bool, no_model: bool, pdbrc: bool
+) -> bool:
     assert settings.database_url
     loop = asyncio.get_running_loop()
     assert isinstance(loop, _PatientLoop)
+    debugger = _Debugger(mask, loop, pdbrc=pdbrc)
 
     def say(words: str) -> None:
-        click.echo(mask(words))
+        click.echo(visible(mask(words)))
 
     async with RolledBack(settings.database_url.get_secret_value()) as database:
         await database.check()
@@ -86,7 +96,6 @@ async def _run(settings: Settings, mask: Mask, number: int, *, post_mortem: bool
             say(f"Dead letter {number}: {actor.name} {orjson.dumps(message.arguments()).decode()}")
             say("Nothing is published or sent, and the database is rolled back at the end.")
             handler: Any = actor.handler
-            debugger = _Debugger(mask, loop)
             try:
                 if not post_mortem:
                     debugger.stop_in(handler.__code__)
@@ -262,9 +271,14 @@ class _PatientLoop(asyncio.SelectorEventLoop):
 
 
 class _Debugger(pdb.Pdb):
-    def __init__(self, mask: Mask, loop: _PatientLoop) -> None:
-        super().__init__(stdout=_Masked(mask))  # type: ignore[arg-type]  # it only writes
+    def __init__(self, mask: Mask, loop: _PatientLoop, *, pdbrc: bool) -> None:
+        # By itself pdb would run the commands in the file .pdbrc of whatever folder this is started in.
+        super().__init__(stdout=_Masked(mask), readrc=False)  # type: ignore[arg-type]  # it only writes
         self.use_rawinput = sys.stdin.isatty()
+        if pdbrc:
+            self.rcLines: list[str] = (
+                _PDBRC.expanduser().read_text(encoding="utf-8").splitlines(keepends=True)
+            )
         self._loop = loop
 
     def stop_in(self, code: CodeType) -> None:
@@ -297,7 +311,7 @@ class _Masked(io.TextIOBase):
         self._mask = mask
 
     def write(self, words: str) -> int:
-        return sys.stdout.write(self._mask(words))
+        return sys.stdout.write(visible(self._mask(words)))
 
     def flush(self) -> None:
         sys.stdout.flush()

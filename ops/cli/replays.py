@@ -13,6 +13,7 @@ from ops.cli import console, options, tables
 from ops.cli.console import Answer, Here, Screen, by_option, connected, terminal_width, yes_option
 from ops.cli.options import NUMBER, chosen, counted, limit_option, selecting
 from services.dead_letters.filters import Filter
+from services.process.escaping import visible
 
 if TYPE_CHECKING:
     from services.dead_letters.replays import Run
@@ -212,7 +213,8 @@ async def _settled(here: Here, number: int, timeout: float | None) -> Run:
     started, said, warned = clock(), "", False
     anew, width = ("\r\x1b[K", terminal_width()) if sys.stderr.isatty() else ("", None)
     for pause in await replays.pauses(await replays.run(number)):
-        click.echo(f"{pause.queue} is {pause}. Its messages wait until it is resumed.", err=True)
+        paused = f"{pause.queue} is {pause}. Its messages wait until it is resumed."
+        click.echo(visible(here.mask(paused), keep=""), err=True)
     while True:
         run = await replays.run(number)
         if said != (said := tables.progress(run)):

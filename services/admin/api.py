@@ -18,6 +18,7 @@ from services.admin import snapshots
 from services.admin.pages.page import ACT_S, Site, before_of
 from services.admin.snapshots import POSTGRESQL, RABBITMQ, Service, Snapshot
 from services.dead_letters.filters import Filter
+from services.process.escaping import visible_json
 from services.process.logs import Mask
 from services.readers.analytics import Trend
 
@@ -203,7 +204,8 @@ def _trend(trend: Trend) -> dict[str, Any]:
 
 
 def _json(told: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(told, default=_number, option=_FORM), media_type="application/json")
+    content = orjson.dumps(told, default=_number, option=_FORM).decode()
+    return Response(visible_json(content, keep="\n"), media_type="application/json")
 
 
 def _number(value: Any) -> float:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import jinja2
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -17,6 +18,7 @@ from services.admin.auth import Gate, Session, local_path
 from services.admin.i18n import LANGUAGES, Wording, catalogue, language_names
 from services.admin.snapshots import Snapshot
 from services.days import Clock
+from services.process.escaping import visible_json
 from services.process.heartbeats import BEAT_S, LOST_S
 from services.process.logs import Mask
 
@@ -28,13 +30,6 @@ REFRESH_S = 5.0
 LIVE = "x-live"
 
 _Value = TypeVar("_Value")
-
-#: Characters that move the cursor, change the direction of writing or cannot be encoded; shown as JSON escapes.
-_DECEIVING = (
-    *range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A),
-    *range(0xD800, 0xE000), 0xFEFF,
-)  # fmt: skip
-_ESCAPES = {code: f"\\u{code:04x}" for code in _DECEIVING if chr(code) not in "\n\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +85,20 @@ def _templates(language: str) -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
         extensions=["jinja2.ext.i18n"],
+        finalize=_harmless,
     )
     templates.install_gettext_translations(catalogue(language), newstyle=True)  # type: ignore[attr-defined]
     templates.globals.update(
         total=len(Sign), part=charts.part, curves=charts.curves, beat_s=BEAT_S, lost_s=LOST_S
     )
     return templates
+
+
+def _harmless(value: object) -> object:
+    """A value as a template shows it: without characters that deceive, whoever wrote it."""
+    if isinstance(value, Markup):
+        return Markup(visible_json(value))  # noqa: S704  the escapes hold nothing that HTML knows
+    return visible_json(value) if isinstance(value, str) else value
 
 
 def asked(request: Request) -> str:
@@ -126,7 +129,7 @@ def plain(value: _Value, mask: Mask) -> _Value:
     if isinstance(value, Sentence):
         found = Sentence.counted(value.message, value.plural, **plain(value.values, mask))
     elif isinstance(value, str) and not isinstance(value, Sign):
-        found = mask(value).translate(_ESCAPES)
+        found = visible_json(mask(value))
     elif isinstance(value, bytes):
         found = mask.in_bytes(value)
     elif isinstance(value, dict):

@@ -17,6 +17,7 @@ from services.app import App
 from services.bot.admission import Verdict
 from services.bot.runner import Runner, Work, number_of
 from services.bot.updates import ALLOWED_UPDATES
+from services.process.descriptions import said
 
 log = structlog.get_logger(__name__)
 
@@ -72,9 +73,9 @@ class Polling:
                 try:
                     batch = fetching.result()
                 except (PassingError, AiogramError) as error:
-                    self.trouble = f"Telegram gives no updates: {error}"
+                    self.trouble = f"Telegram gives no updates: {said(error)}"
                     pause = max(next(pauses, PAUSES_S[-1]), getattr(error, "retry_after", None) or 0)
-                    log.warning("updates.not_fetched", reason=str(error), again_in=pause)
+                    log.warning("updates.not_fetched", reason=said(error), again_in=pause)
                     await asyncio.wait({stopping}, timeout=pause)
                     continue
                 pauses = iter(PAUSES_S)
@@ -138,4 +139,4 @@ class Polling:
             try:
                 await self._fetch(timeout=0, limit=1)
             except AiogramError as error:
-                log.warning("updates.not_confirmed", reason=str(error))
+                log.warning("updates.not_confirmed", reason=said(error))

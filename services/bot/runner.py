@@ -16,6 +16,7 @@ from services.bot import answers
 from services.bot.admission import Admission, Verdict, chat_of
 from services.bot.inbox import Inbox
 from services.bot.updates import Updates
+from services.process.descriptions import said
 from services.process import metrics
 
 log = structlog.get_logger(__name__)
@@ -251,7 +252,7 @@ class Runner:
                     return
                 await asyncio.sleep(max(pause, error.retry_after or 0))
             except AiogramError as error:
-                log.error("answer.refused", update_id=work.number, reason=str(error))
+                log.error("answer.refused", update_id=work.number, reason=said(error))
                 return
             except Exception:
                 log.exception("answer.failed", update_id=work.number)

@@ -10,6 +10,7 @@ from aiogram.exceptions import AiogramError
 from aiogram.methods import SendChatAction
 
 from services.horoscopes.waiters import Waiters
+from services.process.descriptions import said
 
 log = structlog.get_logger(__name__)
 
@@ -50,5 +51,5 @@ class Typing:
             action = SendChatAction(chat_id=chat_id, action=ChatAction.TYPING)
             await self._bot(action, request_timeout=round(TYPING_S))
         except AiogramError as error:
-            log.info("typing.not_shown", reason=str(error))
+            log.info("typing.not_shown", reason=said(error))
             self._chats.pop(request_id, None)

@@ -16,6 +16,7 @@ from services.bot.answers import Answer
 from services.bot.handlers import Asker, Handlers
 from services.bot.personal_data import PersonalDataHandlers
 from services.bot.typing import Typing
+from services.process.descriptions import hide, said
 from services.readers import replies
 from services.readers.privacy import read_texts
 from services.readers.strings import interface_language
@@ -63,14 +64,12 @@ class Updates:
         Raises:
             TelegramUnavailable, UpdateUnfinished: The update must be handled again.
         """
+        hide(raw)
         try:
             update = Update.model_validate(raw, context={"bot": self._bot})
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors(include_url=False)[:3]
-            )
             number = raw.get("update_id") if isinstance(raw, dict) else None
-            log.warning("update.malformed", update_id=number, reason=faults)
+            log.warning("update.malformed", update_id=number, reason=said(error))
             return None
         request = request_id(self._bot.id, update.update_id)
         try:
@@ -83,10 +82,10 @@ class Updates:
             log.warning("update.failed", update_id=update.update_id, reason=str(error))
             return self._apology(update)
         except TelegramBadRequest as error:
-            log.error("update.refused", update_id=update.update_id, reason=error.message)
+            log.error("update.refused", update_id=update.update_id, reason=said(error))
             return None
         except Exception:
-            log.exception("update.failed", update_id=update.update_id)
+            log.exception("update.failed", update_id=update.update_id, kind=_kind(update))
             return self._apology(update)
         return answer if isinstance(answer, Answer) else None
 
@@ -106,6 +105,11 @@ class Updates:
     def _asker(self, update: Update) -> Asker | None:
         event = update.message or update.callback_query
         return _asker(event, request_id(self._bot.id, update.update_id)) if event else None
+
+
+def _kind(update: Update) -> str:
+    """The kind of an update, as the bot asks Telegram for it."""
+    return next((kind for kind in ALLOWED_UPDATES if getattr(update, kind, None)), "unknown")
 
 
 async def _introduce(

@@ -16,6 +16,7 @@ from schema.errors import PassingError
 from services.bot.admission import Verdict
 from services.bot.runner import HOLD_S, Runner, number_of
 from services.bot.updates import ALLOWED_UPDATES
+from services.process.descriptions import said
 from services.process.settings import WrongSettings
 from services.telegram import client as telegram
 
@@ -40,7 +41,7 @@ def application(runner: Runner, path: str, secret: str) -> web.Application:
         except ConnectionError:
             return web.Response(status=400)  # nobody reads the answer
         except (orjson.JSONDecodeError, BadHttpMessage, ClientPayloadError) as error:
-            log.warning("webhook.not_json", reason=str(error))
+            log.warning("webhook.not_json", reason=said(error))
             return web.Response(status=400)
         return await _respond(runner, raw)
 

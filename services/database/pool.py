@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from schema.errors import DatabaseUnavailable
 from schema.tables import REVISION
+from services.database.reasons import reason_of
 
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
@@ -79,6 +80,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
+            hide_parameters=True,  # they may be a reader's
         )
 
     async def __aenter__(self) -> Self:
@@ -191,5 +193,8 @@ def _is_incapable(error: BaseException | None) -> bool:
 
 
 def _unavailable(error: BaseException) -> DatabaseUnavailable:
-    reason = str(error) or type(error).__name__
+    # Python's own parser of addresses names a piece of what it cannot read, such as half of a password.
+    reason = (
+        "the address cannot be read" if type(error) is ValueError else reason_of(error) or str(error)
+    ) or type(error).__name__
     return DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}; check DATABASE_URL and the server")

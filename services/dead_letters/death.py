@@ -12,11 +12,13 @@ from uuid import UUID, uuid4, uuid5
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from schema.errors import PermanentError
+from services.process import descriptions
 from services.process.heartbeats import HOST, RELEASE
 
 #: Characters of a traceback that are kept: its end says most.
 TRACEBACK_LIMIT = 8000
-_ERROR_LIMIT = 2000
+#: Characters of an error that are kept.
+ERROR_LIMIT = 2000
 _REASON_LIMIT = 500
 
 #: The packages whose frames of a traceback make up a fingerprint.
@@ -92,13 +94,13 @@ _deaths = TypeAdapter(Death)
 
 
 def described(error: BaseException, mask: Callable[[str], str]) -> str:
-    """The error in one line, without secrets."""
-    return mask(f"{type(error).__name__}: {error}")[:_ERROR_LIMIT]
+    """The error in one line, without secrets and without anything personal."""
+    return mask(descriptions.described(error))[:ERROR_LIMIT]
 
 
 def traced(error: BaseException, mask: Callable[[str], str]) -> str:
-    """The end of the error's traceback, without secrets."""
-    return mask("".join(traceback.format_exception(error)))[-TRACEBACK_LIMIT:]
+    """The end of the error's traceback, without secrets and without anything personal."""
+    return descriptions.traced(error, mask, TRACEBACK_LIMIT)
 
 
 def own_frames(error: BaseException) -> tuple[str, ...]:

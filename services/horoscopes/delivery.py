@@ -12,6 +12,7 @@ from services.days import Clock
 from services.horoscopes.serving import Horoscopes
 from services.horoscopes.waiters import CLAIM_S, Waiter, Waiters
 from services.messaging.bus import Bus
+from services.process.descriptions import said
 from services.readers import replies
 from services.readers.profiles import Readers
 from services.telegram import Bot, TelegramAPIError
@@ -145,7 +146,7 @@ class Delivery:
             await self._readers.blocked(waiter.chat_id)
         except TelegramAPIError as error:
             # Telegram will never accept this answer; a retry would only hide the reason.
-            log.error("waiter.refused", chat_id=waiter.chat_id, reason=error.message)
+            log.error("waiter.refused", request=waiter.request_id, reason=said(error))
         if shown and text is not None:
             await self._bus.publish(
                 HoroscopeRequested(

@@ -132,7 +132,7 @@ class Night:
     async def nudge_waiters(self) -> int:
         """Ask again for texts whose waiters are overdue, and end too long waits; returns the number of texts."""
         for waiter in await self.waiters.abandon():
-            log.error("waiter.abandoned", chat_id=waiter.chat_id, since=waiter.created_at)
+            log.error("waiter.abandoned", request=waiter.request_id, since=waiter.created_at)
         overdue = await self.waiters.overdue()
         for waiter, bound in overdue:
             if waiter.created_at < bound:

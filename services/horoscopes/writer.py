@@ -31,6 +31,7 @@ from services.horoscopes.usage import Usage
 from services.horoscopes.waiters import Waiters
 from services.messaging.attempts import Ladder
 from services.messaging.bus import Bus
+from services.process.descriptions import said
 from services.process.logs import Mask
 
 log = structlog.get_logger(__name__)
@@ -114,7 +115,7 @@ class Writer:
 
     async def give_up(self, sign: Sign, day: date, holder: str, error: Exception) -> None:
         """Give up the text whose lease a message held, and tell the waiting readers."""
-        since = await self.leases.give_up(sign, day, holder, self.mask(str(error)))
+        since = await self.leases.give_up(sign, day, holder, self.mask(said(error)))
         if since is not None:
             log.warning("horoscope.given_up", sign=sign, day=day, reason=str(error))
             await self.bus.publish(DeliverHoroscope(sign, day, given_up_at=since))
@@ -195,7 +196,7 @@ class Writer:
 
     async def _failed(self, lease: Lease, order: Order, error: Exception) -> None:
         retry_in = seconds_before_retry(error, order.attempt.retry_in)
-        reason = self.mask(str(error) or type(error).__name__).replace("\0", "")
+        reason = self.mask(said(error))
         outage = None
         if isinstance(error, ModelUnavailable | ModelRefused):
             outage = await self.outages.failed(error, reason)

@@ -41,6 +41,7 @@ from services.process.addresses import (
     without_ca_file,
 )
 from services.process.passwords import SHORTEST_PASSWORD, SHORTEST_SECRET, why_weak
+from services.process.spellings import secrets_in
 
 
 class WrongSettings(Exception):
@@ -313,14 +314,19 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret string; none may be shown anywhere."""
-        values = (self.bot_token, self.webhook_secret, self.openai_api_key, self.admin_password)
-        plain = [value.get_secret_value() for value in values if value]
-        addresses = (self.database_url, self.migration_database_url, self.rabbitmq_url)
-        urls = [url.get_secret_value() for url in addresses if url]
-        for url in (*urls, self.rabbitmq_management_url.get_secret_value()):
-            plain += re.findall(r"://[^:/@\s]*:([^@/\s]+)@", url)
-        return tuple(plain)
+        """Every secret string, also those inside of addresses; none may be shown anywhere."""
+        plain: list[str] = []
+        inside: list[str] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            if isinstance(text, str) and text and name.endswith("_url"):
+                inside += secrets_in(text)
+            elif isinstance(value, SecretStr):
+                plain.append(value.get_secret_value())
+        if self.bot_token:  # its first part is the bot's public number
+            inside.append(self.bot_token.get_secret_value().partition(":")[2])
+        return (*plain, *inside)
 
 
 _FORMS = {

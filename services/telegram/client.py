@@ -23,6 +23,7 @@ from aiogram.types import BufferedInputFile, InlineKeyboardButton, InlineKeyboar
 from schema.errors import ReaderGone, TelegramUnavailable
 from services.process import metrics
 from services.process.addresses import trusting
+from services.process.descriptions import said
 from services.readers.replies import Reply
 from services.telegram.pace import Paces
 
@@ -96,7 +97,9 @@ async def call(
         except TelegramMigrateToChat as error:
             raise ReaderGone(f"the chat is another one now: {error.message}") from error
         except (TelegramNetworkError, TelegramServerError, ClientDecodeError) as error:
-            raise TelegramUnavailable(f"Telegram did not answer {method.__api_method__}: {error}") from error
+            raise TelegramUnavailable(
+                f"Telegram did not answer {method.__api_method__}: {said(error)}"
+            ) from error
         else:
             paces.went_well(chat_id)
             return result

@@ -246,3 +246,35 @@ async def test_a_database_that_is_away_is_told(free_port: int) -> None:
     async with RolledBack(f"postgresql://u@127.0.0.1:{free_port}/x") as database:
         with pytest.raises(DatabaseUnavailable):
             await database.check()
+
+
+async def test_no_file_of_a_folder_gives_the_debugger_commands(
+    environment: dict[str, str], die: Any, app: App, tmp_path: Path
+) -> None:
+    await die(LEO)
+    home, folder = tmp_path / "home", tmp_path / "folder"
+    for place in (home, folder):
+        place.mkdir()
+        (place / ".pdbrc").write_text(f"p 'from ' + {place.name!r}\n")
+
+    async def said(*options: str) -> str:
+        child = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("horoscope"),
+            *("dead", "debug", "1", "--no-model", *options),
+            env={**environment, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=folder,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(60):
+            output, _ = await child.communicate(b"p 'from ' + 'here'\nc\n")
+        return output.decode()
+
+    alone = await said()
+    assert "'from here'" in alone
+    assert "'from home'" not in alone
+    assert "'from folder'" not in alone
+    asked = await said("--pdbrc")
+    assert "'from home'" in asked
+    assert "'from folder'" not in asked
