@@ -21,6 +21,10 @@ DELIVERY = "delivery"
 TICKS = "ticks"
 DEAD_LETTERS = "dead_letters"
 
+#: Faults of arguments that an error names at most, and characters of each.
+_NAMED = 6
+_LONGEST = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -53,10 +57,13 @@ class Message:
         try:
             message: Self = _adapter(cls).validate_python(arguments)
         except ValidationError as error:
+            named = error.errors(include_url=False, include_input=False)[:_NAMED]
             faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'arguments'}: {fault['msg']}"
-                for fault in error.errors(include_url=False)
+                f"{'.'.join(str(part)[:_LONGEST] for part in fault['loc']) or 'arguments'}: {fault['msg'][:_LONGEST]}"
+                for fault in named
             )
+            if error.error_count() > _NAMED:
+                faults += f"; and {error.error_count() - _NAMED} more"
             raise InvalidMessage(f"{cls.__name__} does not fit its arguments: {faults}") from None
         return message
 

@@ -252,15 +252,19 @@ async def export(here: Here, wanted: Filter, output: str) -> None:
 
 @dead.command("import")
 @click.argument("file", type=click.File("rb"))
+@click.option("--adopt", is_flag=True, help="Take over its edits and drops, under your name.")
+@by_option
 @connected()
-async def import_(here: Here, file: BinaryIO) -> Answer:
+async def import_(here: Here, file: BinaryIO, adopt: bool, by: str) -> Answer:
     """Import the letters of a FILE that `dead export` wrote.
 
-    - is the standard input. Letters that are here already stay as they are. If a line is wrong, nothing is imported.
+    - is the standard input. Letters that are here already stay as they are. If a line is wrong, or is not what its body
+    says, nothing is imported.
     """
-    from services.dead_letters.transfer import Transfer
+    from services.dead_letters.transfer import Transfer, lines_of
 
-    brought = await Transfer(here.database, here.mask).import_(file)
+    transfer = Transfer(here.database, here.mask)
+    brought = await transfer.import_(lines_of(file), adopted_by=by if adopt else None)
     return Answer(
         brought,
         f"Imported {counted(brought.new)}; {brought.known} were here already.\n"

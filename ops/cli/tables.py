@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Characters that are shown of a body that is no message, and of a queued message's arguments; --json shows all.
 _BODY_SHOWN = 2000
+#: Characters that are shown of a letter's arguments.
+_CONTENT_SHOWN = 20_000
 _ARGUMENTS_SHOWN = 300
 
 _MARKS = {"written": "●", "writing": "✎", "pending": "○", "retrying": "↻", "given_up": "✗", "missing": "·"}
@@ -207,12 +209,14 @@ def show_letter(screen: Screen, letter: Letter, verdict: Verdict | None) -> None
 def _show_contents(screen: Screen, letter: Letter) -> None:
     if letter.arguments is not None:
         screen.say("\nArguments", bold=True)
-        screen.quote(json.dumps(letter.arguments, ensure_ascii=False, indent=2))
+        shown = json.dumps(letter.arguments, ensure_ascii=False, indent=2)
+        more = f" … ({len(shown)} characters; --json shows all)" if len(shown) > _CONTENT_SHOWN else ""
+        screen.quote(f"{shown[:_CONTENT_SHOWN]}{more}")
         return
     from services.dead_letters.transfer import body_as_json
 
     for name, content in body_as_json(letter.body).items():
-        cut = f" … ({len(letter.body)} bytes)" if len(content) > _BODY_SHOWN else ""
+        cut = f" … ({letter.size} bytes)" if len(content) > _BODY_SHOWN else ""
         screen.say(f"\n{'Body' if name == 'body' else 'Body in Base64'}", bold=True)
         screen.quote(f"{content[:_BODY_SHOWN]}{cut}")
 

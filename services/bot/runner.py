@@ -16,8 +16,8 @@ from services.bot import answers
 from services.bot.admission import Admission, Verdict, chat_of
 from services.bot.inbox import Inbox
 from services.bot.updates import Updates
-from services.process.descriptions import said
 from services.process import metrics
+from services.process.descriptions import said
 
 log = structlog.get_logger(__name__)
 

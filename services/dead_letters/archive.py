@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +15,10 @@ from sqlalchemy import TextClause, text
 
 from schema.errors import InvalidEnvelope
 from schema.messages import DEAD_LETTERS, DeadLetter
-from schema.signs import Sign
 from services.database.pool import Database
 from services.days import iso_instant
-from services.dead_letters.death import CAUSES_OF_RABBITMQ, TRACEBACK_LIMIT, Death, fingerprint
+from services.dead_letters.contents import NAME, Contents, attempts_of, cut
+from services.dead_letters.death import CAUSES_OF_RABBITMQ, ERROR_LIMIT, TRACEBACK_LIMIT, Death, fingerprint
 from services.dead_letters.outcomes import replay_of
 from services.messaging.envelope import decode
 from services.process.logs import Mask
@@ -32,8 +32,15 @@ RESOLVED_KEPT = timedelta(days=90)
 
 #: Letters that one statement deletes; the rest are deleted next time.
 _PRUNED_AT_ONCE = 20_000
-#: Characters of the names of actors and releases: they are part of an index, and PostgreSQL refuses long entries.
-_NAME_LIMIT = 200
+#: Characters of a row's values. Actors and releases are part of an index, and PostgreSQL refuses long entries.
+_LONGEST = {
+    "actor": NAME,
+    "queue": 255,
+    "error_type": NAME,
+    "error": ERROR_LIMIT,
+    "release": NAME,
+    "host": 255,
+}
 
 #: Options of a message that describe its life so far; they are not published again.
 _OF_ITS_LIFE = ("attempts", "traceback", "death", "held", "replay")
@@ -192,33 +199,45 @@ def _row(letter: DeadLetter, mask: Mask) -> tuple[dict[str, Any], bytes]:
     actor = parts["actor_name"] if parts else None
     asked = [parts["args"], parts["kwargs"]] if parts else None
     body = _as_published(parts, mask) if parts else mask.in_bytes(letter.body)
-    trace = options.get("traceback")
+    contents = Contents(arguments=arguments)
     row = {
         "death": death.id,
-        "digest": _digest(parts, letter.body),
+        "digest": digest_of(parts, letter.body),
         # Without the id of a noted death, a redelivered letter may have been kept before.
         "again": letter.redelivered and noted is None,
         "state": "dead",
         "message_id": parts["message_id"] if parts else None,
-        "actor": actor[:_NAME_LIMIT] if actor is not None else None,
+        "actor": actor,
         "queue": death.queue,
         "arguments": arguments,
-        "zodiac_sign": _sign(arguments),
-        "day": _day(arguments),
+        "zodiac_sign": contents.sign,
+        "day": contents.day,
         "masked": death.masked or mask.in_json(asked) != asked or (parts is None and body != letter.body),
         "cause": death.cause[:30],
         "error_type": death.error_type,
         "error": death.error,
-        "traceback": trace[-TRACEBACK_LIMIT:] if isinstance(trace, str) else None,
+        "traceback": options.get("traceback") if isinstance(options.get("traceback"), str) else None,
         "fingerprint": fingerprint(death, actor),
         "attempts": options.get("attempts", []),
-        "release": death.release[:_NAME_LIMIT],
+        "release": death.release,
         "host": death.host,
         "published_at": datetime.fromtimestamp(parts["message_timestamp"] / 1000, UTC) if parts else None,
         "died_at": death.at,
         "replay": replay_of(options),
     }
-    return storable(mask.in_json(row)), body
+    return _short(storable(mask.in_json(row))), body
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, already masked, with no value that is too long to be kept, listed or exported."""
+    short = {
+        name: row[name] if row[name] is None else cut(row[name], most) for name, most in _LONGEST.items()
+    }
+    trace = row["traceback"]
+    return row | short | {
+        "traceback": trace[-TRACEBACK_LIMIT:] if trace else trace,
+        "attempts": attempts_of(row["attempts"]),
+    }  # fmt: skip
 
 
 def _as_published(parts: dict[str, Any], mask: Mask) -> bytes:
@@ -227,7 +246,7 @@ def _as_published(parts: dict[str, Any], mask: Mask) -> bytes:
     return orjson.dumps(mask.in_json(parts | {"options": options}))
 
 
-def _digest(parts: dict[str, Any] | None, body: bytes) -> str:
+def digest_of(parts: dict[str, Any] | None, body: bytes) -> str:
     """A digest that copies of one message share while they have the same number of attempts; or one of the bytes."""
     if parts:
         options = parts["options"]
@@ -260,18 +279,6 @@ def _unnoted_death(letter: DeadLetter, parts: dict[str, Any] | None) -> Death:
         queue = str(letter.headers.get("queue") or DEAD_LETTERS)
         error = str(letter.headers.get("reason") or "somebody put it among the dead letters")
     return Death(id=uuid4(), at=at, queue=queue, cause=cause, error=error)
-
-
-def _sign(arguments: dict[str, Any] | None) -> str | None:
-    sign = (arguments or {}).get("sign")
-    return sign if isinstance(sign, str) and sign in set(Sign) else None
-
-
-def _day(arguments: dict[str, Any] | None) -> date | None:
-    try:
-        return date.fromisoformat((arguments or {}).get("day"))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
 
 
 def storable(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Judges dead letters: what a replay of each would do, before anything is published."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -24,9 +24,10 @@ from schema.sentences import Sentence
 from schema.signs import Sign
 from services.database.pool import Database
 from services.days import Clock, first_day_alive
+from services.dead_letters.contents import AT_ONCE, too_large
 from services.dead_letters.filters import Judgement, State
 from services.horoscopes.night import MIDNIGHT, RECONCILE
-from services.messaging.envelope import decode
+from services.messaging.envelope import decode, too_many_bytes
 from services.readers.views import OLDEST
 
 #: A message that died again after so many replays is ``capped``.
@@ -50,14 +51,15 @@ NOTE_S = 15.0
 _JUDGED_AT_ONCE = 1000
 
 _LETTERS = text("""
-    SELECT letter.id, letter.death, letter.state, letter.body, letter.masked, letter.replays, letter.published_at,
-           edit.id AS edit, edit.actor AS edited_actor, edit.arguments AS edited_arguments
+    SELECT letter.id, letter.death, letter.state, octet_length(letter.body) AS size, letter.masked, letter.replays,
+           letter.published_at, edit.id AS edit, edit.actor AS edited_actor, edit.arguments AS edited_arguments
     FROM dead_letters AS letter
     LEFT JOIN LATERAL (
         SELECT id, actor, arguments FROM dead_letter_edits WHERE letter = letter.id ORDER BY id DESC LIMIT 1
     ) AS edit ON true
     WHERE letter.id = ANY(:ids) ORDER BY letter.id
 """)
+_BODIES = text("SELECT id, body FROM dead_letters WHERE id = ANY(:ids)")
 _NEXT_DEAD = text("""
     SELECT id FROM dead_letters WHERE state = 'dead' AND id > :after ORDER BY id LIMIT :limit
 """)
@@ -194,19 +196,28 @@ class Preflight:
 
     async def _judge(self, connection: AsyncConnection, ids: Sequence[int]) -> list[Verdict]:
         rows = (await connection.execute(_LETTERS, {"ids": ids})).all()
-        messages = {row.id: self._fits(row) for row in rows}
+        messages: dict[int, Message | str] = {}
+        for some in _portions(rows):
+            unread = [
+                row.id for row in some if row.edit is None and not row.masked and not too_large(row.size)
+            ]
+            found = await connection.execute(_BODIES, {"ids": unread})
+            bodies = {row.id: row.body for row in found}
+            messages |= {row.id: self._fits(row, bodies.get(row.id)) for row in some}
         fit = [message for message in messages.values() if isinstance(message, Message)]
         facts = await self._facts(connection, fit)
         return [self._verdict(row, messages[row.id], facts) for row in rows]
 
-    def _fits(self, row: Row[Any]) -> Message | str:
+    def _fits(self, row: Row[Any], body: bytes | None) -> Message | str:
         """The message that would be published; or the reason why there is none."""
         try:
             if row.edit is not None:
                 return self.message(row.edited_actor, row.edited_arguments)
             if row.masked:
                 return Sentence("a secret was masked in it; edit its arguments first")
-            parts = decode(row.body)
+            if body is None:
+                raise too_many_bytes(row.size)
+            parts = decode(body)
             if parts["args"]:
                 return Sentence("it has positional arguments; actors take only named arguments")
             return self.message(parts["actor_name"], parts["kwargs"])
@@ -251,6 +262,20 @@ class Preflight:
             ticked_at={row.name: row.at for row in await connection.execute(_TICKED)},
             first_day=first_day_alive(self.clock()),
         )
+
+
+def _portions(rows: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:
+    """The rows, in portions whose bodies can be in memory at once."""
+    portion: list[Row[Any]] = []
+    size = 0
+    for row in rows:
+        if portion and size + row.size > AT_ONCE:
+            yield portion
+            portion, size = [], 0
+        portion.append(row)
+        size += row.size
+    if portion:
+        yield portion
 
 
 def _done(message: Message, facts: _Facts, published_at: datetime | None) -> str:

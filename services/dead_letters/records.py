@@ -5,26 +5,33 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import NotFound, Refused
 from schema.sentences import Sentence
 from services.database.pool import Database
+from services.dead_letters.contents import NAME, SMALL, Contents, cut, read_contents, shortened, too_large
+from services.dead_letters.death import ERROR_LIMIT, TRACEBACK_LIMIT
 from services.dead_letters.filters import Filter, State
 from services.dead_letters.preflight import Preflight
+from services.messaging.envelope import LARGEST
 
 #: Letters in one list at most.
 PAGE = 1000
 #: Letters that are judged at most to select those with a verdict.
 JUDGED_AT_MOST = 100_000
 
-# The columns of Listed, and those that Letter has beside them, by their names there.
-_OF_LIST = """
-    letter.id, letter.state, letter.state_since, letter.message_id, letter.actor, letter.queue, letter.arguments,
-    letter.masked, letter.cause, letter.error_type, letter.error, letter.fingerprint AS group, letter.release,
-    letter.host, letter.published_at, letter.died_at, letter.replays, letter.parent,
-    jsonb_array_length(letter.attempts) AS attempts
+# What Listed has beside the contents of the body, by its names there. Letters that an older release imported may hold
+# values of any length. A larger body is read alone, so that many of them are never in memory at once.
+_OF_LIST = f"""
+    letter.id, letter.state, letter.state_since, letter.queue, letter.masked, letter.cause,
+    left(letter.error_type, {NAME}) AS error_type, left(letter.error, {ERROR_LIMIT}) AS error,
+    letter.fingerprint AS group, left(letter.release, {NAME}) AS release, left(letter.host, {NAME}) AS host,
+    letter.published_at, letter.died_at, letter.replays, letter.parent, jsonb_array_length(letter.attempts) AS attempts,
+    CASE WHEN octet_length(letter.body) <= {SMALL} THEN letter.body END AS body, octet_length(letter.body) AS size
 """
+_BODY = text("SELECT body FROM dead_letters WHERE id = :id")
 _LISTED = f"SELECT {_OF_LIST} FROM dead_letters AS letter"
 _COUNT = "SELECT count(*) FROM dead_letters AS letter"
 _IDS = "SELECT letter.id FROM dead_letters AS letter"
@@ -41,15 +48,23 @@ _GROUPS = """
         FROM narrow GROUP BY fingerprint
     )
     SELECT kinds.fingerprint, kinds.letters, kinds.dead, kinds.first_seen, kinds.last_seen, kinds.releases,
-           letter.cause, letter.error_type, letter.error, letter.actor, letter.queue, kinds.latest,
-           note.note, note.noted_by, note.noted_at
+           letter.cause, left(letter.error_type, {name}) AS error_type, left(letter.error, {error}) AS error,
+           letter.queue, kinds.latest, note.note, note.noted_by, note.noted_at, letter.id,
+           CASE WHEN octet_length(letter.body) <= {small} THEN letter.body END AS body,
+           octet_length(letter.body) AS size
     FROM kinds JOIN dead_letters AS letter ON letter.id = kinds.latest
     LEFT JOIN dead_letter_notes AS note ON note.fingerprint = kinds.fingerprint
     ORDER BY kinds.dead DESC, kinds.last_seen DESC LIMIT :limit
 """
+#: Characters of the JSON of a letter's attempts; those of an older release may have more, and are left out.
+_MOST_OF_ATTEMPTS = 1 << 18
 _WHOLE = text(f"""
-    SELECT {_OF_LIST}, letter.body, letter.traceback AS trace, letter.attempts AS tries, letter.death,
-           letter.archived_at, letter.imported_at, letter.said_by AS dropped_by, letter.said AS dropped_why, note.note
+    SELECT {_OF_LIST}, right(letter.traceback, {TRACEBACK_LIMIT}) AS trace,
+           CASE WHEN octet_length(letter.attempts::text) <= {_MOST_OF_ATTEMPTS} THEN letter.attempts ELSE '[]' END
+               AS tries,
+           substring(letter.body FOR {4 * LARGEST}) AS whole_body,
+           letter.death, letter.archived_at, letter.imported_at, left(letter.said_by, {NAME}) AS dropped_by,
+           left(letter.said, {ERROR_LIMIT}) AS dropped_why, note.note
     FROM dead_letters AS letter LEFT JOIN dead_letter_notes AS note USING (fingerprint)
     WHERE letter.id = :id
 """)
@@ -78,10 +93,11 @@ class Listed:
     id: int
     state: State
     state_since: datetime
-    message_id: str | None  #: None for bytes that are no message; so are the actor and the arguments
+    #: What its body says, as are the next three; None for bytes that are no message, as are the actor and the arguments
+    message_id: str | None
     actor: str | None
-    queue: str
-    arguments: dict[str, Any] | None
+    queue: str  #: The queue that a replay publishes into; where it died, if no replay can publish it
+    arguments: dict[str, Any] | None  #: In a list, long values are cut
     masked: bool  #: It held a secret, which is not kept: it cannot be replayed as it is
     cause: str
     error_type: str  #: The exception's class; empty if RabbitMQ gave the message up
@@ -127,7 +143,9 @@ class Replayed:
 class Letter(Listed):
     """A dead letter in full."""
 
-    body: bytes  #: The message as it would be published again, or the bytes that are no message
+    #: The message as it would be published again, or the bytes that are no message; of more than four MiB, the beginning
+    body: bytes
+    size: int  #: Of the whole body, in bytes
     trace: str | None  #: The end of the last traceback; None: nothing was raised
     tries: list[dict[str, Any]]  #: Every attempt: at, seconds, host, pid, release, error
     death: UUID  #: The id of this death, wherever the letter is kept
@@ -217,7 +235,7 @@ class Records:
             rows = await connection.execute(
                 text(f"{_LISTED} {where} ORDER BY letter.id DESC LIMIT :limit"), asked
             )
-            return [Listed(**row) for row in rows.mappings()]
+            return [await _listed(connection, row) for row in rows.mappings()]
 
     async def ids(self, wanted: Filter, *, limit: int | None = None) -> list[int]:
         """The ids of the selected letters, earliest first; at most ``limit``, None: all."""
@@ -238,8 +256,9 @@ class Records:
         wanted = await self.judged(wanted)
         async with self.database.transaction() as connection:
             asked = wanted.asked | {"limit": limit}
-            rows = await connection.execute(text(_GROUPS.format(where=wanted.where())), asked)
-            return [Group(row.fingerprint, int(row.letters), int(row.dead), *row[3:]) for row in rows]
+            statement = _GROUPS.format(where=wanted.where(), name=NAME, error=ERROR_LIMIT, small=SMALL)
+            rows = await connection.execute(text(statement), asked)
+            return [await _group(connection, row) for row in rows.mappings()]
 
     async def whole(self, number: int) -> Letter:
         """One letter in full.
@@ -253,7 +272,10 @@ class Records:
                 raise NotFound(f"there is no dead letter {number}")
             edits = [Edit(*edit) for edit in await connection.execute(_EDITS, {"id": number})]
             history = [Replayed(*replay) for replay in await connection.execute(_REPLAYS, {"id": number})]
-        return Letter(**row, edits=edits, history=history)
+        told = dict(row)
+        body = told.pop("whole_body")
+        contents = Contents() if too_large(told["size"]) else read_contents(body)
+        return Letter(**_shown(told | {"body": body}, contents), edits=edits, history=history)
 
     async def died_again(self, run: int, *, limit: int) -> list[tuple[int, int]]:
         """Letters whose replay in a run died again, each with the letter that it became; at most ``limit``."""
@@ -265,3 +287,40 @@ class Records:
         """The numbers of dead and of waiting letters."""
         async with self.database.transaction() as connection:
             return Counts(*(await connection.execute(_COUNTS)).one())
+
+
+async def _listed(connection: AsyncConnection, row: RowMapping) -> Listed:
+    told = dict(row)
+    contents = await _contents_of(connection, told)
+    del told["body"], told["size"]
+    told = _shown(told, contents)
+    actor, arguments = contents.actor, shortened(contents.arguments)
+    return Listed(**told | {"actor": None if actor is None else cut(actor, NAME), "arguments": arguments})
+
+
+async def _group(connection: AsyncConnection, row: RowMapping) -> Group:
+    told = dict(row)
+    contents = await _contents_of(connection, told)
+    del told["body"], told["size"], told["id"]
+    actor = None if contents.actor is None else cut(contents.actor, NAME)
+    counts = {name: int(told[name]) for name in ("letters", "dead")}
+    return Group(**told | counts | {"actor": actor, "queue": contents.queue(told["queue"])})
+
+
+async def _contents_of(connection: AsyncConnection, told: dict[str, Any]) -> Contents:
+    """What the body of a row says; a body that is not there for its size is read now, and forgotten again."""
+    if told["body"] is not None:
+        return read_contents(told["body"])
+    if too_large(told["size"]):
+        return Contents()
+    return read_contents((await connection.execute(_BODY, {"id": told["id"]})).scalar_one())
+
+
+def _shown(told: dict[str, Any], contents: Contents) -> dict[str, Any]:
+    """A row's values with those that the body says."""
+    return told | {
+        "message_id": contents.message_id,
+        "actor": contents.actor,
+        "queue": contents.queue(told["queue"]),
+        "arguments": contents.arguments,
+    }

@@ -23,7 +23,8 @@ from sqlalchemy import Row, text
 
 from schema.errors import DatabaseUnavailable, InvalidEnvelope, NotPublished
 from services.database.pool import Database
-from services.messaging.envelope import decode, now
+from services.dead_letters.contents import read_contents
+from services.messaging.envelope import LARGEST, decode, now
 from services.messaging.publisher import Publisher
 from services.process.heartbeats import HOST, PID
 
@@ -36,6 +37,8 @@ LOOK_S = 1.0
 #: Messages published side by side, at most; and seconds of the rate that one batch takes up.
 AT_ONCE = 250
 _BEAT_S = 0.1
+#: Bytes of a body that is read together with others.
+_SMALL = 1 << 16
 
 #: The name of this process in ``replay_runs``.
 HOLDER = f"{HOST} {PID}"
@@ -72,11 +75,13 @@ _NEXT = text("""
         UPDATE dead_letters SET state = 'waiting', state_since = now()
         WHERE id = ANY(ARRAY(SELECT letter FROM begun)) AND state = 'dead'
     )
-    SELECT begun.id, letter.death, letter.body, edit.actor, edit.arguments
+    SELECT begun.id, begun.letter, letter.death, edit.actor, edit.arguments,
+           CASE WHEN octet_length(letter.body) <= :small THEN letter.body END AS body
     FROM begun JOIN dead_letters AS letter ON letter.id = begun.letter
     LEFT JOIN dead_letter_edits AS edit ON edit.id = begun.edit
     ORDER BY begun.letter
 """)
+_BODY = text("SELECT substring(body FOR CAST(:most AS integer)) FROM dead_letters WHERE id = :id")
 _PUBLISHED = text("""
     UPDATE replays SET state = 'published', published_at = now()
     WHERE id = ANY(ARRAY(SELECT id FROM replays WHERE id = ANY(:ids) ORDER BY id FOR UPDATE)) AND state = 'publishing'
@@ -153,7 +158,8 @@ class Replayer:
             if (await connection.execute(_RENEW, key | {"lease": LEASE_S})).scalar() is None:
                 return []
             await connection.execute(_PUBLISHED, {"ids": sorted(confirmed)})
-            letters = (await connection.execute(_NEXT, {"run": key["run"], "limit": limit})).all()
+            asked = {"run": key["run"], "limit": limit, "small": _SMALL}
+            letters = (await connection.execute(_NEXT, asked)).all()
             if not letters:
                 state = (await connection.execute(_FINISH, key)).scalar()
                 log.info("replay.ended", run=key["run"], state=state)
@@ -161,15 +167,35 @@ class Replayer:
 
     async def _publish(self, letters: Sequence[Row[Any]]) -> tuple[list[UUID], NotPublished | None]:
         """Publish letters; returns the replays that RabbitMQ confirmed, and the first error of the others."""
-        sent = await asyncio.gather(
-            *(self.publisher.send(*_again(letter)) for letter in letters), return_exceptions=True
+        sent: list[BaseException | None] = await asyncio.gather(
+            *(
+                self.publisher.send(*_again(letter, letter.body))
+                for letter in letters
+                if letter.body is not None
+            ),
+            return_exceptions=True,
         )
+        letters = sorted(letters, key=lambda letter: letter.body is None)
+        sent += [await self._publish_large(letter) for letter in letters[len(sent) :]]
         confirmed = [letter.id for letter, failed in zip(letters, sent, strict=True) if failed is None]
         failures = [failed for failed in sent if failed is not None]
         for failed in failures:
             if not isinstance(failed, NotPublished):
                 raise failed
         return confirmed, failures[0] if failures else None  # type: ignore[return-value]
+
+    async def _publish_large(self, letter: Row[Any]) -> BaseException | None:
+        """Publish a letter whose body is read alone, so that few of them are in memory; returns its error."""
+        try:
+            async with self.database.transaction() as connection:
+                asked = {"id": letter.letter, "most": LARGEST + 1}
+                body: bytes = (await connection.execute(_BODY, asked)).scalar_one()
+            await self.publisher.send(*_again(letter, body))
+        except DatabaseUnavailable as error:
+            return NotPublished(str(error))
+        except NotPublished as error:
+            return error
+        return None
 
 
 @asynccontextmanager
@@ -183,18 +209,22 @@ async def replaying(database: Database, publisher: Publisher) -> AsyncIterator[N
         await asyncio.gather(working, return_exceptions=True)
 
 
-def _again(letter: Row[Any]) -> tuple[str, bytes]:
-    """The queue of a letter and the message to publish: a new one, but for its id and its replay."""
-    try:
-        parts = decode(letter.body)
-    except InvalidEnvelope:  # an edit made a message of it
-        parts = {"options": {}, "message_id": str(letter.death)}
+def _again(letter: Row[Any], body: bytes) -> tuple[str, bytes]:
+    """The queue of a letter and the message to publish: a new one, but for its id and its replay.
+
+    No options of the message are published: nobody who looks at a letter sees them.
+    """
+    parts: dict[str, Any] = {}
+    with suppress(InvalidEnvelope):  # then an edit made a message of it
+        parts = decode(body)
+    # An id that is made up must be the same in every copy.
+    parts["message_id"] = read_contents(body).message_id or str(letter.death)
     if letter.actor is not None:
         parts |= {"actor_name": letter.actor, "args": [], "kwargs": letter.arguments}
     queue = parts["actor_name"].partition(".")[0]
     parts |= {
         "queue_name": queue,
         "message_timestamp": now(),
-        "options": parts["options"] | {"replay": str(letter.id)},
+        "options": {"replay": str(letter.id)},
     }
     return queue, orjson.dumps(parts)

@@ -12,7 +12,7 @@ from schema.messages import Message
 
 #: The most bytes of a message. Ours have hundreds, a dead letter tens of thousands; parsed JSON takes thirty times the
 #: memory of its text.
-_LARGEST = 1 << 20
+LARGEST = 1 << 20
 #: The most levels of nesting; deeper JSON would exhaust the stack of a recursive function.
 _DEEPEST = 100
 #: Message ids are stored in PostgreSQL, which refuses rows with long keys.
@@ -37,10 +37,13 @@ def encode(message: Message) -> bytes:
     )
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """Decode a Dramatiq message; raises InvalidEnvelope if a part is missing, unknown or of a wrong type."""
-    if len(body) > _LARGEST:
-        raise InvalidEnvelope(f"it has {len(body)} bytes; expected {_LARGEST} at the most")
+def decode(body: bytes, *, whole: bool = False) -> dict[str, Any]:
+    """Decode a Dramatiq message; raises InvalidEnvelope if a part is missing, unknown or of a wrong type.
+
+    A missing id is made up, and so is a missing time; with ``whole`` neither may be missing.
+    """
+    if len(body) > LARGEST:
+        raise too_many_bytes(len(body))
     try:
         parts: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -49,7 +52,8 @@ def decode(body: bytes) -> dict[str, Any]:
     if not isinstance(parts, dict):
         raise InvalidEnvelope(f"expected a JSON object, not {type(parts).__name__}")
     if parts.keys() != _SOUND.keys():
-        parts = {"message_id": str(uuid4()), "message_timestamp": now()} | parts
+        if not whole:
+            parts = {"message_id": str(uuid4()), "message_timestamp": now()} | parts
         if odd := parts.keys() ^ _SOUND.keys():
             raise InvalidEnvelope(f"missing or unknown parts: {', '.join(sorted(odd))}")
     if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_too_deep(parts):
@@ -59,6 +63,11 @@ def decode(body: bytes) -> dict[str, Any]:
             raise InvalidEnvelope(f"this part has a wrong form: {name}")
     message: dict[str, Any] = parts
     return message
+
+
+def too_many_bytes(size: int) -> InvalidEnvelope:
+    """The error of a body that is too large to be a message."""
+    return InvalidEnvelope(f"it has {size} bytes; expected {LARGEST} at the most")
 
 
 def as_a_copy(body: bytes) -> bytes:

@@ -243,7 +243,7 @@ async def test_a_letter_is_told_in_full_and_nothing_hostile_in_it_does_anything(
         page = await operator.get(path)
         assert page.status_code == 200, path
         assert "<img src=x" not in page.text, path
-    assert (await operator.get("/api/dead/letters")).json()["letters"][0]["arguments"]["big"] == 10**40
+    assert (await operator.get("/api/dead/letters")).json()["letters"][0]["arguments"]["big"] == 1e40
 
 
 async def test_bytes_that_are_no_message_are_told_and_can_be_made_one(

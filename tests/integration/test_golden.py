@@ -135,6 +135,8 @@ async def at_fixed_times(sql: asyncpg.Connection) -> None:
     await sql.execute("""
         UPDATE dead_letters SET
             death = ('00000000-0000-0000-0000-' || lpad(id::text, 12, '0'))::uuid,
+            body = CASE WHEN message_id IS NULL THEN body ELSE convert_to(jsonb_set(
+                convert_from(body, 'UTF8')::jsonb, '{message_id}', to_jsonb('message-' || id))::text, 'UTF8') END,
             message_id = CASE WHEN message_id IS NOT NULL THEN 'message-' || id END,
             published_at = CASE WHEN message_id IS NOT NULL THEN '2026-11-22 06:00:00+00'::timestamptz END,
             died_at = '2026-11-22 06:30:00+00'::timestamptz + id * interval '61 seconds',
@@ -183,7 +185,7 @@ async def test_what_the_commands_that_change_dead_letters_say(
         await run("drop", 3, 4, "--why", "noise", "--yes"),
         await run("restore", 3, 4),
         await run("export", "--output", file),
-        await run("import", file),
+        await run("import", file, "--adopt"),
         await run("replay", "--all", "--why", "mended", "--yes", "--by", "anna@desk"),
     ]
     golden("dead-changes", re.sub(r"started .* by", "started … by", "\n".join(told)))

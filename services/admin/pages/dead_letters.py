@@ -14,6 +14,7 @@ from schema.messages import Message
 from schema.signs import Sign
 from services.admin.pages.page import Shown, Visit
 from services.days import iso_instant
+from services.dead_letters.contents import NAME, cut
 from services.dead_letters.death import CAUSES
 from services.dead_letters.filters import JUDGEMENTS, STATES, Filter
 from services.dead_letters.preflight import FORCED
@@ -28,6 +29,10 @@ GROUPS = 50
 ATTEMPTS = 30
 #: Characters that are shown of bytes that are no message.
 BYTES = 4000
+#: Characters of arguments that can be edited, and that are shown of one.
+ARGUMENTS = 4000
+#: Arguments of one letter that are shown.
+_ARGUMENTS_SHOWN = 50
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
@@ -100,12 +105,14 @@ async def letter(visit: Visit, status: int = 200, *, fault: str = "", refused: s
     letter = await inspector.records.whole(visit.number)
     verdicts = await inspector.replays.verdicts([letter.id])
     now: Letter | Edit = letter.edit or letter
-    arguments = json.dumps(now.arguments or {}, ensure_ascii=False, indent=2)
+    arguments = cut(json.dumps(now.arguments or {}, ensure_ascii=False, indent=2), ARGUMENTS)
     values = {
         "letter": letter,
-        "told_bytes": None if letter.message_id else letter.body[:BYTES].decode(errors="backslashreplace"),
-        "cut_bytes": len(letter.body) > BYTES,
-        "arguments": _readable(letter.arguments),
+        "told_bytes": None
+        if letter.actor is not None
+        else letter.body[:BYTES].decode(errors="backslashreplace"),
+        "cut_bytes": letter.size > BYTES,
+        "arguments": _first(_readable(letter.arguments)),
         "attempts": _attempts(letter.tries),
         "edits": _lineage(letter),
         "verdict": verdicts[0] if verdicts else None,
@@ -121,7 +128,7 @@ async def letter(visit: Visit, status: int = 200, *, fault: str = "", refused: s
 
 def typed_edit(visit: Visit) -> dict[str, str]:
     """The actor and the arguments in a form; empty for a page that is only looked at."""
-    longest = {"actor": 500, "arguments": 4000}
+    longest = {"actor": 500, "arguments": ARGUMENTS}
     return {name: visit.said(name, most) for name, most in longest.items() if name in visit.form}
 
 
@@ -183,13 +190,23 @@ def _lineage(letter: Letter) -> list[tuple[Edit, list[Change]]]:
         (
             edit,
             [
-                Change(name, old.get(name), new.get(name))
+                Change(name, _cut(old.get(name)), _cut(new.get(name)))
                 for name in old | new
                 if old.get(name) != new.get(name)
             ],
         )
         for edit, old, new in zip(letter.edits, versions, versions[1:], strict=False)
     ]
+
+
+def _first(arguments: dict[str, str]) -> dict[str, str]:
+    return {
+        cut(name, NAME): cut(value, ARGUMENTS) for name, value in list(arguments.items())[:_ARGUMENTS_SHOWN]
+    }
+
+
+def _cut(value: str | None) -> str | None:
+    return value and cut(value, ARGUMENTS)
 
 
 def _with_actor(version: Letter | Edit) -> dict[str, str]:
