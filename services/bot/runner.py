@@ -49,7 +49,7 @@ class Work:
     kept: bool = False  #: It may be on record, so it must be deleted there in the end
     on_record: bool = False  #: It is on record: whatever happens, it will be finished
     repeats: bool = False  #: Telegram was asked to repeat it, but it goes on
-    waits: bool = False  #: An earlier update of its chat is under way
+    waits: bool = False  #: It had to wait for an earlier update of its chat, so it may wait for Telegram, too
     at_risk: bool = False  #: It counts as confirmed, but is not on record: it is lost if this process dies
     task: asyncio.Task[None] = field(init=False)  #: Raises PassingError if Telegram must repeat the update
     #: Done when the update is finished, or its first attempt has failed and it is on record.
@@ -205,7 +205,6 @@ class Runner:
         if earlier:
             work.waits = True
             await asyncio.wait({earlier})
-            work.waits = False
         try:
             await self._until_finished(work)
         except PassingError:
