@@ -4,6 +4,7 @@
 these marks. So a new table is told and deleted, too.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -171,6 +172,8 @@ class PersonalData:
     def __init__(self, database: Database, retention_days: int) -> None:
         self._database = database
         self._retention_days = retention_days
+        # To search many dead letters takes PostgreSQL seconds, and readers can ask for it at will: one search at a time.
+        self._searching = asyncio.Lock()
 
     async def export(self, reader: int) -> dict[str, Any] | None:
         """Every row about a reader, as JSON values; None: nothing is kept.
@@ -179,7 +182,7 @@ class PersonalData:
         wait or failed and belong to a request in these rows. ``mentions`` counts the rows whose free text has the reader's
         number, such as errors: what else they say is not the reader's.
         """
-        async with self._database.transaction() as connection:
+        async with self._searching, self._database.transaction() as connection:
             told = {of: await _rows(connection, query, [reader]) for of, query in _TOLD.items()}
             requests = [row[column] for of, column in _REQUESTS_COLUMN.items() for row in told.get(of, [])]
             for of, query in _TOLD_BY_REQUEST.items():
@@ -226,7 +229,7 @@ class PersonalData:
         Returns:
             None: the question is not current, and nothing was deleted.
         """
-        async with self._database.transaction() as connection:
+        async with self._searching, self._database.transaction() as connection:
             if asked_at is not None and not await _is_current(connection, reader, asked_at):
                 return None
             done = await _forget(connection, [reader], reason)

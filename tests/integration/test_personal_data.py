@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from ops.cli import console, main
 from ops.sandbox import Sandbox
@@ -21,6 +22,7 @@ from services.readers.personal_data import ASKED_S, PersonalData, Reason
 from services.readers.strings import STRINGS
 from tests.dead_letters import MASK, letter_of
 from tests.mentions import rows_naming
+from tests.waiting import until_sql
 
 READER, OTHER = 7_100_000_007, 7_100_000_008
 READERS = "INSERT INTO readers (telegram_id, zodiac_sign, language) VALUES ($1, 'leo', 'ru')"
@@ -110,6 +112,23 @@ async def test_a_question_can_be_answered_for_ten_minutes_and_only_by_the_reader
     assert await rows_naming(sql, READER) == {"readers": 1}
     assert await data.ask(READER + 100) is None
     assert await data.export(READER + 100) is None
+
+
+async def test_readers_who_ask_at_once_leave_connections_for_everybody_else(
+    database: Database, database_url: str, kept: None, sql: asyncpg.Connection
+) -> None:
+    data = PersonalData(database, 365)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    holder = await asyncpg.connect(database_url)
+    await holder.execute("BEGIN; LOCK TABLE dead_letters")  # as a search that takes long
+    asking = [asyncio.create_task(data.export(reader)) for reader in (READER, OTHER) * 10]
+    await until_sql(sql, waiting, 1)
+    for _ in range(100):  # each transaction gives the others a turn
+        async with database.transaction() as connection:
+            await connection.execute(text("SELECT 1"))
+    assert await sql.fetchval(waiting) == 1
+    await holder.close()
+    assert all(await asyncio.gather(*asking))
 
 
 async def test_only_whole_numbers_are_blotted_out_and_json_stays_json(
