@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import aiohttp
 import asyncpg
+import hypothesis
 import pytest
 import yarl
 from pydantic import SecretStr
@@ -40,6 +41,10 @@ from tests.queues import Queues, open_queues
 TOKEN = "42:TESTTESTTESTTESTTESTTESTTESTTESTTEST"
 WEBHOOK_SECRET = "k3-Vq_8sLw2pZx7R"
 MODEL_KEY = "sk-a-model-key"
+
+# No assertion on wall time: on a busy machine, an example may take long.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 #: Memory that looks like a folder. What the servers keep is thrown away at the end, and a disk makes a test's database
 #: and its files slower than the test.
