@@ -24,6 +24,7 @@ from actors.poison import PoisonGuard
 from actors.retries import Retries
 from schema.errors import HoroscopeError
 from schema.messages import DEAD_LETTERS, DELIVERY, GENERATION, REQUESTS, TICKS, ReconcileTick
+from services.accounts.retention import Retention
 from services.app import App, open_app
 from services.days import Clock, system_clock
 from services.dead_letters.preflight import NOTE_S, Preflight
@@ -81,6 +82,7 @@ async def run(
                 app.views.prune: PRUNE_S,
                 worker_app.archive.prune: PRUNE_S,
                 worker_app.poison.prune: PRUNE_S,
+                Retention(app.database).prune: PRUNE_S,
                 Preflight(app.database, REPLAYABLE, clock).note_done: NOTE_S,
             },
             at_once=True,

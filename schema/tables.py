@@ -7,6 +7,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -28,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 GRANTED = "granted"
 
 #: The newest migration: what this release needs at the least.
-REVISION = "0007"
+REVISION = "0008"
 
 metadata = MetaData(
     naming_convention={
@@ -419,4 +420,98 @@ paused_queues = Table(
     Column("why", Text, nullable=False, info=FREE_TEXT),
     Column("paused_at", _instant, nullable=False, server_default=func.now()),
     comment="Queues that no worker consumes until a person resumes them.",
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False, unique=True, comment="What a person signs in with."),
+    Column("role", String(10), nullable=False, comment="viewer, operator or admin."),
+    Column("password_hash", Text, nullable=False, comment="By Argon2id, with its salt and parameters."),
+    Column("created_at", _instant, nullable=False, server_default=func.now()),
+    Column(
+        "password_at",
+        _instant,
+        nullable=False,
+        server_default=func.now(),
+        comment="When the password was set.",
+    ),
+    Column("disabled_at", _instant, comment="NULL: one may sign in to it."),
+    comment="The people who may use the operators' page.",
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="Of the cookie's token, which is not stored."),
+    Column(
+        "account",
+        BigInteger,
+        ForeignKey("accounts.id", ondelete="CASCADE"),
+        index=True,
+        comment="NULL: the account that ADMIN_PASSWORD opens.",
+    ),
+    Column("stamp", LargeBinary, comment="A digest of ADMIN_PASSWORD, where it opened the session."),
+    Column("origin", Text, nullable=False, comment="The address that signed in."),
+    Column("began_at", _instant, nullable=False),
+    Column("seen_at", _instant, nullable=False, comment="When a page was last opened, to ten minutes."),
+    comment="The browsers that have signed in to the operators' page; a row that is deleted signs one out.",
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False, comment="What it is for."),
+    Column("role", String(10), nullable=False, comment="viewer, operator or admin."),
+    Column("digest", LargeBinary, nullable=False, unique=True, comment="Of the token, which is not stored."),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _instant, nullable=False, server_default=func.now()),
+    Column("expires_at", _instant, nullable=False),
+    Column("used_at", _instant, comment="When it was last used, to the minute."),
+    Column("revoked_at", _instant, comment="NULL: it was not revoked."),
+    Index("uq_api_tokens_name", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
+    comment="What scripts read the JSON API with.",
+)
+
+sign_in_attempts = Table(
+    "sign_in_attempts",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", _instant, nullable=False, server_default=text("clock_timestamp()")),
+    Column("account", Text, nullable=False, comment="Empty: there is no account of the name."),
+    Column("address", Text, nullable=False, comment="The addresses that one person may have."),
+    Column("device", Text, comment="The browser's device cookie; NULL: it has none for this account."),
+    Column("known", Boolean, nullable=False, comment="The account has signed in from there before."),
+    Column(
+        "failed", Boolean, nullable=False, comment="False: it is under way; if it succeeds, it is deleted."
+    ),
+    Index("ix_sign_in_attempts_at", "at"),
+    comment="Attempts to sign in that failed lately, or are under way.",
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", _instant, nullable=False, server_default=text("clock_timestamp()")),
+    Column("act", Uuid, nullable=False, index=True, comment="The same for the rows of one act."),
+    Column("who", Text, nullable=False, comment="An account, or the name given on the command line."),
+    Column(
+        "role", String(10), nullable=False, comment="viewer, operator, admin, or shell: the command line."
+    ),
+    Column(
+        "origin", Text, nullable=False, comment="The browser's address, or the command line's user and host."
+    ),
+    Column("what", String(40), nullable=False, comment="The act, such as queue.pause."),
+    Column("subject", Text, nullable=False, comment="What it was done to."),
+    Column("before", JSONB, comment="What was there before; NULL: nothing to tell."),
+    Column("after", JSONB, comment="What was there afterwards; NULL: nothing to tell."),
+    Column("outcome", String(10), nullable=False, comment="begun, done, refused or failed."),
+    Column("detail", Text, nullable=False, comment="Why it was refused or failed."),
+    Index("ix_audit_at", "at"),
+    Index("ix_audit_who", "who", "what", "at"),
+    comment="Who did what. Nobody changes a row; one is deleted after 400 days, by prune_audit().",
+    info={GRANTED: "SELECT, INSERT"},
 )

@@ -109,9 +109,12 @@ class Operator:
         """Ask for an act, and send the form that is shown."""
         return await self.send(path.partition("?")[0], await self.shown(path) | fields, of=path)
 
-    async def sign_in(self, password: str = PASSWORD, *, to: str = "/", **headers: str) -> httpx2.Response:
+    async def sign_in(
+        self, password: str = PASSWORD, *, name: str = "", to: str = "/", **headers: str
+    ) -> httpx2.Response:
         """Try to sign in."""
-        return await self.send("/sign-in", {"password": password, "next": to}, of="/sign-in", **headers)
+        fields = {"username": name, "password": password, "next": to}
+        return await self.send("/sign-in", fields, of="/sign-in", **headers)
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.cli import status as statuses
-from ops.cli.console import Answer, Here, confirm, connected, database_of, exit_on_error, yes_option
+from ops.cli.accounts import accounts
+from ops.cli.audit import audit
+from ops.cli.console import Answer, Here, confirm, connected, exit_on_error, yes_option
 from ops.cli.dead import dead
 from ops.cli.options import completed, day_to_write, one_of, queue_names, several_of
 from ops.cli.queues import queues
@@ -47,6 +49,8 @@ def main() -> None:
     """
 
 
+main.add_command(accounts)
+main.add_command(audit)
 main.add_command(dead)
 main.add_command(queues)
 main.add_command(readers)
@@ -161,8 +165,10 @@ def _check_generate(*, again: bool, yes: bool, **_: Any) -> None:
 )
 @click.option("--again", is_flag=True, help="Replace existing texts, too; asks before it does.")
 @yes_option
-@connected("rabbitmq_url", check=_check_generate)
-async def generate(here: Here, day: date | None, sign: str | None, again: bool, yes: bool) -> Answer:
+@connected("database_url", "rabbitmq_url", check=_check_generate, act="text.order")
+async def generate(
+    here: Here, day: date | None, sign: str | None, again: bool, yes: bool, **_: Any
+) -> Answer:
     """Order the missing texts of a day now.
 
     Existing texts stay, unless --again is given; then readers see the old text until the new one is written.
@@ -173,15 +179,15 @@ async def generate(here: Here, day: date | None, sign: str | None, again: bool, 
     from services.horoscopes.night import generated
     from services.messaging.envelope import encode
     from services.messaging.publisher import Publisher
-    from services.process.settings import Settings
 
     which = day or days.day_in(here.settings.home_timezone, days.system_clock())
     asked = [Sign(sign)] if sign else list(Sign)
+    here.entry.subject = f"{which} {sign or 'all signs'}"
     orders: list[Message] = [GenerateHoroscope(asked[0], which) if sign else GenerateDay(which, anew=True)]
     if again:
-        async with database_of(Settings.read("database_url")) as database:
-            written = await generated(database, which)
+        written = await generated(here.database, which)
         replaced = {each: written[each] for each in asked if each in written}
+        here.entry.before = {each.value: at for each, at in replaced.items()}
         if replaced and not yes:
             for each, at in replaced.items():
                 click.echo(f"  {each.value:<12} written {at:%Y-%m-%d %H:%M} UTC", err=True)
@@ -193,6 +199,7 @@ async def generate(here: Here, day: date | None, sign: str | None, again: bool, 
         await publisher.wait_ready(10)
         for order in orders:
             await publisher.send(order.queue, encode(order))
+    here.entry.after = {"ordered": len(orders), "again": again}
     what = f"the text of {sign} for {which}" if sign else f"the texts of all signs for {which}"
     existing = "" if again else ", unless written already"
     return Answer(

@@ -27,6 +27,7 @@ import click
 from services.process.escaping import visible, visible_json
 
 if TYPE_CHECKING:
+    from services.accounts.audit import Entry, Principal
     from services.database.pool import Database
     from services.dead_letters.inspector import Inspector
     from services.messaging.queues import Queues
@@ -203,23 +204,32 @@ class Here:
     """What a command works with.
 
     ``database`` and ``inspector`` are there if the command needs ``database_url``, ``queues`` if it needs
-    ``rabbitmq_url``. With ``as_json`` the screen is silent: only the answer is printed.
+    ``rabbitmq_url``; ``principal`` and ``entry``, what the audit says of the act, if it is an act. With ``as_json`` the
+    screen is silent: only the answer is printed.
     """
 
     settings: Settings
     mask: Mask
     as_json: bool
     screen: Screen
+    principal: Principal
+    entry: Entry
     database: Database
     inspector: Inspector
     queues: Queues
 
 
-_Work = Callable[..., Coroutine[Any, Any, Answer | None]]
+#: What remains to be done once the act is on record, such as waiting for its outcome.
+Later = Callable[[], Coroutine[Any, Any, Answer]]
+_Work = Callable[..., Coroutine[Any, Any, Answer | Later | None]]
 
 
 def connected(
-    *needs: str, check: Callable[..., None] | None = None, json_option: bool = True
+    *needs: str,
+    check: Callable[..., None] | None = None,
+    json_option: bool = True,
+    act: str = "",
+    unless: str = "",
 ) -> Callable[[_Work], Callable[..., None]]:
     """Make an asynchronous function a command's callback: connect what it needs, print its answer, exit.
 
@@ -227,6 +237,8 @@ def connected(
         needs: The names of the settings that the command cannot do without; none: ``database_url``.
         check: Is handed the options before anything is connected; raises :class:`click.UsageError`.
         json_option: Add the option ``--json``.
+        act: What the audit calls it; the command gets the option ``--by`` and is handed it. Needs ``database_url``.
+        unless: The name of a flag with which it is no act.
     """
 
     def decorate(work: _Work) -> Callable[..., None]:
@@ -236,19 +248,31 @@ def connected(
 
             if check:
                 check(**options)
+            acts = act if act and not options.get(unless) else ""
+            if act:
+                options["by"] = options["by"] or (whoever() if acts else _user_at_host())
             with exit_on_error(), quiet():
-                code = asyncio.run(_carry_out(work, needs or ("database_url",), options, as_json=as_json))
+                code = asyncio.run(
+                    _carry_out(work, needs or ("database_url",), options, as_json=as_json, act=acts)
+                )
             sys.exit(code)
 
         if json_option:
             click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(run)
+        if act:
+            click.option("--by", type=_name, envvar="HOROSCOPE_BY", metavar="NAME", help=_BY)(run)
+        run.act = act  # type: ignore[attr-defined]  # for the tests
         return run
 
     return decorate
 
 
-async def _carry_out(work: _Work, needs: Sequence[str], options: Mapping[str, Any], *, as_json: bool) -> int:
+async def _carry_out(
+    work: _Work, needs: Sequence[str], options: Mapping[str, Any], *, as_json: bool, act: str
+) -> int:
     from actors import REPLAYABLE, topology
+    from services.accounts.audit import Audit, Principal
+    from services.accounts.roles import SHELL
     from services.days import system_clock
     from services.dead_letters.inspector import make_inspector
     from services.messaging.management import ManagementApi
@@ -272,12 +296,31 @@ async def _carry_out(work: _Work, needs: Sequence[str], options: Mapping[str, An
             management_url = settings.rabbitmq_management_url.get_secret_value()
             api = await stack.enter_async_context(ManagementApi(urls, management_url, settings.ca_file))
             here.queues = Queues(urls, topology.queues(settings), api, here.mask)
-        answer = await work(here, **options)
+        if act:
+            here.principal = Principal(options["by"], SHELL, _user_at_host())
+            async with Audit(here.database, here.mask).recording(here.principal, act) as here.entry:
+                answer = await _acting(here, work, options)
+        else:
+            answer = await work(here, **options)
+        if answer is not None and not isinstance(answer, Answer):
+            answer = await answer()
     if answer and as_json:
         screen.json(answer.value)
     elif answer:
         screen.say(answer.show) if isinstance(answer.show, str) else answer.show(screen)
     return answer.code if answer else 0
+
+
+async def _acting(here: Here, work: _Work, options: Mapping[str, Any]) -> Answer | Later | None:
+    """Carry out an act; the audit calls wrong usage and a person's "no" refused."""
+    try:
+        return await work(here, **options)
+    except click.ClickException as error:
+        here.entry.refuse(error.format_message())
+        raise
+    except (click.Abort, KeyboardInterrupt):
+        here.entry.refuse("the question was answered with no")
+        raise
 
 
 def database_of(settings: Settings) -> Database:
@@ -378,7 +421,20 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def whoever() -> str:
-    """The user and host of this process."""
+    """The user and host of this process, by which an act is recorded where no name is given.
+
+    Raises:
+        click.UsageError: In a container, where these say nothing about a person.
+    """
+    if any(os.environ.get(name) for name in _CONTAINED):
+        raise click.UsageError(
+            "who orders this? In a container the user's name says nothing: add --by NAME, or set HOROSCOPE_BY "
+            "(docker compose exec -e HOROSCOPE_BY=NAME …)"
+        )
+    return _user_at_host()
+
+
+def _user_at_host() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user without a name
@@ -386,8 +442,14 @@ def whoever() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-#: Who orders something; it goes on record.
-by_option = click.option(
-    "--by", default=whoever, metavar="NAME", help="Who orders it; USER@HOST of this process by default."
-)
+def _name(typed: str) -> str:
+    """A name that says something."""
+    if not (name := " ".join(typed.split())) or not name.isprintable():
+        raise click.BadParameter(f"{typed!r} is no name")
+    return name
+
+
+#: Variables of which one is set in a container: ours and podman's, and Kubernetes'.
+_CONTAINED = ("container", "KUBERNETES_SERVICE_HOST")
+_BY = "Who orders it; by default HOROSCOPE_BY, or USER@HOST outside of containers."
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from ops.cli import console, options, replays, tables
-from ops.cli.console import Answer, Here, Screen, asking, by_option, connected, yes_option
+from ops.cli.console import Answer, Here, Screen, asking, connected, yes_option
 from ops.cli.options import NUMBER, chosen, counted, limit_option, selecting
 from schema.errors import InvalidMessage, Refused
-from services.dead_letters.filters import Filter
+from services.dead_letters.filters import Filter, numbers
 from services.process.escaping import visible
 
 if TYPE_CHECKING:
@@ -85,14 +85,14 @@ async def groups(here: Here, wanted: Filter) -> Answer:
 @dead.command()
 @click.argument("group", type=options.words)
 @click.argument("text", type=options.words)
-@by_option
-@connected()
+@connected(act="dead.note")
 async def note(here: Here, group: str, text: str, by: str) -> Answer:
     """Write a note on a GROUP of letters.
 
     An empty TEXT ("") deletes it.
     """
-    await here.inspector.edits.note(group, text, by=by)
+    here.entry.subject, here.entry.after = group, {"note": text or None}
+    here.entry.before = {"note": await here.inspector.edits.note(group, text, by=by)}
     said = f"The note on {group} is now: {text}" if text else f"There is no note on {group} now."
     return Answer({"group": group, "note": text or None}, said)
 
@@ -133,8 +133,7 @@ def _check_edit(*, number: int, **changes: Any) -> None:
     shell_complete=options.completed(options.actor_names),
     help="The actor that is to answer it.",
 )
-@by_option
-@connected(check=_check_edit)
+@connected(check=_check_edit, act="dead.edit")
 async def edit(
     here: Here,
     number: int,
@@ -148,8 +147,10 @@ async def edit(
 
     The message as it died is kept. Without options the arguments open in $EDITOR.
     """
+    here.entry.subject = str(number)
     before = await here.inspector.records.whole(number)
     now = before.edit or before
+    here.entry.before = {"actor": now.actor, "arguments": now.arguments}
     if (actor or now.actor) is None:
         raise Refused(
             f"dead letter {number} is no message and names no actor; give it one, and all its arguments: "
@@ -167,6 +168,10 @@ async def edit(
         after = await here.inspector.edits.edit(number, by=by, arguments=arguments, actor=actor)
     else:
         after = await _edited_by_hand(here, before, arguments, by)
+    if after is before or after.edit is None:
+        here.entry.refuse("nothing was changed")
+    else:
+        here.entry.after = {"actor": after.edit.actor, "arguments": after.edit.arguments}
 
     def show(screen: Screen) -> None:
         if after is before or after.edit is None:
@@ -200,24 +205,27 @@ async def _edited_by_hand(here: Here, letter: Letter, arguments: dict[str, Any],
 @selecting(state="dead", named=True, demanded=True)
 @click.option("--why", required=True, type=options.reason, help="The reason, for the record.")
 @yes_option
-@by_option
-@connected()
+@connected(act="dead.drop")
 async def drop(here: Here, wanted: Filter, why: str, yes: bool, by: str) -> Answer:
     """Give letters up. They can be restored for 30 days."""
+    here.entry.after = {"what": wanted.words, "why": why}
     ids = await chosen(here, wanted)
+    here.entry.subject = numbers(ids)
     console.confirm(f"Drop {counted(len(ids))} ({wanted.words})?", yes=yes)
     dropped = await here.inspector.edits.drop(ids, by=by, why=why)
+    here.entry.after = {"dropped": dropped, "why": why, "what": wanted.words}
     return _count("dropped", dropped, len(ids), "are not dead, or are being replayed")
 
 
 @dead.command()
 @click.argument("ids", nargs=-1, required=True, type=NUMBER, metavar="ID...")
-@by_option
-@connected()
+@connected(act="dead.restore")
 async def restore(here: Here, ids: tuple[int, ...], by: str) -> Answer:
     """Take dropped letters back."""
+    here.entry.subject = numbers(ids)
     asked = await chosen(here, Filter(ids=ids, state=None))
     restored = await here.inspector.edits.restore(asked, by=by)
+    here.entry.after = {"restored": restored}
     return _count("restored", restored, len(asked), "were not dropped")
 
 
@@ -231,14 +239,15 @@ def _count(done: str, count: int, asked: int, why_not: str) -> Answer:
 @dead.command()
 @selecting(state="dead", named=True)
 @click.option("--output", type=_OUTPUT, default="-", metavar="FILE", help="The standard output by default.")
-@connected(json_option=False)
-async def export(here: Here, wanted: Filter, output: str) -> None:
+@connected(json_option=False, act="dead.export")
+async def export(here: Here, wanted: Filter, output: str, **_: Any) -> None:
     """Write letters as JSON, one a line.
 
     Each with everything about it; all dead letters by default.
     """
     from services.dead_letters.transfer import Transfer
 
+    here.entry.after = {"what": wanted.words}
     if wanted.ids:
         await chosen(here, wanted)
     wanted = await here.inspector.records.judged(wanted)
@@ -247,14 +256,14 @@ async def export(here: Here, wanted: Filter, output: str) -> None:
         async for line in Transfer(here.database, here.mask).export(wanted):
             file.write(line)
             count += 1
+    here.entry.after = {"exported": count, "what": wanted.words}
     click.echo(f"Exported {counted(count)}.", err=True)
 
 
 @dead.command("import")
 @click.argument("file", type=click.File("rb"))
 @click.option("--adopt", is_flag=True, help="Take over its edits and drops, under your name.")
-@by_option
-@connected()
+@connected(act="dead.import")
 async def import_(here: Here, file: BinaryIO, adopt: bool, by: str) -> Answer:
     """Import the letters of a FILE that `dead export` wrote.
 
@@ -263,8 +272,10 @@ async def import_(here: Here, file: BinaryIO, adopt: bool, by: str) -> Answer:
     """
     from services.dead_letters.transfer import Transfer, lines_of
 
+    here.entry.subject = getattr(file, "name", "-")
     transfer = Transfer(here.database, here.mask)
     brought = await transfer.import_(lines_of(file), adopted_by=by if adopt else None)
+    here.entry.after = {"new": brought.new, "known": brought.known, "adopted": adopt}
     return Answer(
         brought,
         f"Imported {counted(brought.new)}; {brought.known} were here already.\n"

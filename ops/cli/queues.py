@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.cli import tables
-from ops.cli.console import Answer, Here, by_option, confirm, connected, yes_option
+from ops.cli.console import Answer, Here, confirm, connected, yes_option
 from ops.cli.options import completed, counted, did_you_mean, limit_option, queue_names
 from schema.errors import UnknownQueue
 
@@ -35,6 +35,7 @@ def _of_a_queue(work: _Work) -> _Work:
     async def named(here: Here, name: str, **options: Any) -> Answer:
         from actors import topology
 
+        here.entry.subject = name
         try:
             return await work(here, name=name, **options)
         except UnknownQueue as error:
@@ -80,8 +81,7 @@ async def list_(here: Here) -> Answer:
 @queues.command()
 @_queue_argument
 @click.option("--why", default="", metavar="TEXT", help="The reason, for the next person.")
-@by_option
-@connected(*_BOTH)
+@connected(*_BOTH, act="queue.pause")
 @_of_a_queue
 async def pause(here: Here, name: str, why: str, by: str) -> Answer:
     """Stop all workers from consuming QUEUE, until resumed.
@@ -91,7 +91,10 @@ async def pause(here: Here, name: str, why: str, by: str) -> Answer:
     from services.messaging import pauses
 
     here.queues.check_pausable(name)
+    here.entry.after = {"why": why}
     new = await pauses.pause(here.database, name, by=by, why=why)
+    if not new:
+        here.entry.refuse("it was paused already")
     paused = (await pauses.read_pauses(here.database))[name]
     consumers = await _let_go(here.queues, name)
     left = (
@@ -120,15 +123,18 @@ async def _let_go(queues: Queues, name: str) -> int:
 
 @queues.command()
 @_queue_argument
-@by_option
-@connected(*_BOTH)
+@connected(*_BOTH, act="queue.resume")
 @_of_a_queue
 async def resume(here: Here, name: str, by: str) -> Answer:
     """Let all workers consume QUEUE again."""
     from services.messaging import pauses
 
     here.queues.check_pausable(name)
+    paused = (await pauses.read_pauses(here.database)).get(name)
+    here.entry.before = paused and {"by": paused.by, "why": paused.why, "since": paused.since}
     resumed = await pauses.resume(here.database, name, by=by)
+    if not resumed:
+        here.entry.refuse("it was not paused")
     return Answer(
         {"queue": name, "resumed": resumed},
         f"{name} is consumed again, within two seconds." if resumed else f"{name} was not paused.",
@@ -138,28 +144,29 @@ async def resume(here: Here, name: str, by: str) -> Answer:
 @queues.command()
 @_queue_argument
 @yes_option
-@by_option
-@connected("rabbitmq_url")
+@connected(*_BOTH, act="queue.purge")
 @_of_a_queue
 async def purge(here: Here, name: str, yes: bool, by: str) -> Answer:
     """Delete all messages that wait in QUEUE, for good. Asks before it does."""
     from schema.messages import DEAD_LETTERS
 
     waiting = (await here.queues.find(name)).messages
+    here.entry.before = {"messages": waiting}
     if name == DEAD_LETTERS and not yes:
         click.echo("These letters are not archived yet: once deleted, they cannot be replayed.", err=True)
     messages = f"{'' if waiting == 1 else 'all '}{counted(waiting, 'message')}"
     confirm(f"Delete {messages} in {name}, for good?", yes=yes)
     deleted = await here.queues.purge(name, at_most=None if yes else waiting, by=by)
+    here.entry.after = {"deleted": deleted}
     return Answer({"queue": name, "deleted": deleted}, f"Deleted {counted(deleted, 'message')} in {name}.")
 
 
 @queues.command()
 @_queue_argument
 @limit_option(10, MOST_SHOWN)
-@connected("rabbitmq_url")
+@connected(*_BOTH, act="queue.peek")
 @_of_a_queue
-async def peek(here: Here, name: str, limit: int) -> Answer:
+async def peek(here: Here, name: str, limit: int, **_: Any) -> Answer:
     """Show the oldest messages in QUEUE; they stay in their place. The queue must have no consumers."""
     seen = await here.queues.peek(name, limit)
     waiting = (await here.queues.find(name)).messages

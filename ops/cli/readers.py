@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.cli import options
-from ops.cli.console import Answer, Here, Screen, by_option, confirm, connected, yes_option
+from ops.cli.console import Answer, Here, Screen, confirm, connected, yes_option
 from schema.errors import NotFound
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def _shown(value: object) -> str | None:
 @_reader_argument
 @click.option("--why", required=True, type=options.reason, help="The reason, for the record.")
 @yes_option
-@by_option
-@connected()
+@connected(act="reader.forget")
 async def forget(here: Here, reader: int, why: str, yes: bool, by: str) -> Answer:
     """Delete everything about a reader, for good. Asks before it does.
 
@@ -97,6 +96,7 @@ async def forget(here: Here, reader: int, why: str, yes: bool, by: str) -> Answe
         raise _nothing(reader)
     confirm(f"Delete everything that is kept about reader {reader}, for good?", yes=yes)
     done = await data.forget(reader, Reason.OPERATOR, by=by, why=why)
+    here.entry.after = {"rows": done.rows if done else 0, "why": why}  # and not who it was
     assert done  # there is no question that could be out of date
     mentions = f", and blotted the number out in {done.mentions} others" if done.mentions else ""
     return Answer(done, f"Deleted {done.rows} rows{mentions}. The bots' memory follows within two seconds.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from ops.cli import console, options, tables
-from ops.cli.console import Answer, Here, Screen, by_option, connected, terminal_width, yes_option
+from ops.cli.console import Answer, Here, Later, Screen, connected, terminal_width, yes_option
 from ops.cli.options import NUMBER, chosen, counted, limit_option, selecting
-from services.dead_letters.filters import Filter
+from services.dead_letters.filters import Filter, numbers
 from services.process.escaping import visible
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ def _check_replay(
 @yes_option
 @wait_option
 @timeout_option
-@by_option
-@connected(check=_check_replay)
+@connected(check=_check_replay, act="dead.replay", unless="dry_run")
 async def replay(
     here: Here,
     wanted: Filter,
@@ -90,14 +90,14 @@ async def replay(
     wait: bool,
     timeout: float | None,
     by: str,
-) -> Answer:
+) -> Answer | Later:
     """Publish letters again, and follow the outcomes.
 
     Shows what it will replay, and asks. Letters that have nothing left to do, that fit no actor, or that died again
     too often are left out.
     """
     from services.dead_letters.preflight import FORCED
-    from services.dead_letters.replays import Plan
+    from services.dead_letters.replays import Plan, ordered
 
     verdicts_of = here.inspector.replays.verdicts
     if plan_file:
@@ -112,6 +112,7 @@ async def replay(
             with click.open_file(save_plan, "wb") as file:
                 file.write(plan.to_json() + b"\n")
         return Answer(plan, lambda screen: tables.show_plan(screen, plan, save_plan))
+    here.entry.subject = numbers([each.id for each in verdicts])
     taken = FORCED if plan.force else ("ready",)
     tables.show_summary(here.screen, verdicts, taken)
     if count := sum(each.judgement in taken for each in verdicts):
@@ -119,8 +120,9 @@ async def replay(
     run = await here.inspector.replays.start(
         verdicts, what=plan.what, by=by, why=why or "", rate=rate, force=plan.force
     )
+    here.entry.after = ordered(run)
     if wait:
-        return await _waited(here, run.id, timeout)
+        return functools.partial(_waited, here, run.id, timeout)
     return _shown(run, f"Watch it: horoscope dead run {run.id} --wait")
 
 
@@ -156,20 +158,24 @@ async def run_(here: Here, number: int, wait: bool, timeout: float | None) -> An
 
 @click.command()
 @run_argument
-@by_option
-@connected()
+@connected(act="run.cancel")
 async def cancel(here: Here, number: int, by: str) -> Answer:
     """Stop a run; messages already published are answered."""
-    return _shown(await here.inspector.replays.cancel(number, by=by))
+    here.entry.subject = str(number)
+    run = await here.inspector.replays.cancel(number, by=by)
+    here.entry.after = {"state": run.state}
+    return _shown(run)
 
 
 @click.command()
 @run_argument
-@by_option
-@connected()
+@connected(act="run.resume")
 async def resume(here: Here, number: int, by: str) -> Answer:
     """Go on with a run that was cancelled."""
-    return _shown(await here.inspector.replays.resume(number, by=by))
+    here.entry.subject = str(number)
+    run = await here.inspector.replays.resume(number, by=by)
+    here.entry.after = {"state": run.state}
+    return _shown(run)
 
 
 def _shown(run: Run, *advice: str, code: int = 0) -> Answer:

@@ -14,7 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schema.errors import DatabaseUnavailable, NotPublished
+from services.accounts.roles import Role
 from services.admin import snapshots
+from services.admin.auth import Forbidden
+from services.admin.pages.audit import read_audit_query
 from services.admin.pages.page import ACT_S, Site, before_of
 from services.admin.snapshots import POSTGRESQL, RABBITMQ, Service, Snapshot
 from services.dead_letters.filters import Filter
@@ -31,10 +34,14 @@ _CHALLENGE = {"WWW-Authenticate": 'Basic realm="horoscope", charset="UTF-8"'}
 #: A word and a sentence for each HTTP status.
 ERRORS = {
     400: ("bad_request", "The request cannot be understood."),
-    401: ("not_signed_in", "Sign in, or send the password by HTTP Basic with any user name."),
+    401: (
+        "not_signed_in",
+        "Sign in, or send a token as Authorization: Bearer, or a name and a password by HTTP Basic.",
+    ),
+    403: ("forbidden", "The role does not allow this."),
     404: (
         "not_found",
-        "There are /api/today, /api/queues, /api/processes, /api/dead, /api/dead/letters and /api/dead/runs.",
+        "There are /api/today, /api/queues, /api/processes, /api/dead, /api/dead/letters, /api/dead/runs and /api/audit.",
     ),
     405: ("method_not_allowed", "Use GET."),
     429: ("too_many_tries", "Too many failed attempts; Retry-After says in how many seconds to try again."),
@@ -45,16 +52,17 @@ _SERVERS = ((DatabaseUnavailable, POSTGRESQL), (TimeoutError, POSTGRESQL), (NotP
 Figures = Callable[[Site, Snapshot, QueryParams], Awaitable[dict[str, Any]]]
 
 
-def endpoint(site: Site, figures: Figures) -> Callable[[Request], Awaitable[Response]]:
-    """A handler that answers operators who have signed in, and scripts that send the password by HTTP Basic."""
+def endpoint(site: Site, figures: Figures, role: Role) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that answers browsers that have signed in, and scripts that send a token or a password."""
 
     async def answer(request: Request) -> Response:
-        if site.gate.session(request, "operator") is None:
-            result = site.gate.try_header(request)
-            if result is None or not (result.welcome or result.locked_s):
-                return failure(401, headers=_CHALLENGE)
-            if not result.welcome:
-                return failure(429, headers={"Retry-After": str(result.locked_s)})
+        result = await site.gate.caller(request)
+        if result.locked_s:
+            return failure(429, headers={"Retry-After": str(result.locked_s)})
+        if result.session is None or not result.welcome:
+            return failure(401, headers=_CHALLENGE)
+        if not result.session.role.allows(role):
+            raise Forbidden(result.session, role)
         snapshot = await site.snapshots.now()
         judges = bool(request.query_params.get("verdict"))
         async with asyncio.timeout(ACT_S if judges else snapshots.PATIENCE_S):
@@ -141,6 +149,17 @@ async def dead_runs(site: Site, _: Snapshot, given: QueryParams) -> dict[str, An
     return {"runs": _rows(found, site.mask), "next": found[-1].id if len(found) == limit else None}
 
 
+async def audit(site: Site, _: Snapshot, given: QueryParams) -> dict[str, Any]:
+    """``GET /api/audit``: who did what, latest first."""
+    limit = _limit(given)
+    query = read_audit_query(given, site.clock(), site.home)
+    if query.faults:
+        raise HTTPException(400, f"Wrong in the query: {', '.join(query.faults)}.")
+    found = await site.audit.listed(query.wanted, limit=limit, before=before_of(given))
+    entries = [site.mask.in_json(asdict(each)) for each in found]
+    return {"entries": entries, "next": found[-1].id if len(found) == limit else None}
+
+
 async def failed(site: Site, error: Exception, status: int) -> Response:
     """The answer to a request that failed."""
     server = next((server for kind, server in _SERVERS if isinstance(error, kind)), None)
@@ -149,7 +168,8 @@ async def failed(site: Site, error: Exception, status: int) -> Response:
         reason = next((each.reason for each in away if each.server == server), f"{server} cannot be reached")
         return failure(503, f"{server.lower()}_away", reason)
     if isinstance(error, HTTPException):
-        return failure(status, "", error.detail if status == 400 else "", dict(error.headers or {}))
+        said = error.detail if status in {400, 403} else ""
+        return failure(status, "", said, dict(error.headers or {}))
     return failure(status)
 
 

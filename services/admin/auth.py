@@ -1,9 +1,14 @@
-"""Who may use the operators' page: the password, the signed cookies, and which forms are the page's own.
+"""Who may use the operators' page, and which forms are the page's own.
 
-The server keeps no sessions. The key that signs the cookies is derived from the password, so a session survives a
-restart and is valid in every process with the same password; it ends when the password changes.
+Sessions are in PostgreSQL. The cookies of visitors, of known devices and of notes are signed with a key that is
+derived from ADMIN_PASSWORD, so they hold in every process with the same password.
+
+While PostgreSQL is away, nobody's session can be looked up. A process goes on trusting, for a while, the sessions that
+it has just seen; ADMIN_PASSWORD opens the page to look only. Nobody can act: an act that cannot be put on record does
+not happen.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -11,32 +16,50 @@ import hmac
 import math
 import re
 import secrets
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote, unquote
 
 import structlog
 from itsdangerous import BadSignature, TimestampSigner
+from sqlalchemy.exc import ProgrammingError
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.admin.sign_in_limits import Tries
+from schema.errors import DatabaseUnavailable
+from services.accounts.accounts import Accounts, Candidate
+from services.accounts.audit import UNKNOWN, Audit, Entry, Principal
+from services.accounts.roles import BUILTIN, Role
+from services.accounts.sessions import IDLE_S, Found, Sessions
+from services.accounts.sign_in_limits import SignInLimits
+from services.accounts.tokens import Tokens
+from services.admin.sign_in_limits import Tries, neighbourhood
 from services.days import Clock
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a session cookie is valid; a page that is opened meanwhile renews it.
-SESSION_S = 12 * 3600
-#: Seconds that a session lasts at most, however often its cookie was renewed.
-LONGEST_S = 7 * 86_400
-#: Seconds after which an opened page renews the cookie.
+#: Seconds after which an opened page renews the session.
 RENEW_S = 600
+#: Seconds that a visitor's cookie is valid.
+VISITOR_S = 12 * 3600
 #: Seconds for which a browser that has signed in once is remembered.
 KNOWN_S = 366 * 86_400
 #: Seconds that a note waits for the page that shows it.
 NOTE_S = 60
+#: Seconds that a session lasts that ADMIN_PASSWORD has opened while PostgreSQL was away.
+OUTAGE_S = 3600
+#: Seconds for which this process trusts a session that it has seen, while PostgreSQL is away; and the most of them.
+TRUSTED_S = 1800.0
+_TRUSTED = 1000
+#: Seconds that PostgreSQL has to find a session.
+_LOOK_S = 2.0
+#: PostgreSQL's code for a table that does not exist.
+_NO_TABLE = "42P01"
 
 # With a stolen cookie the password can be guessed offline; this makes each guess cost 32 MiB and a tenth of a second.
 _SCRYPT = {"n": 1 << 15, "r": 8, "p": 1, "maxmem": 1 << 26, "dklen": 32}
@@ -56,11 +79,13 @@ _LOCAL_PATH = re.compile(r"/(?!/)[\w\-./%]{0,300}(\?[\w\-./?=&%+*]{0,1000})?", r
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser's visit; signing in begins another one."""
+    """One browser's visit, or one request of a script; signing in begins another one."""
 
-    kind: Kind
-    name: str  #: The second in which it began, and a random part
-    age_s: float = 0.0  #: Seconds since its cookie was made
+    key: str  #: What the tokens of its forms are derived from
+    who: str = ""  #: The account's name; empty: a visitor, who has not signed in
+    role: Role = Role.VIEWER
+    account: int | None = None  #: The account's id; None: the built-in one
+    stale: bool = False  #: It is due to be renewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +94,25 @@ class SignInResult:
 
     welcome: bool  #: The password was right
     locked_s: int = 0  #: Seconds until the next attempt is accepted, after too many failures
+    session: Session | None = None  #: For one request, of a script
+    candidate: Candidate | None = None  #: The account
 
 
-class Sessions:
-    """Makes and reads the values of the cookies."""
+class Forbidden(HTTPException):
+    """The role of the session does not allow this."""
+
+    def __init__(self, session: Session, needed: Role) -> None:
+        super().__init__(
+            403,
+            f"This needs the role {needed.value}. {session.who} has the role {session.role.value}; an admin can "
+            "change that.",
+        )
+        self.session = session
+        self.needed = needed
+
+
+class Cookies:
+    """Makes and reads the values of signed cookies."""
 
     def __init__(self, password: str, clock: Clock) -> None:
         # The salt is the same everywhere, or the processes could not read each other's cookies.
@@ -80,25 +120,18 @@ class Sessions:
         self._password = self._digest("password", password)
         self._clock = clock
 
+    @property
+    def stamp(self) -> bytes:
+        """The same as long as the password is; it tells nothing about it."""
+        return self._digest("stamp", "")
+
     def is_password(self, password: str) -> bool:
         """Whether this is the password; compares in constant time."""
         return hmac.compare_digest(self._digest("password", password), self._password)
 
-    def begin(self, kind: Kind) -> Session:
-        """A new session."""
-        return Session(kind, f"{self._clock().timestamp():.0f}-{secrets.token_urlsafe(18)}")
-
-    def read(self, kind: Kind, cookie: str | None) -> Session | None:
-        """The session of a cookie; None: it is forged, too old or of another kind."""
-        found = self._unsigned(kind, cookie, SESSION_S)
-        if not found:
-            return None
-        began = int(found[0].partition("-")[0])
-        return Session(kind, *found) if self._clock().timestamp() - began < LONGEST_S else None
-
     def form_token(self, session: Session) -> str:
         """The token that the forms of this session's pages send along."""
-        return self._digest("form", f"{session.kind} {session.name}").hex()
+        return self._digest("form", session.key).hex()
 
     def is_form_token(self, session: Session, token: str) -> bool:
         """Whether a form comes from a page of this session; compares in constant time."""
@@ -110,23 +143,19 @@ class Sessions:
 
     def unsigned(self, purpose: str, cookie: str | None, most_s: int) -> str | None:
         """The text of such a value; None: it is forged, older than ``most_s`` seconds or for another purpose."""
-        found = self._unsigned(purpose, cookie, most_s)
-        return found[0] if found else None
+        if not cookie:
+            return None
+        try:
+            text: bytes = self._signer(purpose).unsign(cookie, max_age=most_s)
+            return text.decode()
+        except (BadSignature, ValueError):  # too old, or no text
+            return None
 
     def _digest(self, purpose: str, text: str) -> bytes:
         return hmac.digest(self._key, f"{purpose}:{text}".encode(errors="surrogatepass"), "sha256")
 
     def _signer(self, purpose: str) -> TimestampSigner:
         return _Signer(self._clock, self._key, purpose)
-
-    def _unsigned(self, purpose: str, cookie: str | None, most_s: int) -> tuple[str, float] | None:
-        if not cookie:
-            return None
-        try:
-            text, made = self._signer(purpose).unsign(cookie, max_age=most_s, return_timestamp=True)
-            return text.decode(), (self._clock() - made).total_seconds()
-        except (BadSignature, ValueError):  # too old, or no text
-            return None
 
 
 class _Signer(TimestampSigner):
@@ -142,20 +171,52 @@ class _Signer(TimestampSigner):
         return int(self._clock().timestamp())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Gate:
-    """Lets operators in, and checks that a form was sent by a page of theirs."""
+    """Lets people and scripts in, and checks that a form was sent by a page of theirs."""
 
+    cookies: Cookies
+    accounts: Accounts
     sessions: Sessions
-    tries: Tries
+    tokens: Tokens
+    limits: SignInLimits
+    audit: Audit
+    clock: Clock
+    tries: Tries = field(default_factory=Tries)  #: Limits attempts while PostgreSQL is away
+    _trusted: dict[str, tuple[float, Found]] = field(default_factory=dict)
+    _has_builtin: bool = True  #: As PostgreSQL last said
 
-    def session(self, request: Request, kind: Kind) -> Session | None:
-        """The request's session of this kind, if it has one."""
-        return self.sessions.read(kind, request.cookies.get(COOKIES[kind]))
+    async def session(self, request: Request) -> Session | None:
+        """The session of a browser that has signed in."""
+        if not hasattr(request.state, "session"):
+            request.state.session = await self._session(request.cookies.get(COOKIES["operator"]))
+        found: Session | None = request.state.session
+        return found
+
+    async def caller(self, request: Request) -> SignInResult:
+        """The session of a browser, or of a script that sends a token or a password."""
+        if session := await self.session(request):
+            return SignInResult(welcome=True, session=session)
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            async with _answered():
+                found = await self.tokens.find(value.strip())
+            session = Session("", f"token {found[0]}", found[1]) if found else None
+            return SignInResult(welcome=found is not None, session=session)
+        if scheme.lower() != "basic":
+            return SignInResult(welcome=False)
+        try:
+            decoded = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, ValueError):
+            decoded = ""
+        name, _, password = decoded.partition(":")
+        # A right password here does not reset the failure count: a script that polls is right all the time.
+        return await self._try(request, name, password, by_form=False)
 
     def visitor(self, request: Request) -> Session:
         """The session of a browser that is about to sign in; a new one if it has none."""
-        return self.session(request, "visitor") or self.sessions.begin("visitor")
+        key = self.cookies.unsigned("visitor", request.cookies.get(COOKIES["visitor"]), VISITOR_S)
+        return Session(key or secrets.token_urlsafe(18))
 
     async def form(self, request: Request, session: Session) -> FormData:
         """The fields of a form; 403 if no page of this session sent it, 400, 413 or 415 if it is not a form of ours."""
@@ -168,81 +229,180 @@ class Gate:
             form = await request.form(**_FORM_LIMITS)
         except ClientDisconnect:
             raise HTTPException(400) from None  # nobody reads the answer
-        if not self.sessions.is_form_token(session, str(form.get("form_token", ""))):
+        if not self.cookies.is_form_token(session, str(form.get("form_token", ""))):
             raise HTTPException(403)
         return form
 
-    def try_password(self, request: Request, password: str) -> SignInResult:
-        """Check a password from the form; a right one clears the failures of this browser or address."""
-        browser = self._known(request)
-        result = self._try(remote(request), browser, password)
+    async def sign_in(self, request: Request, response: Response, name: str, password: str) -> SignInResult:
+        """Check a name and a password from the form; if they are right, ``response`` signs the browser in."""
+        result = await self._try(request, name, password, by_form=True)
         if result.welcome:
-            self.tries.succeeded(remote(request), browser)
+            await self._enter(request, response, result.candidate)
         return result
 
-    def try_header(self, request: Request) -> SignInResult | None:
-        """Check the password of the header ``Authorization: Basic``, with any user name; None: no such header.
+    async def is_own_password(self, request: Request, session: Session, password: str) -> SignInResult:
+        """Check the password of the account that is signed in; attempts are limited as for signing in."""
+        return await self._try(request, session.who, password, by_form=True, recorded=True)
 
-        A right password here does not reset the failure count: a script that polls is right all the time.
-        """
-        scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "basic":
-            return None
-        try:
-            decoded = base64.b64decode(encoded, validate=True).decode()
-        except (binascii.Error, ValueError):
-            decoded = ""
-        return self._try(remote(request), None, decoded.partition(":")[2])
-
-    def _try(self, address: str, browser: str | None, password: str) -> SignInResult:
-        if locked_s := self.tries.locked_for(address, browser):
-            log.warning("admin.sign_in_failed", remote=address, locked_s=math.ceil(locked_s))
-            return SignInResult(welcome=False, locked_s=math.ceil(locked_s))
-        if self.sessions.is_password(password):
-            return SignInResult(welcome=True)
-        self.tries.failed(address, browser)
-        log.warning("admin.sign_in_failed", remote=address)
-        return SignInResult(welcome=False, locked_s=math.ceil(self.tries.locked_for(address, browser)))
-
-    def _known(self, request: Request) -> str | None:
-        """The name of a browser that has signed in before."""
-        return self.sessions.unsigned("known", request.cookies.get(KNOWN_COOKIE), KNOWN_S)
-
-    def enter(self, request: Request, response: Response) -> None:
-        """Sign the browser in, in a new session, and remember it as one that knew the password."""
-        self.keep(request, response, self.sessions.begin("operator"))
-        known = self.sessions.signed("known", self._known(request) or secrets.token_urlsafe(18))
-        set_cookie(request, response, KNOWN_COOKIE, known, KNOWN_S)
-        response.delete_cookie(COOKIES["visitor"])
-        log.info("admin.signed_in", remote=remote(request))
-
-    def leave(self, response: Response) -> None:
+    async def leave(self, request: Request, response: Response) -> None:
         """Sign the browser out."""
+        token = request.cookies.get(COOKIES["operator"], "")
+        self._trusted.pop(token, None)
+        await self.sessions.end(token)
         response.delete_cookie(COOKIES["operator"])
 
-    def keep(self, request: Request, response: Response, session: Session) -> None:
-        """Set the session's cookie, valid for :data:`SESSION_S` from now."""
-        set_cookie(
-            request,
-            response,
-            COOKIES[session.kind],
-            self.sessions.signed(session.kind, session.name),
-            SESSION_S,
-        )
+    async def leave_everywhere(self, session: Session, response: Response) -> int:
+        """Sign out every browser of this account; returns how many there were."""
+        self._trusted.clear()
+        count = await self.sessions.end_all(session.account)
+        response.delete_cookie(COOKIES["operator"])
+        return count
 
-    def renew(self, request: Request, response: Response, session: Session) -> None:
-        """Renew the session's cookie if it is older than :data:`RENEW_S`."""
-        if session.age_s > RENEW_S:
-            self.keep(request, response, session)
+    def keep_visitor(self, request: Request, response: Response, session: Session) -> None:
+        """Set a visitor's cookie."""
+        signed = self.cookies.signed("visitor", session.key)
+        set_cookie(request, response, COOKIES["visitor"], signed, VISITOR_S)
+
+    async def renew(self, request: Request, response: Response, session: Session) -> None:
+        """Renew a session that was last renewed :data:`RENEW_S` ago."""
+        if session.stale:
+            token = request.cookies[COOKIES["operator"]]
+            try:
+                await self.sessions.seen(token, self.clock())
+            except DatabaseUnavailable:
+                return  # the next page does it
+            set_cookie(request, response, COOKIES["operator"], token, IDLE_S)
 
     def leave_note(self, request: Request, response: Response, note: str) -> None:
         """Leave a note for the next page."""
-        set_cookie(request, response, NOTE_COOKIE, self.sessions.signed("note", quote(note)), NOTE_S)
+        set_cookie(request, response, NOTE_COOKIE, self.cookies.signed("note", quote(note)), NOTE_S)
 
     def take_note(self, request: Request) -> str | None:
         """The note that the previous page left; the page that shows it deletes the cookie."""
-        note = self.sessions.unsigned("note", request.cookies.get(NOTE_COOKIE), NOTE_S)
+        note = self.cookies.unsigned("note", request.cookies.get(NOTE_COOKIE), NOTE_S)
         return unquote(note) if note else None
+
+    async def _session(self, token: str | None) -> Session | None:
+        if not token:
+            return None
+        if key := self.cookies.unsigned("outage", token, OUTAGE_S):
+            with suppress(DatabaseUnavailable):  # then it is as it was last known
+                self._has_builtin = (await self._found("")).has_builtin
+            return Session(key, BUILTIN) if self._has_builtin else None
+        try:
+            async with _answered():
+                found = await self.sessions.find(token, self.clock())
+        except DatabaseUnavailable:
+            seen, found = self._trusted.get(token, (-math.inf, None))
+            if time.monotonic() - seen > TRUSTED_S:
+                return None
+        else:
+            self._trusted.pop(token, None)
+            if found:
+                self._trusted[token] = (time.monotonic(), found)
+                if len(self._trusted) > _TRUSTED:
+                    del self._trusted[next(iter(self._trusted))]
+        if found is None:
+            return None
+        stale = (self.clock() - found.seen_at).total_seconds() > RENEW_S
+        return Session(token, found.who, found.role, found.account, stale)
+
+    async def _try(
+        self, request: Request, name: str, password: str, *, by_form: bool, recorded: bool = False
+    ) -> SignInResult:
+        """Check a name and a password; only a form can prove to come from a known browser, and clears failures.
+
+        A failure goes on record, unless its caller sees to that (``recorded``).
+        """
+        origin = remote(request)
+        try:
+            candidate = await self._found(name)
+            device = self._device(request, candidate.name) if by_form else None
+            attempt = await self.limits.begin(candidate.name, origin, neighbourhood(origin), device)
+        except DatabaseUnavailable:
+            return self._try_in_outage(origin, password)
+        if attempt.locked_s:
+            log.warning("admin.sign_in_failed", remote=origin, locked_s=attempt.locked_s)
+            return SignInResult(welcome=False, locked_s=attempt.locked_s)
+        is_builtin = candidate.id is None and candidate.has_builtin
+        right = (is_builtin and self.cookies.is_password(password)) or (
+            await self.accounts.is_password(candidate, password)
+        )
+        if right and not candidate.disabled:
+            await self.limits.succeeded(attempt, anew=by_form)
+            session = Session("", candidate.name, candidate.role, candidate.id)
+            return SignInResult(welcome=True, session=session, candidate=candidate)
+        log.warning("admin.sign_in_failed", remote=origin)
+        locked_s = await self.limits.failed(attempt)
+        if not recorded:
+            await self._record_failure(candidate, origin, disabled=right, locked_s=locked_s)
+        return SignInResult(welcome=False, locked_s=locked_s)
+
+    async def _record_failure(
+        self, candidate: Candidate, origin: str, *, disabled: bool, locked_s: int
+    ) -> None:
+        reason = "the account is disabled" if disabled else "wrong name or password"
+        locked = f"; further attempts are refused for {locked_s} s" if locked_s else ""
+        role = candidate.role.value if candidate.name else ""
+        entry = Entry("session.sign-in", candidate.name)
+        entry.refuse(reason + locked)
+        await self.audit.add(Principal(candidate.name or UNKNOWN, role, origin), entry)
+
+    def _try_in_outage(self, origin: str, password: str) -> SignInResult:
+        """Let ADMIN_PASSWORD look while PostgreSQL is away, unless accounts have taken its place."""
+        if locked_s := self.tries.locked_for(origin):
+            log.warning("admin.sign_in_failed", remote=origin, locked_s=math.ceil(locked_s))
+            return SignInResult(welcome=False, locked_s=math.ceil(locked_s))
+        if self._has_builtin and self.cookies.is_password(password):
+            return SignInResult(welcome=True, session=Session("", BUILTIN))
+        self.tries.failed(origin)
+        log.warning("admin.sign_in_failed", remote=origin)
+        raise DatabaseUnavailable("PostgreSQL cannot be reached: it has the accounts")
+
+    async def _found(self, name: str) -> Candidate:
+        async with _answered():
+            candidate = await self.accounts.find(name)
+        self._has_builtin = candidate.has_builtin
+        return candidate
+
+    def _device(self, request: Request, account: str) -> str | None:
+        """The name of a browser that has signed in to this account before."""
+        text = self.cookies.unsigned("known", request.cookies.get(KNOWN_COOKIE), KNOWN_S) or ""
+        of, _, device = text.partition(" ")
+        return device if device and of == account else None
+
+    async def _enter(self, request: Request, response: Response, candidate: Candidate | None) -> None:
+        """Sign the browser in, in a new session, and remember it as one that knew the password."""
+        origin = remote(request)
+        response.delete_cookie(COOKIES["visitor"])
+        if candidate is None:  # PostgreSQL is away
+            token = self.cookies.signed("outage", secrets.token_urlsafe(18))
+            set_cookie(request, response, COOKIES["operator"], token, OUTAGE_S)
+            log.warning("admin.signed_in_to_look", remote=origin)
+            return
+        principal = Principal(candidate.name, candidate.role.value, origin)
+        async with self.sessions.database.transaction() as connection:
+            token = await self.sessions.begin(connection, candidate.id, origin=origin, now=self.clock())
+            await self.audit.add(principal, Entry("session.sign-in", candidate.name), connection)
+        set_cookie(request, response, COOKIES["operator"], token, IDLE_S)
+        device = self._device(request, candidate.name) or secrets.token_urlsafe(18)
+        known = self.cookies.signed("known", f"{candidate.name} {device}")
+        set_cookie(request, response, KNOWN_COOKIE, known, KNOWN_S)
+        log.info("admin.signed_in", account=candidate.name, remote=origin)
+
+
+@asynccontextmanager
+async def _answered() -> AsyncIterator[None]:
+    """Take a PostgreSQL that is slow, or has no tables yet, for one that is away."""
+    try:
+        async with asyncio.timeout(_LOOK_S):
+            yield
+    except TimeoutError:
+        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: no answer within {_LOOK_S:g} s") from None
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", "") != _NO_TABLE:
+            raise
+        raise DatabaseUnavailable("the database has no tables yet; run: horoscope migrate") from error
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str, lasts_s: int) -> None:

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 
 from schema.sentences import Sentence
 from schema.signs import Language, Sign
+from services.accounts.roles import Role
 from services.admin import charts
 from services.admin.auth import Gate, Session, local_path
 from services.admin.i18n import LANGUAGES, Wording, catalogue, language_names
@@ -61,8 +62,11 @@ class Rendering:
             .render(
                 say=wording,
                 others={code: name for code, name in language_names().items() if code != wording.language},
-                form_token=self.gate.sessions.form_token(session) if session else None,
-                is_operator=session is not None and session.kind == "operator",
+                form_token=self.gate.cookies.form_token(session) if session else None,
+                account=session if session and session.who else None,
+                may=lambda role: (
+                    session is not None and bool(session.who) and session.role.allows(Role(role))
+                ),
                 snapshot=snapshot,
                 language_of_texts=self.texts,
                 **(defaults | values),

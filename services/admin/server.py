@@ -14,13 +14,17 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from schema.messages import Message
-from services.admin.auth import Gate, Sessions
+from services.accounts.accounts import Accounts
+from services.accounts.audit import Audit
+from services.accounts.sessions import Sessions
+from services.accounts.sign_in_limits import SignInLimits
+from services.accounts.tokens import Tokens
+from services.admin.auth import Cookies, Gate
 from services.admin.metrics import ClusterMetrics
 from services.admin.pages.page import Site
 from services.admin.pages.runbook import to_html
 from services.admin.rendering import Rendering
 from services.admin.routes import application
-from services.admin.sign_in_limits import Tries
 from services.admin.snapshots import Snapshots
 from services.app import open_servers
 from services.database.pool import Database
@@ -107,17 +111,23 @@ def make_page(
 ) -> ASGIApp:
     """The page as an ASGI application."""
     assert settings.admin_password
-    gate = Gate(Sessions(settings.admin_password.get_secret_value(), clock), Tries())
+    cookies = Cookies(settings.admin_password.get_secret_value(), clock)
+    accounts, tokens, mask = Accounts(database), Tokens(database), Mask(settings.secrets)
+    audit, sessions = Audit(database, mask), Sessions(database, cookies.stamp)
+    gate = Gate(cookies, accounts, sessions, tokens, SignInLimits(database), audit, clock)
     return application(
         Site(
             gate=gate,
+            accounts=accounts,
+            tokens=tokens,
+            audit=audit,
             rendering=Rendering(gate, clock, settings.home_timezone, settings.text_language),
             snapshots=snapshots,
             database=database,
             bus=bus,
             inspector=make_inspector(database, actors, clock),
             actors=actors,
-            mask=Mask(settings.secrets),
+            mask=mask,
             clock=clock,
             home=settings.home_timezone,
             runbook=to_html(runbook),

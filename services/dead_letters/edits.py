@@ -43,6 +43,7 @@ _NOTE = text("""
     WHERE EXISTS (SELECT FROM dead_letters WHERE fingerprint = CAST(:group AS text))
     ON CONFLICT (fingerprint) DO UPDATE SET note = excluded.note, noted_by = excluded.noted_by, noted_at = now()
 """)
+_NOTED = text("SELECT note FROM dead_letter_notes WHERE fingerprint = :group")
 _UNNOTE = text("DELETE FROM dead_letter_notes WHERE fingerprint = :group")
 
 
@@ -107,14 +108,16 @@ class Edits:
         log.info("dead_letters.restored", count=restored.rowcount, by=by)
         return restored.rowcount
 
-    async def note(self, group: str, note: str, *, by: str) -> None:
-        """Replace the note on a group of letters; an empty note deletes it.
+    async def note(self, group: str, note: str, *, by: str) -> str | None:
+        """Replace the note on a group of letters; an empty note deletes it. Returns the note before.
 
         Raises:
             Refused: There is no such group.
         """
         async with self.database.transaction() as connection:
+            before: str | None = (await connection.execute(_NOTED, {"group": group})).scalar()
             if not note:
                 await connection.execute(_UNNOTE, {"group": group})
             elif not (await connection.execute(_NOTE, {"group": group, "note": note, "by": by})).rowcount:
                 raise NotFound(f"there is no group {group}")
+        return before

@@ -244,3 +244,9 @@ def read_query(given: Mapping[str, str], ids: Sequence[str], now: datetime, home
     except InvalidFilter as error:
         understood = {name: value for name, value in typed.items() if name not in error.faults}
         return Query(parse_filter(understood, now, home), typed, error.faults, is_given="state" in understood)
+
+
+def numbers(letters: Sequence[int], most: int = 20) -> str:
+    """Numbers of letters in words: the first ones, and how many more there are."""
+    shown = ", ".join(map(str, letters[:most]))
+    return f"{shown} and {len(letters) - most} more" if len(letters) > most else shown

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -178,6 +179,11 @@ class Run:
     def is_settled(self) -> bool:
         """The outcome of every message is known."""
         return self.is_over and not self.waiting
+
+
+def ordered(run: Run) -> dict[str, Any]:
+    """What the audit says of a run that was ordered."""
+    return {"run": run.id, "letters": run.letters, "what": run.what, "why": run.why, "rate": run.rate}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -174,6 +174,9 @@ async def test_every_page_fits_its_screen_and_speaks_both_languages(
         "/queues/views",
         "/queues/dead_letters/purge",
         "/runbook",
+        "/audit",
+        "/accounts",
+        "/account",
     ):
         await page.goto(address + path)
         assert await fits(page), path
@@ -193,7 +196,7 @@ async def test_a_wrong_password_is_told_and_signing_out_works(page: Page, addres
     await expect(page.get_by_role("heading", name="For operators")).to_be_visible()
     await expect(page.locator("#password")).to_be_focused()
     await sign_in(page, "not the password")
-    await expect(page.get_by_role("alert")).to_have_text("Wrong password.")
+    await expect(page.get_by_role("alert")).to_have_text("Wrong name or password.")
     await page.goto(f"{address}/queues")
     await sign_in(page)
     await expect(page.get_by_role("heading", name="Queues", exact=True)).to_be_visible()

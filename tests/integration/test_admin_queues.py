@@ -17,6 +17,7 @@ from tests.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.usefixtures("quick")
 
+BY = "admin (page, 192.0.2.1)"
 HTML = "<img src=x onerror=alert(1)>"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;"
 
@@ -31,17 +32,17 @@ async def test_a_pause_is_shown_wherever_the_queue_is_with_who_and_why_until_it_
     sent = await operator.send(f"/queues/{VIEWS}/pause", {"why": HTML}, of=f"/queues/{VIEWS}")
     assert (sent.status_code, sent.headers["location"]) == (303, f"/queues/{VIEWS}")
     assert [*await sql.fetchrow("SELECT queue, paused_by, why FROM paused_queues")] == [
-        VIEWS, "page@192.0.2.1", HTML
+        VIEWS, BY, HTML
     ]  # fmt: skip
     shown = (await operator.get(f"/queues/{VIEWS}")).text
     assert "views is paused." in shown
     assert "views is paused." not in (await operator.get(f"/queues/{VIEWS}")).text, "it is told once"
     for html in (shown, (await operator.get("/queues")).text):
-        assert re.search(rf"Paused since \d\d:\d\d by page@192\.0\.2\.1 — {re.escape(ESCAPED)}", html)
+        assert re.search(rf"Paused since \d\d:\d\d by {re.escape(BY)} — {re.escape(ESCAPED)}", html)
         assert HTML not in html
     told = (await operator.get("/api/queues")).json()
     (views,) = [queue for queue in told["queues"] if queue["name"] == VIEWS]
-    assert (views["paused"], views["paused_by"], views["paused_why"]) == (True, "page@192.0.2.1", HTML)
+    assert (views["paused"], views["paused_by"], views["paused_why"]) == (True, BY, HTML)
     since = datetime.fromisoformat(views["paused_since"])
     assert (datetime.now(UTC) - since).total_seconds() < 60
     assert "no worker consumes the queue views" not in str(
@@ -151,6 +152,7 @@ async def test_a_server_that_is_away_is_told(database_url: str, rabbitmq_url: st
         assert (sent.status_code, "PostgreSQL cannot be reached" in sent.text) == (503, True)
         told = (await operator.get("/api/queues")).json()
         assert {queue["paused"] for queue in told["queues"]} == {None}
+        database.plug()
         broker.unplug()
         sent = await operator.http.post(f"/queues/{VIEWS}/resume", data={"form_token": token})
         assert (sent.status_code, "RabbitMQ cannot be reached" in sent.text) == (502, True)

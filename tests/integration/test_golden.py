@@ -191,6 +191,40 @@ async def test_what_the_commands_that_change_dead_letters_say(
     golden("dead-changes", re.sub(r"started .* by", "started … by", "\n".join(told)))
 
 
+async def test_what_the_commands_about_people_show(
+    database_url: str, sql: asyncpg.Connection, golden: Callable[[str, str], None]
+) -> None:
+    await sql.execute("""
+        INSERT INTO accounts (id, name, role, password_hash, created_at, password_at, disabled_at) VALUES
+            (1, 'anna', 'operator', '', '2026-11-01Z', '2026-11-20 09:30Z', NULL),
+            (2, 'boris@example.org', 'viewer', '', '2026-11-01Z', '2026-11-01Z', '2026-11-21 18:00Z');
+        INSERT INTO sessions VALUES ('', 1, NULL, '192.0.2.7', '2026-11-22 08:00Z', '2026-11-22 11:50Z');
+        INSERT INTO api_tokens (name, role, digest, created_by, created_at, expires_at, used_at, revoked_at) VALUES
+            ('grafana', 'viewer', 'a', 'anna', '2026-11-01Z', '2036-01-30Z', '2026-11-22 11:59Z', NULL),
+            ('report', 'admin', 'b', 'boris@desk', '2026-11-01Z', '2036-01-30Z', NULL, '2026-11-02 10:00Z');
+        INSERT INTO audit (at, act, who, role, origin, what, subject, before, after, outcome, detail) VALUES
+            ('2026-11-22 11:50Z', gen_random_uuid(), '?', '', '203.0.113.9', 'session.sign-in', '', NULL, NULL, 'refused',
+             'wrong name or password; further attempts are refused for 300 s'),
+            ('2026-11-22 11:52Z', gen_random_uuid(), 'anna', 'operator', '192.0.2.7', 'queue.pause', 'views', NULL,
+             '{"why": "the counters are being repaired"}', 'done', ''),
+            ('2026-11-22 11:54Z', gen_random_uuid(), 'boris', 'shell', 'root@worker-1', 'dead.edit', '7',
+             '{"actor": "generation.GenerateHoroscope", "arguments": {"sign": "leo", "day": "2026-11-22"}}',
+             '{"actor": "generation.GenerateHoroscope", "arguments": {"sign": "virgo", "day": "2026-11-22"}}', 'done', ''),
+            ('2026-11-22 11:56Z', gen_random_uuid(), 'boris', 'shell', 'root@worker-1', 'queue.purge', 'generation', NULL,
+             NULL, 'begun', '');
+    """)
+
+    async def run(*command: str) -> str:
+        environment = {"DATABASE_URL": database_url}
+        result = await asyncio.to_thread(CliRunner().invoke, main, command, env=environment)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    golden("accounts", await run("accounts", "list"))
+    golden("accounts-tokens", await run("accounts", "token", "list"))
+    golden("audit", await run("audit"))
+
+
 def shown(width: int | None, show: Callable[[Screen], None]) -> str:
     lines: list[str] = []
     show(Screen(Mask([]), width, lambda line: lines.append(click.unstyle(line))))

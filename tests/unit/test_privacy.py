@@ -14,19 +14,23 @@ from services.readers.strings import STRINGS
 
 #: Numbers, ids and texts in which no reader can be: what the service makes by itself, or an operator is asked for.
 OURS = {
-    "answer_times.answers", "dead_letter_edits.actor", "dead_letter_edits.edited_by", "dead_letter_edits.id",
-    "dead_letter_edits.letter", "dead_letter_notes.noted_by", "dead_letters.actor", "dead_letters.death",
-    "dead_letters.digest", "dead_letters.error_type", "dead_letters.host", "dead_letters.id", "dead_letters.parent",
-    "dead_letters.queue", "dead_letters.release", "dead_letters.said_by", "generations.holder", "generations.model",
-    "generations.prompt_version", "generations.token", "generations.writer", "horoscope_cache.content",
-    "horoscope_cache.id", "horoscope_views.id", "model_outages.kind", "model_usage.completion_tokens",
-    "model_usage.model", "model_usage.prompt_tokens", "parked_messages.id", "parked_messages.queue",
-    "paused_queues.paused_by", "paused_queues.queue", "processes.host", "processes.id", "processes.release",
-    "readers.time_zone", "replay_runs.cancelled_by", "replay_runs.holder", "replay_runs.id", "replay_runs.queues",
-    "replay_runs.started_by", "replay_runs.token", "replays.died_as", "replays.edit", "replays.id", "replays.letter",
-    "replays.run", "suspects.begun", "suspects.message_id", "suspects.queue", "ticks.did", "unfinished_updates.body",
-    "unfinished_updates.holder",
-    "unfinished_updates.update_id", "waiters.message_id", "waiters.replaces",
+    "accounts.id", "accounts.name", "accounts.password_hash", "answer_times.answers", "api_tokens.created_by",
+    "api_tokens.digest", "api_tokens.id", "api_tokens.name", "audit.act", "audit.after", "audit.before",
+    "audit.detail", "audit.id", "audit.origin", "audit.subject", "audit.who", "dead_letter_edits.actor",
+    "dead_letter_edits.edited_by", "dead_letter_edits.id", "dead_letter_edits.letter", "dead_letter_notes.noted_by",
+    "dead_letters.actor", "dead_letters.death", "dead_letters.digest", "dead_letters.error_type",
+    "dead_letters.host", "dead_letters.id", "dead_letters.parent", "dead_letters.queue", "dead_letters.release",
+    "dead_letters.said_by", "generations.holder", "generations.model", "generations.prompt_version",
+    "generations.token", "generations.writer", "horoscope_cache.content", "horoscope_cache.id",
+    "horoscope_views.id", "model_outages.kind", "model_usage.completion_tokens", "model_usage.model",
+    "model_usage.prompt_tokens", "parked_messages.id", "parked_messages.queue", "paused_queues.paused_by",
+    "paused_queues.queue", "processes.host", "processes.id", "processes.release", "readers.time_zone",
+    "replay_runs.cancelled_by", "replay_runs.holder", "replay_runs.id", "replay_runs.queues",
+    "replay_runs.started_by", "replay_runs.token", "replays.died_as", "replays.edit", "replays.id",
+    "replays.letter", "replays.run", "sessions.account", "sessions.digest", "sessions.origin", "sessions.stamp",
+    "sign_in_attempts.account", "sign_in_attempts.address", "sign_in_attempts.device", "sign_in_attempts.id",
+    "suspects.begun", "suspects.message_id", "suspects.queue", "ticks.did", "unfinished_updates.body",
+    "unfinished_updates.holder", "unfinished_updates.update_id", "waiters.message_id", "waiters.replaces",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.admin.pages.page import Act, Question, Visit, digest_of
 from services.days import shown_in
-from services.dead_letters.filters import Filter, Query, State
+from services.dead_letters.filters import Filter, Query, State, numbers
 
 #: Letters that one act takes at most, the earliest.
 AT_ONCE = 100_000
@@ -41,12 +41,20 @@ async def _look(visit: Visit, act: str, state: State) -> Question:
 
 
 async def _drop(visit: Visit, question: Question) -> Response:
+    visit.entry.subject = numbers(question.subject)
     count = await visit.site.inspector.edits.drop(question.subject, by=visit.by, why=visit.said("why"))
+    visit.entry.after = {
+        "dropped": count,
+        "why": visit.said("why"),
+        "what": question.values["query"].wanted.words,
+    }
     return visit.done(_after(visit), visit.gettext("Letters dropped: %(count)s.", count=count))
 
 
 async def _restore(visit: Visit, question: Question) -> Response:
+    visit.entry.subject = numbers(question.subject)
     count = await visit.site.inspector.edits.restore(question.subject, by=visit.by)
+    visit.entry.after = {"restored": count}
     return visit.done(_after(visit), visit.gettext("Letters restored: %(count)s.", count=count))
 
 

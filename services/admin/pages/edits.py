@@ -16,6 +16,8 @@ async def edit(visit: Visit) -> Shown | Response:
     """``POST /dead/{number}/edit``: change what is replayed in place of the message."""
     letter = await visit.site.inspector.records.whole(visit.number)
     typed = {"actor": "", "arguments": ""} | typed_edit(visit)
+    now = letter.edit or letter
+    visit.entry.before = {"actor": now.actor, "arguments": now.arguments}
     if visit.said("seen") != str(letter.edit.id if letter.edit else ""):
         refused = Sentence(
             "Somebody else has edited this letter meanwhile. Nothing was saved; see that edit below."
@@ -23,9 +25,11 @@ async def edit(visit: Visit) -> Shown | Response:
         return await dead_letters.letter(visit, 409, refused=refused)
     try:
         arguments = _arguments(typed["arguments"])
-        await visit.site.inspector.edits.edit(
+        edited = await visit.site.inspector.edits.edit(
             letter.id, by=visit.by, arguments=arguments, actor=typed["actor"]
         )
+        if edited.edit:
+            visit.entry.after = {"actor": edited.edit.actor, "arguments": edited.edit.arguments}
     except InvalidMessage as error:
         return await dead_letters.letter(visit, 422, fault=text_of(error))
     except Refused as error:
@@ -38,7 +42,8 @@ async def edit(visit: Visit) -> Shown | Response:
 async def note(visit: Visit) -> Response:
     """``POST /dead/group/{fingerprint}/note``."""
     group, note = group_of(visit), visit.said("note", 1500)
-    await visit.site.inspector.edits.note(group, note, by=visit.by)
+    visit.entry.before = {"note": await visit.site.inspector.edits.note(group, note, by=visit.by)}
+    visit.entry.after = {"note": note or None}
     saved = visit.gettext("The note is saved.") if note else visit.gettext("The note is deleted.")
     return visit.done(f"/dead/group/{group}", saved)
 

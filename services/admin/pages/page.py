@@ -5,7 +5,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -18,7 +17,10 @@ from starlette.responses import RedirectResponse, Response
 from schema.errors import Refused, text_of
 from schema.messages import Message
 from schema.sentences import Sentence
-from services.admin.auth import NOTE_COOKIE, Gate, Session, remote, set_cookie
+from services.accounts.accounts import Accounts
+from services.accounts.audit import Audit, Entry
+from services.accounts.tokens import Tokens
+from services.admin.auth import NOTE_COOKIE, Gate, Session, remote
 from services.admin.rendering import LIVE, Rendering, plain
 from services.admin.snapshots import Snapshots
 from services.database.pool import Database
@@ -31,10 +33,9 @@ from services.process.logs import Mask
 
 #: Seconds that the servers are given for an act, which may concern many letters.
 ACT_S = 30.0
-#: Remembers the name that the operator typed for the record.
-WHO_COOKIE = "horoscope_admin_who"
 A_YEAR_S = 366 * 86_400
-_LONGEST_NAME = 60
+#: The sections beside ``today``.
+SECTIONS = ("queues", "dead", "processes", "audit", "accounts", "account")
 _LARGEST = 2**63
 _BEFORE = re.compile(r"[0-9]{1,18}")
 
@@ -44,6 +45,9 @@ class Site:
     """Everything that the pages and the API are made of."""
 
     gate: Gate
+    accounts: Accounts
+    tokens: Tokens
+    audit: Audit
     rendering: Rendering
     snapshots: Snapshots
     database: Database
@@ -82,6 +86,7 @@ class Visit:
     request: Request
     session: Session
     form: FormData  #: Empty for a page that is only looked at
+    entry: Entry  #: What the audit will say of the act; not written for a page that is only looked at
 
     @property
     def number(self) -> int:
@@ -104,9 +109,8 @@ class Visit:
 
     @property
     def by(self) -> str:
-        """The operator, for the record: the address, which cannot be made up, then the name that was typed."""
-        name = self._name()
-        return f"page, {remote(self.request)}" + (f", {name}" if name else "")
+        """Who acts, as the record of a letter or a queue names them; the audit says more."""
+        return f"{self.session.who} (page, {remote(self.request)})"
 
     def said(self, name: str, longest: int = 500) -> str:
         """What was typed into a field."""
@@ -117,11 +121,9 @@ class Visit:
         return self.site.rendering.wording(self.request).gettext(message, **values)
 
     def done(self, address: str, note: str) -> Response:
-        """Lead to a page that shows a note once; the name that was typed is remembered."""
+        """Lead to a page that shows a note once."""
         response = RedirectResponse(address, 303)
         self.site.gate.leave_note(self.request, response, note)
-        if "who" in self.form:
-            set_cookie(self.request, response, WHO_COOKIE, quote(self._name()), A_YEAR_S)
         return response
 
     async def answer(self, shown: Shown) -> Response:
@@ -129,11 +131,10 @@ class Visit:
         gate, rendering = self.site.gate, self.site.rendering
         is_update = LIVE in self.request.headers
         note = None if is_update else gate.take_note(self.request)
-        who = _printable(unquote(self.request.cookies.get(WHO_COOKIE, ""))[:_LONGEST_NAME])
         values = {
             "name": section_of(self.request),
             "note": note,
-            **plain({"who": who, **shown.values}, self.site.mask),
+            **plain(dict(shown.values), self.site.mask),
         }
         template = shown.template
         if shown.live:
@@ -146,9 +147,6 @@ class Visit:
         if note:
             response.delete_cookie(NOTE_COOKIE)
         return response
-
-    def _name(self) -> str:
-        return _printable(self.said("who", _LONGEST_NAME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +201,7 @@ class Act:
 def section_of(request: Request) -> str:
     """The section of the navigation that the request's path belongs to."""
     first: str = request.scope["path"].split("/")[1]
-    return first if first in {"queues", "dead", "processes"} else "today"
+    return first if first in SECTIONS else "today"
 
 
 def before_of(given: QueryParams) -> int | None:
@@ -224,7 +222,3 @@ def _is_rate(typed: str) -> bool:
 
 
 _CHECKS: dict[str, Callable[[str], bool]] = {"why": bool, "rate": _is_rate}
-
-
-def _printable(name: str) -> str:
-    return "".join(letter for letter in name if letter.isprintable())

@@ -3,7 +3,6 @@
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from services.admin.auth import remote
 from services.admin.pages.page import Act, Question, Shown, Visit
 from services.messaging import pauses
 from services.messaging.queues import QueuedMessage, QueueStatus
@@ -31,14 +30,19 @@ async def queue(visit: Visit, seen: list[QueuedMessage] | None = None) -> Shown:
 async def pause(visit: Visit) -> Response:
     """``POST /queues/{name}/pause``."""
     name = await _pausable(visit)
-    await pauses.pause(visit.site.database, name, by=_who(visit), why=visit.said("why"))
+    visit.entry.after = {"why": visit.said("why")}
+    if not await pauses.pause(visit.site.database, name, by=visit.by, why=visit.said("why")):
+        visit.entry.refuse("it was paused already")
     return visit.done(f"/queues/{name}", visit.gettext("%(queue)s is paused.", queue=name))
 
 
 async def resume(visit: Visit) -> Response:
     """``POST /queues/{name}/resume``."""
     name = await _pausable(visit)
-    await pauses.resume(visit.site.database, name, by=_who(visit))
+    paused = (await pauses.read_pauses(visit.site.database)).get(name)
+    visit.entry.before = paused and {"by": paused.by, "why": paused.why, "since": paused.since}
+    if not await pauses.resume(visit.site.database, name, by=visit.by):
+        visit.entry.refuse("it was not paused")
     return visit.done(f"/queues/{name}", visit.gettext("%(queue)s is resumed.", queue=name))
 
 
@@ -60,7 +64,9 @@ async def _look(visit: Visit) -> Question:
 async def _purge(visit: Visit, question: Question) -> Response:
     name = question.values["queue"].name
     shown = int(question.basis)
-    count = await visit.site.snapshots.queues.purge(name, at_most=shown, by=_who(visit))
+    visit.entry.before = {"messages": question.values["queue"].messages}
+    count = await visit.site.snapshots.queues.purge(name, at_most=shown, by=visit.by)
+    visit.entry.after = {"deleted": count}
     deleted = visit.site.rendering.wording(visit.request).number(count)
     note = visit.gettext("Deleted messages of %(queue)s: %(count)s.", queue=name, count=deleted)
     return visit.done(f"/queues/{name}", note)
@@ -79,8 +85,3 @@ async def _pausable(visit: Visit) -> str:
     if found.kind == "waiting":
         raise HTTPException(404)
     return found.name
-
-
-def _who(visit: Visit) -> str:
-    """All operators share one password, so the address is all that is known."""
-    return f"page@{remote(visit.request)}"

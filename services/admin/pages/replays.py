@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from services.admin.pages.drops import AT_ONCE, SHOWN, address_of, chosen
 from services.admin.pages.page import Act, Question, Visit, digest_of
-from services.dead_letters.filters import JUDGEMENTS, Judgement
+from services.dead_letters.filters import JUDGEMENTS, Judgement, numbers
 from services.dead_letters.preflight import FORCED, Verdict
-from services.dead_letters.replays import FASTEST, RATE
+from services.dead_letters.replays import FASTEST, RATE, ordered
 
 #: Reasons that are shown of one judgement, the most frequent; the others are only counted.
 _REASONS = 5
@@ -71,6 +71,7 @@ async def _look(visit: Visit) -> Question:
 
 
 async def _start(visit: Visit, question: Question) -> Response:
+    visit.entry.subject = numbers([each.id for each in question.subject])
     run = await visit.site.inspector.replays.start(
         question.subject,
         what=question.values["query"].wanted.words,
@@ -79,6 +80,7 @@ async def _start(visit: Visit, question: Question) -> Response:
         rate=int(visit.said("rate")),
         force=bool(visit.said("force")),
     )
+    visit.entry.after = ordered(run)
     return visit.done(f"/dead/runs/{run.id}", visit.gettext("Run %(number)s is ordered.", number=run.id))
 
 

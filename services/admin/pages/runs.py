@@ -32,14 +32,18 @@ async def _look(visit: Visit, act: str) -> Question:
     return Question(digest_of([found.id, found.state]), f"/dead/runs/{found.id}", {"run": found, "act": act})
 
 
-async def _cancel(visit: Visit, _: Question) -> Response:
+async def _cancel(visit: Visit, question: Question) -> Response:
+    visit.entry.before = {"state": question.values["run"].state}
     found = await visit.site.inspector.replays.cancel(visit.number, by=visit.by)
+    visit.entry.after = {"state": found.state}
     note = visit.gettext("Run %(number)s is being cancelled.", number=found.id)
     return visit.done(f"/dead/runs/{found.id}", note)
 
 
-async def _resume(visit: Visit, _: Question) -> Response:
+async def _resume(visit: Visit, question: Question) -> Response:
+    visit.entry.before = {"state": question.values["run"].state}
     found = await visit.site.inspector.replays.resume(visit.number, by=visit.by)
+    visit.entry.after = {"state": found.state}
     return visit.done(f"/dead/runs/{found.id}", visit.gettext("Run %(number)s goes on.", number=found.id))
 
 

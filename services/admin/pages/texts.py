@@ -37,6 +37,7 @@ async def _look(visit: Visit) -> Question:
 async def _order(visit: Visit, question: Question) -> Response:
     sign, day = _sign_and_day(visit)
     replaces = question.values["status"].generated_at
+    visit.entry.before = {"written": replaces}
     confirmed = await visit.site.bus.publish(GenerateHoroscope(sign, day, replaces=replaces))
     log.info(
         "admin.ordered",
@@ -46,6 +47,7 @@ async def _order(visit: Visit, question: Question) -> Response:
         confirmed=confirmed,
         remote=remote(visit.request),
     )
+    visit.entry.after = {"ordered": "confirmed" if confirmed else "parked"}
     wording = visit.site.rendering.wording(visit.request)
     values = {"sign": wording.sign(sign), "day": wording.on(day)}
     note = (
