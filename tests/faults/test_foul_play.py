@@ -182,7 +182,8 @@ async def test_trouble_that_nobody_foresaw_is_told_to_the_reader(
         order = Order(Attempt("id", datetime.now(UTC)), Ladder.REQUEST)
         with pytest.raises(ZeroDivisionError):
             await worker_app.writer.write(Sign.LEO, today(), order)
-    assert await sql.fetchval("SELECT state || ': ' || error FROM generations") == "given_up: nobody foresaw"
+    state_and_error = await sql.fetchval("SELECT state || ': ' || error FROM generations")
+    assert state_and_error == r"given_up: nobody foresaw\x00", "PostgreSQL stores no NUL"
     letter = queues.take("delivery")
     assert letter
     assert letter.message["kwargs"]["given_up_at"]
