@@ -1,7 +1,6 @@
 """Who may use the operators' page, and which forms are the page's own.
 
-Sessions are in PostgreSQL. The cookies of visitors, of known devices and of notes are signed with a key that is
-derived from ADMIN_PASSWORD, so they hold in every process with the same password.
+Sessions are in PostgreSQL. The cookies of visitors, of known devices and of notes are signed.
 
 While PostgreSQL is away, nobody's session can be looked up. A process goes on trusting, for a while, the sessions that
 it has just seen; ADMIN_PASSWORD opens the page to look only. Nobody can act: an act that cannot be put on record does
@@ -11,8 +10,6 @@ not happen.
 import asyncio
 import base64
 import binascii
-import hashlib
-import hmac
 import math
 import re
 import secrets
@@ -20,11 +17,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal
 from urllib.parse import quote, unquote
 
 import structlog
-from itsdangerous import BadSignature, TimestampSigner
 from sqlalchemy.exc import ProgrammingError
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
@@ -38,6 +33,7 @@ from services.accounts.roles import BUILTIN, Role
 from services.accounts.sessions import IDLE_S, Found, Sessions
 from services.accounts.sign_in_limits import SignInLimits
 from services.accounts.tokens import Tokens
+from services.admin.cookies import COOKIES, KNOWN_COOKIE, NOTE_COOKIE, Cookies, set_cookie
 from services.admin.sign_in_limits import Tries, neighbourhood
 from services.days import Clock
 
@@ -60,16 +56,6 @@ _TRUSTED = 1000
 _LOOK_S = 2.0
 #: PostgreSQL's code for a table that does not exist.
 _NO_TABLE = "42P01"
-
-# With a stolen cookie the password can be guessed offline; this makes each guess cost 32 MiB and a tenth of a second.
-_SCRYPT = {"n": 1 << 15, "r": 8, "p": 1, "maxmem": 1 << 26, "dklen": 32}
-
-#: An operator has signed in; a visitor was shown the sign-in form.
-Kind = Literal["operator", "visitor"]
-
-COOKIES: dict[Kind, str] = {"operator": "horoscope_admin", "visitor": "horoscope_admin_visitor"}
-NOTE_COOKIE = "horoscope_admin_note"
-KNOWN_COOKIE = "horoscope_admin_known"
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
 #: A form has few fields, and the longest is a note or a message's arguments.
@@ -109,66 +95,6 @@ class Forbidden(HTTPException):
         )
         self.session = session
         self.needed = needed
-
-
-class Cookies:
-    """Makes and reads the values of signed cookies."""
-
-    def __init__(self, password: str, clock: Clock) -> None:
-        # The salt is the same everywhere, or the processes could not read each other's cookies.
-        self._key = hashlib.scrypt(password.encode(), salt=b"horoscope admin 1", **_SCRYPT)
-        self._password = self._digest("password", password)
-        self._clock = clock
-
-    @property
-    def stamp(self) -> bytes:
-        """The same as long as the password is; it tells nothing about it."""
-        return self._digest("stamp", "")
-
-    def is_password(self, password: str) -> bool:
-        """Whether this is the password; compares in constant time."""
-        return hmac.compare_digest(self._digest("password", password), self._password)
-
-    def form_token(self, session: Session) -> str:
-        """The token that the forms of this session's pages send along."""
-        return self._digest("form", session.key).hex()
-
-    def is_form_token(self, session: Session, token: str) -> bool:
-        """Whether a form comes from a page of this session; compares in constant time."""
-        return hmac.compare_digest(self.form_token(session).encode(), token.encode(errors="replace"))
-
-    def signed(self, purpose: str, text: str) -> str:
-        """A cookie's value: the text, the time and a signature that holds for this purpose only."""
-        return self._signer(purpose).sign(text.encode()).decode()
-
-    def unsigned(self, purpose: str, cookie: str | None, most_s: int) -> str | None:
-        """The text of such a value; None: it is forged, older than ``most_s`` seconds or for another purpose."""
-        if not cookie:
-            return None
-        try:
-            text: bytes = self._signer(purpose).unsign(cookie, max_age=most_s)
-            return text.decode()
-        except (BadSignature, ValueError):  # too old, or no text
-            return None
-
-    def _digest(self, purpose: str, text: str) -> bytes:
-        return hmac.digest(self._key, f"{purpose}:{text}".encode(errors="surrogatepass"), "sha256")
-
-    def _signer(self, purpose: str) -> TimestampSigner:
-        return _Signer(self._clock, self._key, purpose)
-
-
-class _Signer(TimestampSigner):
-    """itsdangerous's signer with a clock that is passed in."""
-
-    def __init__(self, clock: Clock, key: bytes, purpose: str) -> None:
-        super().__init__(
-            key, salt=f"horoscope admin {purpose}", key_derivation="hmac", digest_method=hashlib.sha256
-        )
-        self._clock = clock
-
-    def get_timestamp(self) -> int:
-        return int(self._clock().timestamp())
 
 
 @dataclass(slots=True)
@@ -229,7 +155,7 @@ class Gate:
             form = await request.form(**_FORM_LIMITS)
         except ClientDisconnect:
             raise HTTPException(400) from None  # nobody reads the answer
-        if not self.cookies.is_form_token(session, str(form.get("form_token", ""))):
+        if not self.cookies.is_form_token(session.key, str(form.get("form_token", ""))):
             raise HTTPException(403)
         return form
 
@@ -403,12 +329,6 @@ async def _answered() -> AsyncIterator[None]:
         if getattr(error.orig, "sqlstate", "") != _NO_TABLE:
             raise
         raise DatabaseUnavailable("the database has no tables yet; run: horoscope migrate") from error
-
-
-def set_cookie(request: Request, response: Response, name: str, value: str, lasts_s: int) -> None:
-    """Set a cookie that scripts cannot read and other sites' pages do not send."""
-    secure = request.scope["scheme"] == "https"
-    response.set_cookie(name, value, max_age=lasts_s, httponly=True, samesite="strict", secure=secure)
 
 
 def remote(request: Request) -> str:

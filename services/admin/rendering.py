@@ -62,7 +62,7 @@ class Rendering:
             .render(
                 say=wording,
                 others={code: name for code, name in language_names().items() if code != wording.language},
-                form_token=self.gate.cookies.form_token(session) if session else None,
+                form_token=self.gate.cookies.form_token(session.key) if session else None,
                 account=session if session and session.who else None,
                 may=lambda role: (
                     session is not None and bool(session.who) and session.role.allows(Role(role))

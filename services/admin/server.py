@@ -19,7 +19,8 @@ from services.accounts.audit import Audit
 from services.accounts.sessions import Sessions
 from services.accounts.sign_in_limits import SignInLimits
 from services.accounts.tokens import Tokens
-from services.admin.auth import Cookies, Gate
+from services.admin.auth import Gate
+from services.admin.cookies import Cookies
 from services.admin.metrics import ClusterMetrics
 from services.admin.pages.page import Site
 from services.admin.pages.runbook import to_html

@@ -221,9 +221,8 @@ class Runner:
         if not work.kept or work.number is None:
             return
         if not work.on_record:
-            self._to_finish.add(
-                work.number
-            )  # the statement that was to keep it may still run: delete it later again
+            # The statement that was to keep it may still run: delete it later again.
+            self._to_finish.add(work.number)
         try:
             await self._inbox.finish(work.number)
         except DatabaseUnavailable:

@@ -18,7 +18,7 @@ import pytest
 from ops.stack.ports import free_port
 from schema.messages import VIEWS, GenerateHoroscope
 from schema.signs import Sign
-from services.admin.auth import KNOWN_COOKIE
+from services.admin.cookies import KNOWN_COOKIE
 from services.app import App
 from services.database.pool import Database
 from tests.dead_letters import TODAY

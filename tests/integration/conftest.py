@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import ASGIApp
 
-from services.admin import auth, snapshots
+from services.admin import cookies, snapshots
 from tests.operators import Operator, open_admin, settings_of
 from tests.waiting import DEADLINE_S
 
@@ -20,7 +20,7 @@ def management() -> str:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are made quickly, and every look is a new one."""
-    monkeypatch.setitem(auth._SCRYPT, "n", 2)
+    monkeypatch.setitem(cookies._SCRYPT, "n", 2)
     monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
 
 

@@ -16,7 +16,7 @@ from schema.errors import NotPublished
 from schema.messages import DeadLetter, GenerateHoroscope
 from schema.signs import Sign
 from services import status
-from services.admin import auth, snapshots
+from services.admin import cookies, snapshots
 from services.admin.pages import page as page_module
 from services.database.pool import Database
 from services.days import ONE_DAY, day_in
@@ -37,7 +37,7 @@ ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&amp;&#34;&#39;"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are made quickly, and every look is a new one."""
-    monkeypatch.setitem(auth._SCRYPT, "n", 2)
+    monkeypatch.setitem(cookies._SCRYPT, "n", 2)
     monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
 
 

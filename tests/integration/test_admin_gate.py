@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.accounts import sign_in_limits
-from services.admin import auth
-from services.admin.auth import COOKIES, KNOWN_COOKIE, Cookies
+from services.admin import cookies
+from services.admin.cookies import COOKIES, KNOWN_COOKIE, Cookies
 from services.admin.security_headers import _HEADERS
 from services.days import system_clock
 from tests.operators import ORIGIN, PASSWORD, Operator, open_admin, settings_of
@@ -31,7 +31,7 @@ FORMS = (
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is made quickly."""
-    monkeypatch.setitem(auth._SCRYPT, "n", 2)
+    monkeypatch.setitem(cookies._SCRYPT, "n", 2)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from actors import REPLAYABLE, topology
 from ops.stack.ports import free_port
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
-from services.admin import auth, rendering, snapshots
+from services.admin import cookies, rendering, snapshots
 from services.admin.server import make_page, open_snapshots, serve_http
 from services.app import open_servers
 from services.database.pool import Database
@@ -81,7 +81,7 @@ async def address(
     cable: Cable, rabbitmq_url: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[str]:
     """Where the page is, with a day behind it that has its troubles."""
-    monkeypatch.setitem(auth._SCRYPT, "n", 2)
+    monkeypatch.setitem(cookies._SCRYPT, "n", 2)
     monkeypatch.setattr(snapshots, "FRESH_S", 0.0)
     monkeypatch.setattr(rendering, "REFRESH_S", 0.5)
     settings = settings_of(cable.url, rabbitmq_url, admin_listen=f"127.0.0.1:{free_port()}")

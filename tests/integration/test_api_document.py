@@ -10,7 +10,7 @@ import pytest
 
 from schema.messages import HoroscopeRequested
 from schema.signs import Sign
-from services.admin import auth
+from services.admin import cookies
 from services.database.pool import Database
 from tests.operators import Operator, add_dead_letter, open_admin, put_process, settings_of
 from tests.unit.test_compose import rows
@@ -36,7 +36,7 @@ async def test_the_document_names_the_fields_of_each_answer(
     sql: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(auth._SCRYPT, "n", 2)
+    monkeypatch.setitem(cookies._SCRYPT, "n", 2)
     now = datetime.now(UTC)
     view = HoroscopeRequested(UUID(int=1), Sign.LEO, now.date(), answered=True, at=now)
     letter = await add_dead_letter(database, view)

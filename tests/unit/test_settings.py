@@ -87,6 +87,15 @@ def test_a_wrong_setting_is_named_with_what_is_expected(
     assert expected in str(refused.value)
 
 
+def refusal(right: pytest.MonkeyPatch, name: str, value: str) -> str:
+    """The one line that refuses this value."""
+    right.setenv(name, value)
+    with pytest.raises(WrongSettings) as refused:
+        Settings.read()
+    (line,) = str(refused.value).splitlines()
+    return line
+
+
 STRONG = "k3-Vq8sLw2pZx7R"
 FULL = "sslmode=verify-full"
 
@@ -122,10 +131,7 @@ FULL = "sslmode=verify-full"
 def test_an_address_off_the_machine_must_be_verified(
     right: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    right.setenv(name, value)
-    with pytest.raises(WrongSettings) as refused:
-        Settings.read()
-    (line,) = str(refused.value).splitlines()
+    line = refusal(right, name, value)
     assert line.startswith(f"{name} is wrong: ")
     assert "is not on this machine, and the address does not" in line
     assert "UNENCRYPTED_HOSTS" in line
@@ -209,10 +215,7 @@ def test_a_private_network_is_an_explicit_choice(right: pytest.MonkeyPatch) -> N
 def test_a_weak_password_off_the_machine_is_refused_with_the_rule(
     right: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    right.setenv(name, value)
-    with pytest.raises(WrongSettings) as refused:
-        Settings.read()
-    (line,) = str(refused.value).splitlines()
+    line = refusal(right, name, value)
     assert line.startswith(f"{name} is wrong: the password for ")
     assert "can be guessed: it " in line
     assert "expected" in line

@@ -20,7 +20,8 @@ from schema.sentences import Sentence
 from services.accounts.accounts import Accounts
 from services.accounts.audit import Audit, Entry
 from services.accounts.tokens import Tokens
-from services.admin.auth import NOTE_COOKIE, Gate, Session, remote
+from services.admin.auth import Gate, Session, remote
+from services.admin.cookies import NOTE_COOKIE
 from services.admin.rendering import LIVE, Rendering, plain
 from services.admin.snapshots import Snapshots
 from services.database.pool import Database

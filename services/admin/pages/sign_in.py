@@ -12,7 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from services.accounts.audit import Entry, Principal
 from services.accounts.roles import Role
 from services.admin import snapshots
-from services.admin.auth import NOTE_COOKIE, Forbidden, Session, local_path, remote, set_cookie
+from services.admin.auth import Forbidden, Session, local_path, remote
+from services.admin.cookies import NOTE_COOKIE, set_cookie
 from services.admin.i18n import LANGUAGES
 from services.admin.pages import page
 from services.admin.pages.page import A_YEAR_S, Shown, Site, Visit
