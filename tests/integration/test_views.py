@@ -29,10 +29,10 @@ async def counts(sql: asyncpg.Connection) -> dict[tuple[str, date], int]:
 
 async def test_a_batch_is_summed_by_sign_and_day(database: Database, sql: asyncpg.Connection) -> None:
     views = Views(database, system_clock)
-    tomorrow = DAY + timedelta(days=1)
-    await views.count([view(1), view(2), view(3, Sign.VIRGO), view(4, Sign.LEO, tomorrow)])
+    yesterday = DAY - timedelta(days=1)
+    await views.count([view(1), view(2), view(3, Sign.VIRGO), view(4, Sign.LEO, yesterday)])
     await views.count([view(5)])
-    assert await counts(sql) == {("leo", DAY): 3, ("virgo", DAY): 1, ("leo", tomorrow): 1}
+    assert await counts(sql) == {("leo", DAY): 3, ("virgo", DAY): 1, ("leo", yesterday): 1}
 
 
 async def test_a_view_counts_once_in_its_batch_and_ever_after(
